@@ -1,0 +1,91 @@
+//! What an identity may ask for, on which targets, and on which terms.
+
+use crate::{
+    identity::Identity,
+    name::{Access, DatabaseName, EntitlementName, GroupName, Login, RoleName, TargetName},
+    target::Target,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+/// One `[[entitlement]]`.
+#[derive(Debug, Clone)]
+pub struct Entitlement {
+    /// Its name, after `~` at the door.
+    pub name: EntitlementName,
+    /// Who may ask.
+    pub groups: BTreeSet<GroupName>,
+    /// On which targets.
+    pub targets: Selector,
+    /// As what.
+    pub terms: Terms,
+    /// No grant of this entitlement lasts longer.
+    pub max_duration: Duration,
+}
+
+/// Which targets an entitlement reaches.
+#[derive(Debug, Clone)]
+pub enum Selector {
+    /// By name.
+    Names(BTreeSet<TargetName>),
+    /// All of these labels.
+    Labels(BTreeMap<String, String>),
+}
+
+/// What a session of this entitlement can be.
+#[derive(Debug, Clone)]
+pub enum Terms {
+    /// An account on an SSH target.
+    Ssh {
+        /// The one principal of the certificate is one of these.
+        logins: BTreeSet<Login>,
+    },
+    /// An ephemeral role on a PostgreSQL target.
+    Postgres {
+        /// Databases that may be opened.
+        databases: BTreeSet<DatabaseName>,
+        /// What the ephemeral role is made a member of.
+        roles: BTreeSet<RoleName>,
+        /// Objects made in the session belong to this NOLOGIN role, if set.
+        owner: Option<RoleName>,
+        /// What becomes of objects that the session leaves behind.
+        leftovers: Leftovers,
+        /// How many connections one login may open at once.
+        max_connections: u16,
+    },
+}
+
+/// What becomes of objects that a session leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leftovers {
+    /// Kept aside, owned by a NOLOGIN role of that lease alone, until a human looks.
+    Quarantine,
+    /// Dropped with the role.
+    Drop,
+}
+
+impl Entitlement {
+    /// Whether this identity may ask for it at all.
+    pub fn is_for(&self, identity: &Identity) -> bool {
+        !self.groups.is_disjoint(&identity.groups)
+    }
+
+    /// Whether it reaches this target.
+    pub fn reaches(&self, target: &Target) -> bool {
+        match &self.targets {
+            Selector::Names(names) => names.contains(&target.name),
+            Selector::Labels(labels) => labels.iter().all(|(key, value)| target.labels.get(key) == Some(value)),
+        }
+    }
+
+    /// Whether its terms include this login or database.
+    pub fn includes(&self, access: &Access) -> bool {
+        match (&self.terms, access) {
+            (Terms::Ssh { logins }, Access::Login(login)) => logins.contains(login),
+            (Terms::Postgres { databases, .. }, Access::Database(database)) => databases.contains(database),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The approved, time-bound, signed permission: a JWT in JWS compact form (RFC 7515, RFC 7519).
+//!
+//! The algorithm is pinned per issuer and never read from the token (RFC 8725 section 3.1). A grant may only narrow
+//! its entitlement.
+
+use crate::name::{DatabaseName, EntitlementName, GrantId, IdentityName, Login, RoleName, TargetName};
+use jiff::Timestamp;
+use secrecy::SecretSlice;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeSet, time::Duration};
+
+/// An outside approval system whose signed grants we honour: one `[[issuer]]`.
+#[derive(Debug, Clone)]
+pub struct TrustedIssuer {
+    /// Its `iss`.
+    pub name: String,
+    /// Its algorithm and key.
+    pub key: IssuerKey,
+    /// It may grant only these.
+    pub entitlements: BTreeSet<EntitlementName>,
+    /// `exp - iat` of its grants is at most this.
+    pub max_ttl: Duration,
+    /// Whether its word counts as an approval where an entitlement asks for one. Off unless said.
+    pub counts_as_approval: bool,
+}
+
+/// The pinned algorithm with its key.
+#[derive(Debug, Clone)]
+pub enum IssuerKey {
+    /// HMAC with SHA-256; a grant under it is *attested*, since the gateway could have made it too.
+    Hs256(SecretSlice<u8>),
+    /// Ed25519 (RFC 8037): the raw 32-byte public key.
+    EdDsa([u8; 32]),
+}
+
+/// The claims of a grant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    /// Who signed it: the gateway's name, or an `[[issuer]]`.
+    pub iss: String,
+    /// The identity.
+    pub sub: IdentityName,
+    /// The gateway's name.
+    pub aud: String,
+    /// Unique per issuer.
+    pub jti: String,
+    /// Issued at, in seconds since 1970.
+    pub iat: i64,
+    /// Not before.
+    pub nbf: i64,
+    /// Not at or after.
+    pub exp: i64,
+    /// The target.
+    pub target: TargetName,
+    /// The entitlement that it opens.
+    pub entitlement: EntitlementName,
+    /// SSH: this login alone. Absent: all that the entitlement has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<Login>,
+    /// PostgreSQL: this database alone. Absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<DatabaseName>,
+    /// PostgreSQL: these group roles alone. Absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roles: Option<BTreeSet<RoleName>>,
+    /// Why it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// A ticket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
+    /// Who said yes.
+    #[serde(default)]
+    pub approvals: Vec<Level>,
+    /// Opens once.
+    #[serde(default)]
+    pub single_use: bool,
+}
+
+/// One approval inside a grant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Level {
+    /// The approver.
+    pub by: String,
+    /// When, in seconds since 1970.
+    pub at: i64,
+    /// On which level of the entitlement.
+    pub level: u32,
+}
+
+/// Where a grant stands at a given moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GrantState {
+    /// Before `nbf`.
+    Pending,
+    /// Opens.
+    Active,
+    /// At or past `exp`.
+    Expired,
+    /// Revoked by an admin.
+    Revoked,
+    /// Single use, and used.
+    Used,
+    /// Its signature, its entitlement or its row does not hold any more; opens nothing.
+    Invalid,
+}
+
+/// A grant as lists show it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GrantView {
+    /// Our id.
+    pub id: GrantId,
+    /// Its claims as signed.
+    #[serde(flatten)]
+    pub claims: Claims,
+    /// At the moment of asking.
+    pub state: GrantState,
+    /// Revoked when, by whom and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<Revoked>,
+}
+
+/// A revocation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revoked {
+    /// When.
+    pub at: Timestamp,
+    /// By whom.
+    pub by: String,
+    /// Why, if said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}

@@ -1,0 +1,34 @@
+//! Who may do what until when.
+//!
+//! This crate holds the decisions: identities, targets and entitlements as the configuration describes them
+//! ([`Policy`]), the signed permission to use one of them ([`grant`]), the proof of it that a live session holds
+//! ([`Permit`]), and the durable records of what was decided and of what exists on targets ([`lease`], [`ledger`],
+//! [`Store`]). It knows no network and no protocol, and nothing here reads the clock: time is an argument.
+//!
+//! Architecture invariant: nothing opens without a [`Permit`], a `Permit` comes only from [`Authority::authorize`],
+//! and a [`Lease`] comes only from the [`Store`], after the commit.
+
+pub mod authority;
+pub mod entitlement;
+pub mod grant;
+pub mod identity;
+pub mod lease;
+pub mod ledger;
+pub mod name;
+pub mod policy;
+pub mod store;
+pub mod target;
+
+pub use authority::{Ask, Authority, Denied, Ended, Permit};
+pub use entitlement::{Entitlement, Leftovers, Terms};
+pub use grant::{Claims, GrantState, GrantView, Level, TrustedIssuer};
+pub use identity::Identity;
+pub use lease::{Lease, LeaseKind, LeasePlan, LeaseState, Receipt};
+pub use ledger::Event;
+pub use name::{
+    Access, DatabaseName, EntitlementName, GrantId, GroupName, IdentityName, InvalidName, LeaseId, Login, RoleName,
+    SessionId, TargetName,
+};
+pub use policy::Policy;
+pub use store::{Store, StoreError};
+pub use target::{Kind, Target};

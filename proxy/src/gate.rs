@@ -1,0 +1,75 @@
+//! What every session needs, whatever its protocol.
+
+use crate::{reaper::Custody, refusal::Refusal};
+use jiff::Timestamp;
+use std::sync::Arc;
+use tidegate_grants::{Authority, Store};
+use tidegate_recorder::Recorder;
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Where the time comes from.
+pub type Clock = fn() -> Timestamp;
+
+/// The parts that sessions share. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    /// Says yes or no.
+    pub authority: Arc<Authority>,
+    /// Leases, ledger.
+    pub store: Arc<Store>,
+    /// Starts recordings.
+    pub recorder: Arc<Recorder>,
+    /// False while the disk does not take recordings: live sessions end, new ones are refused.
+    pub recordable: watch::Receiver<bool>,
+    /// Which leases a live session answers for; the rest are the reaper's.
+    pub custody: Custody,
+    /// The gateway's name, in messages and recordings.
+    pub name: String,
+    /// The time.
+    pub clock: Clock,
+    /// Cancelled when the gateway stops: sessions end and tear down.
+    pub stopping: CancellationToken,
+    /// Every session's task, so that a stop can wait for their teardown.
+    pub tasks: TaskTracker,
+}
+
+impl Gate {
+    /// The time now.
+    pub fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    /// Waits until sessions must end for a reason that is not theirs: the disk, or the gateway stopping.
+    pub async fn closing(&self) -> Refusal {
+        let mut recordable = self.recordable.clone();
+        tokio::select! {
+            () = self.stopping.cancelled() => Refusal::new("the gateway is stopping").next("connect again in a moment"),
+            lost = recordable.wait_for(|ok| !ok) => {
+                drop(lost);
+                Refusal::new("the session can no longer be recorded").next("tell your admin: the gateway's disk does not take recordings")
+            }
+        }
+    }
+}
+
+/// Somebody who did not get as far as a session: bad bytes, plaintext, an unknown name, a wrong password.
+#[derive(Debug)]
+pub struct TurnedAway<'a> {
+    /// `ssh` or `postgres`.
+    pub protocol: &'static str,
+    /// From where.
+    pub source: std::net::IpAddr,
+    /// The name that they gave, if any; stored with control characters escaped.
+    pub name: Option<&'a str>,
+    /// Why, for the ledger.
+    pub why: &'a str,
+}
+
+impl Gate {
+    /// Writes a `door.refused` entry. A flood from one address is counted, not written: the ledger is not theirs to fill.
+    pub async fn turned_away(&self, refused: TurnedAway<'_>) {
+        let _ = refused;
+        todo!()
+    }
+}

@@ -1,0 +1,20 @@
+//! The way of a session, from accept to receipt. Read [`session`] first: it tells the whole story.
+//!
+//! Architecture invariant: wire bytes are interpreted only inside [`protocol`]; HTTP, configuration files and the
+//! command line do not exist here. A protocol brings a [`Client`](session::Client) and an [`Issuer`](issuer::Issuer);
+//! everything else is shared.
+
+pub mod authenticate;
+pub mod gate;
+pub mod issuer;
+pub mod listener;
+pub mod pause;
+pub mod protocol;
+pub mod reaper;
+pub mod refusal;
+pub mod session;
+pub mod teardown;
+pub mod trust;
+
+pub use gate::{Clock, Gate};
+pub use refusal::Refusal;

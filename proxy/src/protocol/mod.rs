@@ -1,0 +1,4 @@
+//! One folder per protocol. Wire bytes are interpreted here and nowhere else.
+
+pub mod postgres;
+pub mod ssh;

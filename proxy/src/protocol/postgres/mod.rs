@@ -1,0 +1,47 @@
+//! PostgreSQL: `psql` and drivers on one side, the target's server on the other.
+
+pub mod issuer;
+pub mod trust;
+
+use crate::{authenticate::Passwords, gate::Gate};
+use issuer::PostgresIssuer;
+use std::{collections::BTreeMap, sync::Arc};
+use tidegate_ca::Keys;
+use tidegate_grants::TargetName;
+use tokio::net::TcpListener;
+
+/// A PostgreSQL server as the configuration describes it.
+#[derive(Debug, Clone)]
+pub struct PostgresTarget {
+    /// Its name at the door.
+    pub name: TargetName,
+    /// `host:port`. TLS is verify-full against this host, always.
+    pub address: String,
+    /// What its certificate must chain to.
+    pub roots: Arc<rustls::RootCertStore>,
+    /// The gateway's login there, which may only call our functions.
+    pub admin_user: String,
+}
+
+/// What the PostgreSQL side needs beside the gate.
+#[derive(Debug)]
+pub struct Postgres {
+    /// Shared by all sessions.
+    pub gate: Gate,
+    /// CAs.
+    pub keys: Arc<Keys>,
+    /// By name.
+    pub targets: BTreeMap<TargetName, PostgresTarget>,
+    /// For the listener's certificate.
+    pub public_names: Vec<String>,
+    /// Short-lived passwords.
+    pub passwords: Passwords,
+    /// Mints and removes ephemeral roles.
+    pub issuer: Arc<PostgresIssuer>,
+}
+
+/// Accepts connections until the gate stops.
+pub async fn serve(listener: TcpListener, postgres: Arc<Postgres>) {
+    let _ = (listener, postgres);
+    todo!()
+}

@@ -1,0 +1,107 @@
+//! What a person is told when the answer is no: one sentence, and what to do next.
+
+use crate::issuer::TargetError;
+use tidegate_grants::{Denied, Ended, StoreError};
+use tidegate_recorder::RecordError;
+
+/// A no, in words for the person. It names nothing that they may not see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// One plain sentence, without a full stop.
+    pub sentence: String,
+    /// What to do next, as a command or a sentence.
+    pub next: Option<String>,
+    /// Over SSH: 77 where asking first would help, else 1.
+    pub exit: u32,
+}
+
+impl Refusal {
+    /// A sentence without advice.
+    pub fn new(sentence: impl Into<String>) -> Self {
+        Self { sentence: sentence.into(), next: None, exit: 1 }
+    }
+
+    /// With advice.
+    pub fn next(mut self, next: impl Into<String>) -> Self {
+        self.next = Some(next.into());
+        self
+    }
+
+    /// "Ask first": exit status 77 over SSH.
+    pub fn ask_first(mut self) -> Self {
+        self.exit = 77;
+        self
+    }
+}
+
+impl From<&Denied> for Refusal {
+    fn from(denied: &Denied) -> Self {
+        let refusal = Self::new(denied.to_string());
+        match denied {
+            Denied::UnknownTarget(_) => refusal.next("`ssh gate targets` lists what you may ask for"),
+            Denied::WrongAccess { .. } => refusal.next("`ssh gate targets` lists what you may open there"),
+            Denied::NoGrant { target, entitlements, .. } => {
+                let entitlement = entitlements.first().map_or("NAME", |e| e.as_str());
+                refusal
+                    .next(format!(
+                        "ask an admin for one: tidegate grant issue --user YOU --target {target} \
+                         --entitlement {entitlement} --for 30m --reason WHY"
+                    ))
+                    .ask_first()
+            }
+            Denied::Expired { .. } | Denied::Revoked { .. } | Denied::Used { .. } => {
+                refusal.next("ask an admin for a new one").ask_first()
+            }
+            Denied::Ambiguous { entitlements, .. } => {
+                let names: Vec<&str> = entitlements.iter().map(|e| e.as_str()).collect();
+                refusal.next(format!("one of: {}", names.join(", ")))
+            }
+            Denied::TooMany { .. } => refusal.next("close one of them first"),
+            Denied::Untrusted | Denied::Store(_) => refusal.next("tell your admin"),
+        }
+    }
+}
+
+impl From<&Ended> for Refusal {
+    fn from(ended: &Ended) -> Self {
+        match ended {
+            Ended::Expired { at } => Self::new(format!("your grant ended at {at}")),
+            Ended::Revoked { by, reason: Some(reason) } => {
+                Self::new(format!("your grant was revoked by {by}: {reason}"))
+            }
+            Ended::Revoked { by, reason: None } => Self::new(format!("your grant was revoked by {by}")),
+            Ended::Withdrawn => Self::new("what your grant was for is no longer in the gateway's configuration"),
+        }
+    }
+}
+
+impl From<&TargetError> for Refusal {
+    fn from(error: &TargetError) -> Self {
+        // The person may see this target: its name is theirs to know, the cause is for the log.
+        match error {
+            TargetError::Unreachable { target, .. } => {
+                Self::new(format!("{target} cannot be reached")).next("try again, or tell your admin")
+            }
+            TargetError::Impostor { target, .. } => Self::new(format!("{target} did not prove that it is {target}"))
+                .next("do not go around the gate; tell your admin"),
+            TargetError::Refused { target, .. } | TargetError::Held { target, .. } => {
+                Self::new(format!("{target} did not accept the session"))
+                    .next("tell your admin: `tidegate target trust` may not be installed there")
+            }
+            TargetError::Unknown(target) => Self::new(format!("no target {target} for you here")),
+            TargetError::Ours(_) => Self::new("the gateway could not prepare the session").next("tell your admin"),
+        }
+    }
+}
+
+impl From<&RecordError> for Refusal {
+    fn from(_: &RecordError) -> Self {
+        Self::new("the session cannot be recorded").next("tell your admin: the gateway's disk does not take recordings")
+    }
+}
+
+impl From<&StoreError> for Refusal {
+    fn from(_: &StoreError) -> Self {
+        Self::new("the gateway cannot write its records").next("tell your admin")
+    }
+}

@@ -1,0 +1,259 @@
+//! One session, from an identified client to the receipt. This is the page to read first.
+//!
+//! accept → identify → **authorize → open in ledger → start recording → lease → mint → connect → relay | permit ended
+//! → disable → seal recording → clean, drop → receipt → close in ledger**
+//!
+//! The part in bold is [`run`], the same for every protocol; what comes before it is each protocol's own handshake. The
+//! steps after the relay run whatever the outcome. Where the gateway is killed instead, [`reaper`](crate::reaper) does
+//! them after the restart, from the lease.
+
+use crate::{
+    gate::Gate,
+    issuer::{Issuer, TargetError},
+    pause,
+    refusal::Refusal,
+    teardown,
+};
+use std::{sync::Arc, time::Duration};
+use tidegate_grants::{Ask, Denied, Event, Lease, Permit};
+use tidegate_recorder::{self as recorder, Header, LiveRecording, RecordError, Seal};
+use tokio::{sync::Mutex, task::spawn_blocking};
+
+/// An identified person or program at the door, in the terms of its protocol.
+pub trait Client: Send {
+    /// Makes credentials for this protocol's targets.
+    type Issuer: Issuer;
+    /// An open, logged-in connection to the target.
+    type Target: Send;
+
+    /// `ssh` or `postgres`, for the recording.
+    const PROTOCOL: &'static str;
+
+    /// Who wants what.
+    fn ask(&self) -> &Ask;
+
+    /// Says no in the client's own terms, and hangs up.
+    fn refuse(self, refusal: Refusal) -> impl Future<Output = ()> + Send;
+
+    /// Connects to the target and logs in.
+    fn connect(
+        &self,
+        credential: <Self::Issuer as Issuer>::Credential,
+        way: &Way<'_, Self::Issuer>,
+    ) -> impl Future<Output = Result<Self::Target, TargetError>> + Send;
+
+    /// Carries bytes both ways, each recorded first, until either side is done.
+    fn relay(&mut self, target: Self::Target, way: &Way<'_, Self::Issuer>) -> impl Future<Output = Ending> + Send;
+
+    /// Tells the person why their session ends, if it was not their own doing, and hangs up.
+    fn part(self, ending: &Ending) -> impl Future<Output = ()> + Send;
+}
+
+/// How a session ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// The client or the target closed it.
+    Closed,
+    /// It never got through to the target.
+    Failed(TargetError),
+    /// We ended it: grant over, disk full, gateway stopping.
+    Cut(Refusal),
+}
+
+impl Ending {
+    /// In a word, for the ledger and the list of sessions.
+    pub fn outcome(&self) -> String {
+        match self {
+            Self::Closed => "closed".to_owned(),
+            Self::Failed(error) => format!("failed: {error}"),
+            Self::Cut(refusal) => format!("cut: {}", refusal.sentence),
+        }
+    }
+}
+
+/// What a session has gathered on its way to the target: without all of these there is no connection.
+#[derive(Debug)]
+pub struct Way<'a, I> {
+    /// The parts that sessions share.
+    pub gate: &'a Gate,
+    /// The proof that this is allowed, now.
+    pub permit: &'a Permit,
+    /// Where everything is written down first.
+    pub recording: &'a LiveRecording,
+    /// What must be removed afterwards.
+    pub lease: &'a Mutex<Lease>,
+    issuer: &'a I,
+}
+
+impl<I: Issuer> Way<'_, I> {
+    /// Mints the credential for one connection to the target.
+    async fn mint(&self) -> Result<I::Credential, TargetError> {
+        self.issuer.mint(self.permit, self.lease).await
+    }
+
+    /// A further connection of the same session: the permit is verified anew, and the connection gets a credential of
+    /// its own.
+    pub async fn mint_again(&self) -> Result<I::Credential, Refusal> {
+        let denied = |denied: Denied| Refusal::from(&denied);
+        self.gate.authority.recheck(self.permit, self.gate.now()).await.map_err(denied)?;
+        self.mint().await.map_err(|error| Refusal::from(&error))
+    }
+}
+
+/// How long a person's client may take to hear why it is being cut off.
+const PARTING: Duration = Duration::from_secs(1);
+
+/// The story of a session.
+pub async fn run<C: Client>(gate: &Gate, issuer: &C::Issuer, mut client: C) {
+    let permit = match gate.authority.authorize(client.ask(), gate.now()).await {
+        Ok(permit) => permit, // opened in the ledger
+        Err(denied) => return client.refuse(Refusal::from(&denied)).await,
+    };
+    let session = permit.session();
+    let recording = match start_recording::<C>(gate, &permit).await {
+        Ok(recording) => recording,
+        Err(refusal) => return turn_away(gate, &permit, client, refusal).await,
+    };
+    let lease = match take_lease(gate, issuer, &permit).await {
+        Ok(lease) => lease,
+        Err(refusal) => return turn_away(gate, &permit, client, refusal).await,
+    };
+    let custody = gate.custody.take(lease.id());
+    let lease = Mutex::new(lease);
+    pause::at("after-lease").await;
+
+    let way = Way { gate, permit: &permit, recording: &recording, lease: &lease, issuer };
+    let ending = match way.mint().await {
+        Err(error) => Ending::Failed(error),
+        Ok(credential) => tokio::select! {
+            biased; // an ended permit wins over a byte that is ready
+            ended = permit.ended() => Ending::Cut(Refusal::from(&ended)),
+            refusal = gate.closing() => Ending::Cut(refusal),
+            error = keep_signed(gate, &recording) => Ending::Cut(Refusal::from(&error)),
+            ending = go(&mut client, credential, &way) => ending,
+        },
+    };
+
+    let mut lease = lease.into_inner();
+    log_ending(gate, &permit, &recording, &ending).await;
+    let parting = tokio::time::timeout(PARTING, client.part(&ending));
+    let (_, disabled) = tokio::join!(parting, teardown::disable(gate, issuer, &mut lease));
+    seal(gate, &permit, &recording).await;
+    if disabled {
+        teardown::finish(gate, issuer, &mut lease).await;
+    }
+    drop(custody); // from here on, what is not closed is the reaper's
+    if let Err(error) = gate.store.session_closed(session, &ending.outcome(), gate.now()).await {
+        tracing::error!(%session, %error, "the end of the session could not be written");
+    }
+}
+
+/// connect → relay
+async fn go<C: Client>(
+    client: &mut C,
+    credential: <C::Issuer as Issuer>::Credential,
+    way: &Way<'_, C::Issuer>,
+) -> Ending {
+    match client.connect(credential, way).await {
+        Ok(target) => client.relay(target, way).await,
+        Err(error) => Ending::Failed(error),
+    }
+}
+
+/// Refused after the permit was given: the session closes in the ledger as it opened there.
+async fn turn_away<C: Client>(gate: &Gate, permit: &Permit, client: C, refusal: Refusal) {
+    tracing::warn!(session = %permit.session(), why = refusal.sentence, "turned away");
+    let outcome = format!("refused: {}", refusal.sentence);
+    if let Err(error) = gate.store.session_closed(permit.session(), &outcome, gate.now()).await {
+        tracing::error!(session = %permit.session(), %error, "the end of the session could not be written");
+    }
+    client.refuse(refusal).await;
+}
+
+async fn start_recording<C: Client>(gate: &Gate, permit: &Permit) -> Result<Arc<LiveRecording>, Refusal> {
+    if !*gate.recordable.borrow() {
+        return Err(Refusal::from(&RecordError::Failed));
+    }
+    let header = Header {
+        session: permit.session().to_string(),
+        identity: permit.identity().to_string(),
+        target: permit.target().to_string(),
+        access: permit.access().to_string(),
+        protocol: C::PROTOCOL.to_owned(),
+        grant: permit.grant().to_string(),
+        gateway: gate.name.clone(),
+        start: gate.now(),
+    };
+    let recorder = gate.recorder.clone();
+    let started = spawn_blocking(move || recorder.start(header)).await.unwrap_or(Err(RecordError::Failed));
+    started.map(Arc::new).map_err(|error| {
+        tracing::error!(session = %permit.session(), %error, "no recording");
+        Refusal::from(&error)
+    })
+}
+
+/// More leases than this that could not be removed from a target, and no new session goes there.
+const MOST_ORPHANS: usize = 10;
+
+/// On disk when this returns. Refused while too many of the target's leases could not be removed.
+async fn take_lease<I: Issuer>(gate: &Gate, issuer: &I, permit: &Permit) -> Result<Lease, Refusal> {
+    let store_failed = |error: tidegate_grants::StoreError| {
+        tracing::error!(session = %permit.session(), %error, "no lease");
+        Refusal::from(&error)
+    };
+    let open = gate.store.leases(false).await.map_err(store_failed)?;
+    if open.iter().filter(|l| l.target() == permit.target() && l.attempts() > 0).count() > MOST_ORPHANS {
+        return Err(Refusal::new(format!("too many old accounts could not be removed from {}", permit.target()))
+            .next("tell your admin: `tidegate lease list`"));
+    }
+    let plan = issuer.plan(permit).map_err(|error| Refusal::from(&error))?;
+    gate.store.lease(permit, plan, gate.now()).await.map_err(store_failed)
+}
+
+/// Signs the tail of the recording while the session is idle. Returns only when that fails.
+async fn keep_signed(gate: &Gate, recording: &LiveRecording) -> RecordError {
+    let mut tick = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        tick.tick().await;
+        if let Err(error) = recording.tick(gate.now()) {
+            return error;
+        }
+    }
+}
+
+/// The end goes into the recording and, unless it was the person's own doing, into the ledger before teardown starts.
+async fn log_ending(gate: &Gate, permit: &Permit, recording: &LiveRecording, ending: &Ending) {
+    let kind = match ending {
+        Ending::Closed => return,
+        Ending::Failed(_) => "session.failed",
+        Ending::Cut(_) => "session.cut",
+    };
+    // A recording that has failed is why we are here, more often than not.
+    let said = recorder::Event::Said { text: ending.outcome() };
+    let _ = recording.note(said, gate.now());
+    tracing::info!(session = %permit.session(), outcome = ending.outcome(), "session ended by the gate");
+    let event = about(kind, permit).detail(serde_json::json!({ "why": ending.outcome() }));
+    if let Err(error) = gate.store.append(event, gate.now()).await {
+        tracing::error!(session = %permit.session(), %error, "the cut could not be written");
+    }
+}
+
+async fn seal(gate: &Gate, permit: &Permit, recording: &Arc<LiveRecording>) {
+    let (sealing, now) = (recording.clone(), gate.now());
+    let sealed = spawn_blocking(move || sealing.seal(now)).await.unwrap_or(Err(RecordError::Failed));
+    let event = match sealed {
+        Ok(seal) => sealed_event(permit, &seal),
+        Err(error) => about("recording.truncated", permit).detail(serde_json::json!({ "why": error.to_string() })),
+    };
+    if let Err(error) = gate.store.append(event, gate.now()).await {
+        tracing::error!(session = %permit.session(), %error, "the seal could not be written");
+    }
+}
+
+fn sealed_event(permit: &Permit, seal: &Seal) -> Event {
+    about("recording.sealed", permit).detail(serde_json::json!(seal))
+}
+
+fn about(kind: &str, permit: &Permit) -> Event {
+    Event::new(kind).session(permit.session()).identity(permit.identity()).target(permit.target()).grant(permit.grant())
+}

@@ -1,0 +1,67 @@
+//! disable → clean, drop → receipt: the same steps for a session that ends and for the reaper.
+//!
+//! Disabling comes first and on its own, because a failed cleaning must never leave a working account (Teleport issue
+//! 36708). A lease is closed only by a clean receipt.
+
+use crate::{
+    gate::Gate,
+    issuer::{TargetError, Teardown},
+    pause,
+};
+use tidegate_grants::{Lease, LeaseState};
+
+/// Disables the account. True if the target confirmed it; else the lease stays for the reaper.
+pub async fn disable(gate: &Gate, issuer: &dyn Teardown, lease: &mut Lease) -> bool {
+    if lease.state() != LeaseState::Open {
+        return true;
+    }
+    pause::at("during-disable").await;
+    match issuer.disable(lease).await {
+        Ok(()) => written(lease.id(), gate.store.disabled(lease, gate.now()).await),
+        Err(error) => {
+            give_up(gate, lease, &error).await;
+            false
+        }
+    }
+}
+
+/// Cleans, drops, asks the target what is left, and closes the lease by that answer. True if it is closed.
+pub async fn finish(gate: &Gate, issuer: &dyn Teardown, lease: &mut Lease) -> bool {
+    if !written(lease.id(), gate.store.cleaning(lease, gate.now()).await) {
+        return false;
+    }
+    pause::at("during-clean").await;
+    if let Err(error) = issuer.clean(lease).await {
+        give_up(gate, lease, &error).await;
+        return false;
+    }
+    pause::at("before-receipt").await;
+    match issuer.inspect(lease).await {
+        Ok(receipt) if receipt.clean => written(lease.id(), gate.store.closed(lease, receipt, gate.now()).await),
+        Ok(receipt) => {
+            let why = format!("the target still knows of it: {}", left(&receipt));
+            tracing::error!(lease = %lease.id(), target = %lease.target(), why, "lease held");
+            written(lease.id(), gate.store.held(lease, &why, receipt, gate.now()).await);
+            false
+        }
+        Err(error) => {
+            give_up(gate, lease, &error).await;
+            false
+        }
+    }
+}
+
+fn left(receipt: &tidegate_grants::Receipt) -> String {
+    let found = receipt.findings.iter().filter(|f| f.found > 0).map(|f| format!("{} {}", f.found, f.what));
+    found.collect::<Vec<_>>().join(", ")
+}
+
+async fn give_up(gate: &Gate, lease: &mut Lease, error: &TargetError) {
+    tracing::warn!(lease = %lease.id(), target = %lease.target(), %error, "teardown will be tried again");
+    let now = gate.now();
+    written(lease.id(), gate.store.failed(lease, &error.to_string(), now).await);
+}
+
+fn written(lease: tidegate_grants::LeaseId, result: Result<(), tidegate_grants::StoreError>) -> bool {
+    result.inspect_err(|error| tracing::error!(%lease, %error, "the lease could not be written")).is_ok()
+}

@@ -1,0 +1,174 @@
+//! What happened in a session, in words that fit every protocol.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Which way bytes went, and on which stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stream {
+    /// From the person: keystrokes, an upload. Sealed under the keystroke key.
+    Stdin,
+    /// To the person.
+    Stdout,
+    /// To the person, as errors.
+    Stderr,
+    /// `COPY … FROM STDIN`.
+    CopyIn,
+    /// `COPY … TO STDOUT`.
+    CopyOut,
+    /// Protocol bytes from the client whose meaning is recorded by other events.
+    FromClient,
+    /// Protocol bytes from the target whose meaning is recorded by other events (result rows).
+    FromTarget,
+}
+
+/// How much of a stream's content is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// All of it: terminals.
+    Whole,
+    /// Up to `stream_limit`, then counted and digested to its end.
+    UpToLimit,
+    /// Nothing: counted and digested from the first byte.
+    Count,
+}
+
+/// A parameter bound to a prepared statement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Parameter {
+    /// NULL.
+    Null,
+    /// Sent as text.
+    Text(String),
+    /// Sent as binary, in hex.
+    Binary(String),
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// A channel opened and something was started in it. PostgreSQL has one channel, 0.
+    Opened {
+        /// Its number in this recording.
+        channel: u32,
+        /// `shell`, `exec`, `subsystem`, `sql`.
+        what: String,
+        /// The command line or subsystem or database.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        command: Option<String>,
+        /// `TERM`, columns, rows, if it has a terminal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        terminal: Option<(String, u32, u32)>,
+        /// Accepted environment or start-up settings.
+        #[serde(default)]
+        environment: BTreeMap<String, String>,
+    },
+    /// The terminal changed its size.
+    Resized {
+        /// Channel.
+        channel: u32,
+        /// Columns.
+        columns: u32,
+        /// Rows.
+        rows: u32,
+    },
+    /// Bytes.
+    Data {
+        /// Channel.
+        channel: u32,
+        /// Which way.
+        stream: Stream,
+        /// How much of the content is kept.
+        keep: Keep,
+        /// The bytes.
+        #[serde(skip)]
+        data: Bytes,
+    },
+    /// No more bytes will come this way.
+    Eof {
+        /// Channel.
+        channel: u32,
+        /// Which way.
+        stream: Stream,
+    },
+    /// The person sent a signal.
+    Signal {
+        /// Channel.
+        channel: u32,
+        /// E.g. `INT`.
+        name: String,
+    },
+    /// The remote program ended.
+    Exited {
+        /// Channel.
+        channel: u32,
+        /// Exit status, if it exited.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<u32>,
+        /// Signal, if one killed it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signal: Option<String>,
+    },
+    /// The channel closed.
+    Closed {
+        /// Channel.
+        channel: u32,
+    },
+    /// A statement was sent, simple (Query) or to be prepared (Parse).
+    Statement {
+        /// The SQL text, lossily decoded if it is not UTF-8.
+        text: String,
+        /// Its prepared name; `None` for a simple query, empty for the unnamed statement.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prepared: Option<String>,
+    },
+    /// Parameters were bound (Bind).
+    Bound {
+        /// The prepared statement.
+        prepared: String,
+        /// The portal.
+        portal: String,
+        /// Its parameters; past a bound they are counted, not kept.
+        parameters: Vec<Parameter>,
+    },
+    /// A portal was executed.
+    Executed {
+        /// The portal.
+        portal: String,
+        /// At most this many rows; 0: all.
+        rows: u32,
+    },
+    /// A statement completed.
+    Completed {
+        /// The command tag, e.g. `SELECT 3`.
+        tag: String,
+        /// DataRow messages sent for it.
+        rows: u64,
+    },
+    /// The server reported an error or a notice.
+    Reported {
+        /// `ERROR`, `FATAL`, `NOTICE`, …
+        severity: String,
+        /// SQLSTATE.
+        code: String,
+        /// The message.
+        message: String,
+    },
+    /// The transaction's state changed: `I` idle, `T` in a transaction, `E` in a failed one.
+    Transaction {
+        /// The status byte of ReadyForQuery.
+        status: char,
+    },
+    /// The person cancelled the running statement.
+    Cancelled,
+    /// A sentence from the gateway, e.g. why the session was cut.
+    Said {
+        /// The sentence.
+        text: String,
+    },
+}

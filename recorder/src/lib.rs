@@ -1,0 +1,30 @@
+//! Events in, a sealed recording out; verification, replay and export. Knows no protocol, no grants, no sockets.
+//!
+//! What always holds: a [`Recorded`] exists only after `write(2)` took the frame that accounts for its bytes, and it is
+//! the only thing that the forwarding side accepts. So no byte goes on unrecorded.
+
+pub mod event;
+pub mod export;
+pub mod frame;
+pub mod recording;
+pub mod replay;
+pub mod seal;
+pub mod storage;
+
+pub use event::{Event, Keep, Stream};
+pub use recording::{Header, LiveRecording, Recorded, Recorder, Settings};
+pub use seal::Seal;
+
+/// A recording could not be made. It ends the session.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RecordError {
+    /// The disk said no.
+    #[error("the recording cannot be written: {0}")]
+    Write(String),
+    /// An auditor's public key is not one that we can wrap for.
+    #[error("recipient {0:?} is neither an age X25519 nor an ssh-ed25519 public key")]
+    Recipient(String),
+    /// An earlier write failed; nothing can be added any more.
+    #[error("the recording has already failed")]
+    Failed,
+}
