@@ -1,8 +1,22 @@
 //! Where the private keys are: one file each, mode 0600, in `state_dir/keys`.
+//!
+//! What always holds: a key is written once, to a file that nobody else can read, and synced before it is used; a file
+//! that others can read is refused rather than used.
 
 use crate::{CaError, ssh::SshAuthority, x509::X509Authority};
-use secrecy::SecretSlice;
-use std::path::Path;
+use ed25519_dalek::{
+    SigningKey,
+    pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey, spki::der::pem::LineEnding},
+};
+use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
+use ssh_key::{Algorithm, PrivateKey, getrandom::SysRng, rand_core::UnwrapErr};
+use std::{
+    fs,
+    io::{ErrorKind, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
 
 /// A public part for `ca show`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,38 +32,244 @@ pub enum Part {
 }
 
 /// All keys of a gateway.
-#[derive(Debug)]
 pub struct Keys {
     /// Signs user certificates for SSH targets.
     pub ssh_user: SshAuthority,
     /// Signs the gateway's own SSH host certificate.
     pub ssh_host: SshAuthority,
+    /// The gateway's own SSH host key.
+    pub host_key: PrivateKey,
     /// Signs TLS certificates: the gateway's listener, its admin login and session roles on PostgreSQL targets.
     pub x509: X509Authority,
     /// Signs our own grants.
-    pub grants: ed25519_dalek::SigningKey,
+    pub grants: SigningKey,
     /// Signs ledger heads and recordings.
-    pub ledger: ed25519_dalek::SigningKey,
+    pub ledger: SigningKey,
     /// HMAC key for SCRAM salts.
     pub salt: SecretSlice<u8>,
 }
 
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keys").finish_non_exhaustive()
+    }
+}
+
+/// Every file of [`Keys`] with what it is for, as `tidegate check` lists them.
+pub const FILES: [(&str, &str); 7] = [
+    ("ssh_user_ca", "signs the certificate of each connection to an SSH target"),
+    ("ssh_host_ca", "signs the gateway's own SSH host certificate"),
+    ("ssh_host_key", "the gateway's own SSH host key"),
+    ("x509_ca.key", "signs the certificates of sessions and of the gateway's login on PostgreSQL targets, and its own"),
+    ("grants.key", "signs the grants that admins issue"),
+    ("ledger.key", "signs the ledger and the recordings"),
+    ("scram_salt", "makes the salts of short-lived passwords, so that unknown names look like known ones"),
+];
+const X509_CERTIFICATE: &str = "x509_ca.pem";
+
 impl Keys {
     /// Makes what is missing in `dir` (0700) and leaves what is there. `name` goes into the CA's subject.
-    pub fn create(dir: &Path, name: &str) -> Result<Self, CaError> {
-        let _ = (dir, name);
-        todo!()
+    ///
+    /// # Errors
+    /// [`CaError::KeyFile`] naming the file and what to do.
+    pub fn create(dir: &Path, name: &str, now: Timestamp) -> Result<Self, CaError> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| fault(dir, &e))?;
+        for file in ["ssh_user_ca", "ssh_host_ca", "ssh_host_key"] {
+            create_missing(dir, file, || generate_ssh(&format!("tidegate {file} of {name}")))?;
+        }
+        for file in ["grants.key", "ledger.key"] {
+            create_missing(dir, file, generate_ed25519)?;
+        }
+        create_missing(dir, "scram_salt", || Ok(hex(&random()?).into()))?;
+        if !dir.join("x509_ca.key").exists() {
+            let (key, certificate) = X509Authority::generate(name, now)?;
+            // The certificate first: without its key it is harmless, and the next run makes both anew.
+            write_new(&dir.join(X509_CERTIFICATE), certificate.as_bytes(), true)?;
+            write_new(&dir.join("x509_ca.key"), key.expose_secret().as_bytes(), false)?;
+        }
+        fs::File::open(dir).and_then(|d| d.sync_all()).map_err(|e| fault(dir, &e))?;
+        Self::open(dir)
     }
 
     /// Reads all; a missing, too open (any bit of group or others) or damaged file is named with its fix.
+    ///
+    /// # Errors
+    /// [`CaError::KeyFile`].
     pub fn open(dir: &Path) -> Result<Self, CaError> {
-        let _ = dir;
-        todo!()
+        let x509_key = read(dir, "x509_ca.key")?;
+        let x509_path = dir.join(X509_CERTIFICATE);
+        let x509_certificate = fs::read_to_string(&x509_path).map_err(|e| fault(&x509_path, &e))?;
+        Ok(Self {
+            ssh_user: SshAuthority::new(read_ssh(dir, "ssh_user_ca")?),
+            ssh_host: SshAuthority::new(read_ssh(dir, "ssh_host_ca")?),
+            host_key: read_ssh(dir, "ssh_host_key")?,
+            x509: X509Authority::from_pem(x509_key.expose_secret(), &x509_certificate)
+                .map_err(|e| damaged(dir, "x509_ca.key", &e.to_string()))?,
+            grants: read_ed25519(dir, "grants.key")?,
+            ledger: read_ed25519(dir, "ledger.key")?,
+            salt: read_salt(dir)?,
+        })
     }
 
     /// One public part, ready to redirect into a file.
-    pub fn show(&self, part: Part) -> String {
-        let _ = part;
-        todo!()
+    ///
+    /// # Errors
+    /// [`CaError::Sign`] if it cannot be encoded.
+    pub fn show(&self, part: Part) -> Result<String, CaError> {
+        let openssh = |key: &ssh_key::PublicKey| {
+            key.to_openssh().map(|line| format!("{line}\n")).map_err(|e| CaError::Sign(e.to_string()))
+        };
+        match part {
+            Part::SshUser => openssh(self.ssh_user.public_key()),
+            Part::SshHost => openssh(self.ssh_host.public_key()),
+            Part::X509 => Ok(self.x509.certificate_pem().to_owned()),
+            Part::Ledger => {
+                self.ledger.verifying_key().to_public_key_pem(LineEnding::LF).map_err(|e| CaError::Sign(e.to_string()))
+            }
+        }
+    }
+}
+
+fn generate_ssh(comment: &str) -> Result<SecretString, CaError> {
+    let sign = |e: ssh_key::Error| CaError::Sign(e.to_string());
+    let mut key = PrivateKey::random(&mut UnwrapErr(SysRng), Algorithm::Ed25519).map_err(sign)?;
+    key.set_comment(comment);
+    Ok(key.to_openssh(ssh_key::LineEnding::LF).map_err(sign)?.as_str().to_owned().into())
+}
+
+fn generate_ed25519() -> Result<SecretString, CaError> {
+    let key = SigningKey::generate(&mut UnwrapErr(SysRng));
+    let pem = key.to_pkcs8_pem(LineEnding::LF).map_err(|e| CaError::Sign(e.to_string()))?;
+    Ok(pem.as_str().to_owned().into())
+}
+
+fn random() -> Result<[u8; 32], CaError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|e| CaError::Sign(e.to_string()))?;
+    Ok(bytes)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn create_missing(
+    dir: &Path,
+    file: &str,
+    generate: impl FnOnce() -> Result<SecretString, CaError>,
+) -> Result<(), CaError> {
+    let path = dir.join(file);
+    if path.exists() { Ok(()) } else { write_new(&path, generate()?.expose_secret().as_bytes(), false) }
+}
+
+/// Whole or not at all: written beside, synced, then renamed.
+fn write_new(path: &Path, content: &[u8], public: bool) -> Result<(), CaError> {
+    let beside = path.with_extension("new");
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(if public { 0o644 } else { 0o600 });
+    let mut file = options.open(&beside).map_err(|e| fault(&beside, &e))?;
+    file.write_all(content).and_then(|()| file.sync_all()).map_err(|e| fault(&beside, &e))?;
+    fs::rename(&beside, path).map_err(|e| fault(path, &e))
+}
+
+/// Keys are small; a larger file is no key.
+const LARGEST: u64 = 16 << 10;
+
+fn read(dir: &Path, file: &str) -> Result<SecretString, CaError> {
+    let path = dir.join(file);
+    let opened = fs::File::open(&path).map_err(|e| fault(&path, &e))?;
+    let mode = opened.metadata().map_err(|e| fault(&path, &e))?.permissions().mode();
+    if mode & 0o077 != 0 {
+        let fault = format!("others can read this key (mode {:03o}): chmod 600 it", mode & 0o777);
+        return Err(CaError::KeyFile { path, fault });
+    }
+    let mut text = String::new();
+    opened.take(LARGEST).read_to_string(&mut text).map_err(|e| fault(&path, &e))?;
+    Ok(text.into())
+}
+
+fn read_ssh(dir: &Path, file: &str) -> Result<PrivateKey, CaError> {
+    PrivateKey::from_openssh(read(dir, file)?.expose_secret()).map_err(|e| damaged(dir, file, &e.to_string()))
+}
+
+fn read_ed25519(dir: &Path, file: &str) -> Result<SigningKey, CaError> {
+    SigningKey::from_pkcs8_pem(read(dir, file)?.expose_secret()).map_err(|e| damaged(dir, file, &e.to_string()))
+}
+
+fn read_salt(dir: &Path) -> Result<SecretSlice<u8>, CaError> {
+    let text = read(dir, "scram_salt")?;
+    let text = text.expose_secret().trim();
+    if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(damaged(dir, "scram_salt", "not 64 hexadecimal digits"));
+    }
+    // The digits carry the entropy as they are: no decoding that could go wrong.
+    Ok(text.as_bytes().to_vec().into())
+}
+
+fn fault(path: &Path, error: &std::io::Error) -> CaError {
+    let hint = if error.kind() == ErrorKind::NotFound { "; `tidegate init` makes the keys" } else { "" };
+    CaError::KeyFile { path: path.to_owned(), fault: format!("{error}{hint}") }
+}
+
+fn damaged(dir: &Path, file: &str, why: &str) -> CaError {
+    let path: PathBuf = dir.join(file);
+    CaError::KeyFile { path, fault: format!("damaged ({why}): restore it from a backup") }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_800_000_000).unwrap()
+    }
+
+    #[test]
+    fn keys_are_made_once_and_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = dir.path().join("keys");
+        let made = Keys::create(&keys, "gate", now()).unwrap();
+        let again = Keys::create(&keys, "gate", now()).unwrap();
+        for part in [Part::SshUser, Part::SshHost, Part::X509, Part::Ledger] {
+            assert_eq!(made.show(part).unwrap(), again.show(part).unwrap());
+        }
+        assert!(made.show(Part::SshUser).unwrap().starts_with("ssh-ed25519 "));
+        assert!(made.show(Part::X509).unwrap().starts_with("-----BEGIN CERTIFICATE-----"));
+        assert!(made.show(Part::Ledger).unwrap().starts_with("-----BEGIN PUBLIC KEY-----"));
+        for (file, _) in FILES {
+            assert_eq!(fs::metadata(keys.join(file)).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
+        }
+    }
+
+    #[test]
+    fn key_that_others_can_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        Keys::create(dir.path(), "gate", now()).unwrap();
+        for (file, _) in FILES {
+            let path = dir.path().join(file);
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+            let refused = Keys::open(dir.path()).unwrap_err().to_string();
+            assert!(refused.contains(file) && refused.contains("chmod 600"), "{refused}");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+    }
+
+    #[test]
+    fn missing_or_damaged_key_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        Keys::create(dir.path(), "gate", now()).unwrap();
+        for (file, _) in FILES {
+            let path = dir.path().join(file);
+            let whole = fs::read(&path).unwrap();
+            fs::write(&path, "nonsense").unwrap();
+            let damaged = Keys::open(dir.path()).unwrap_err().to_string();
+            assert!(damaged.contains(file) && damaged.contains("damaged"), "{damaged}");
+            fs::remove_file(&path).unwrap();
+            let missing = Keys::open(dir.path()).unwrap_err().to_string();
+            assert!(missing.contains(file) && missing.contains("tidegate init"), "{missing}");
+            write_new(&path, &whole, false).unwrap();
+        }
+        Keys::open(dir.path()).unwrap();
     }
 }
