@@ -3,7 +3,7 @@
 use crate::{
     identity::Identity,
     name::{Access, DatabaseName, EntitlementName, GroupName, Login, RoleName, TargetName},
-    target::Target,
+    target::{Kind, Target},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -66,14 +66,35 @@ pub enum Leftovers {
     Drop,
 }
 
+impl Terms {
+    /// The protocol that they are for.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Terms::Ssh { .. } => Kind::Ssh,
+            Terms::Postgres { .. } => Kind::Postgres,
+        }
+    }
+
+    /// Something that they include, to name in a message.
+    pub(crate) fn any(&self) -> Option<Access> {
+        match self {
+            Terms::Ssh { logins } => logins.first().cloned().map(Access::Login),
+            Terms::Postgres { databases, .. } => databases.first().cloned().map(Access::Database),
+        }
+    }
+}
+
 impl Entitlement {
     /// Whether this identity may ask for it at all.
     pub fn is_for(&self, identity: &Identity) -> bool {
         !self.groups.is_disjoint(&identity.groups)
     }
 
-    /// Whether it reaches this target.
+    /// Whether it reaches this target: selected, and of the protocol that its terms are for.
     pub fn reaches(&self, target: &Target) -> bool {
+        if self.terms.kind() != target.kind {
+            return false;
+        }
         match &self.targets {
             Selector::Names(names) => names.contains(&target.name),
             Selector::Labels(labels) => labels.iter().all(|(key, value)| target.labels.get(key) == Some(value)),

@@ -3,7 +3,8 @@
 //! This crate holds the decisions: identities, targets and entitlements as the configuration describes them
 //! ([`Policy`]), the signed permission to use one of them ([`grant`]), the proof of it that a live session holds
 //! ([`Permit`]), and the durable records of what was decided and of what exists on targets ([`lease`], [`ledger`],
-//! [`Store`]). It knows no network and no protocol, and nothing here reads the clock: time is an argument.
+//! [`Store`]). It knows no network and no protocol, and no decision here reads the clock: time is an argument. (Only what
+//! the store notes about itself, when it is opened or found to be damaged, is stamped with the time of day.)
 //!
 //! Architecture invariant: nothing opens without a [`Permit`], a `Permit` comes only from [`Authority::authorize`],
 //! and a [`Lease`] comes only from the [`Store`], after the commit.
@@ -18,6 +19,10 @@ pub mod name;
 pub mod policy;
 pub mod store;
 pub mod target;
+mod text;
+
+#[cfg(test)]
+mod fixture;
 
 pub use authority::{Ask, Authority, Denied, Ended, Permit};
 pub use entitlement::{Entitlement, Leftovers, Terms};

@@ -1,14 +1,29 @@
 //! The one place that says yes.
+//!
+//! What always holds: a decision is made on the thread that writes, inside the transaction that enters it in the ledger,
+//! from rows that the ledger vouches for and tokens whose signatures were verified in that moment. So decisions are made one after
+//! another: a grant for one session opens one, a revocation that has returned is in force, and a limit is a limit.
+
+mod admin;
+mod decide;
+mod permit;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+pub use permit::{Ended, Permit};
 
 use crate::{
-    entitlement::Entitlement,
-    grant::{Claims, GrantView},
-    name::{Access, DatabaseName, EntitlementName, GrantId, IdentityName, Login, RoleName, SessionId, TargetName},
+    grant::GrantView,
+    name::{Access, DatabaseName, EntitlementName, GrantId, IdentityName, Login, RoleName, TargetName},
     policy::Policy,
     store::{Store, StoreError},
 };
+use decide::Wanted;
 use jiff::Timestamp;
+use permit::Rules;
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
+use tokio::time::Instant;
 
 /// What somebody at the door wants.
 #[derive(Debug, Clone)]
@@ -95,83 +110,6 @@ pub enum Denied {
     Store(#[from] StoreError),
 }
 
-/// Why a permit ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
-    /// The grant reached its end.
-    Expired {
-        /// When.
-        at: Timestamp,
-    },
-    /// It was revoked.
-    Revoked {
-        /// By whom.
-        by: String,
-        /// Why, if said.
-        reason: Option<String>,
-    },
-    /// The identity, the target or the entitlement is no longer in the configuration.
-    Withdrawn,
-}
-
-/// The in-memory proof, held by one live session, that its grant was verified.
-///
-/// Its fields are private and it is not `Clone`: one comes from [`Authority::authorize`] or not at all. While it
-/// lives it counts towards `max_connections`; dropping it gives the place back.
-#[derive(Debug)]
-pub struct Permit {
-    // grant id, session id, ask, claims, entitlement, the watch that ends it, and a guard that un-counts it on drop
-    inner: Arc<()>,
-}
-
-impl Permit {
-    /// The session that this permit is for.
-    pub fn session(&self) -> SessionId {
-        todo!()
-    }
-    /// The grant behind it.
-    pub fn grant(&self) -> GrantId {
-        todo!()
-    }
-    /// Its claims as verified.
-    pub fn claims(&self) -> &Claims {
-        todo!()
-    }
-    /// Who.
-    pub fn identity(&self) -> &IdentityName {
-        todo!()
-    }
-    /// Where to.
-    pub fn target(&self) -> &TargetName {
-        todo!()
-    }
-    /// As what.
-    pub fn access(&self) -> &Access {
-        todo!()
-    }
-    /// From where.
-    pub fn source(&self) -> IpAddr {
-        todo!()
-    }
-    /// The terms in force when it was given.
-    pub fn entitlement(&self) -> &Entitlement {
-        todo!()
-    }
-    /// PostgreSQL: the group roles, as the entitlement has them and the grant narrowed them.
-    pub fn roles(&self) -> BTreeSet<RoleName> {
-        todo!()
-    }
-    /// The grant's end.
-    pub fn expires(&self) -> Timestamp {
-        todo!()
-    }
-    /// Waits until the permit ends: at the grant's end, at its revocation, or when a reload takes it away.
-    /// Cancel safe; may be called again.
-    pub async fn ended(&self) -> Ended {
-        todo!()
-    }
-}
-
 /// What an admin asks `grant issue` for.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct IssueRequest {
@@ -219,7 +157,8 @@ pub enum GrantError {
 #[derive(Debug)]
 pub struct Authority {
     store: Arc<Store>,
-    // policy: ArcSwap<Policy>, signing key of our own grants, live permits by session
+    rules: Arc<Rules>,
+    signer: GrantSigner,
 }
 
 /// The gateway's own signing key for grants.
@@ -228,8 +167,8 @@ pub type GrantSigner = ed25519_dalek::SigningKey;
 impl Authority {
     /// Puts store, policy and the key for our own grants together.
     pub fn new(store: Arc<Store>, policy: Policy, signer: GrantSigner) -> Self {
-        let _ = (&policy, &signer);
-        Self { store }
+        let rules = Arc::new(Rules::new(policy, signer.verifying_key().to_bytes()));
+        Self { store, rules, signer }
     }
 
     /// The store behind it.
@@ -239,64 +178,72 @@ impl Authority {
 
     /// The policy in force.
     pub fn policy(&self) -> Arc<Policy> {
-        todo!()
+        self.rules.policy()
     }
 
-    /// Puts a new policy in force; live permits whose identity, target or entitlement went away end as
-    /// [`Ended::Withdrawn`].
+    /// Puts a new policy in force; live permits whose identity, target or entitlement went away, or whose grant it does
+    /// not honour any more, end as [`Ended::Withdrawn`].
     pub fn replace(&self, policy: Policy) {
-        let _ = policy;
-        todo!()
+        self.store.set_config(&policy.config);
+        self.rules.replace(policy);
     }
 
     /// Verifies a grant for exactly this: signature, audience, time, not revoked, entitlement still in force,
     /// the row agrees with the ledger. Yes and no both go into the ledger (a no as `session.denied`), a yes opens the
     /// session there in the same transaction.
     pub async fn authorize(&self, ask: &Ask, now: Timestamp) -> Result<Permit, Denied> {
-        let _ = (ask, now);
-        todo!()
+        // Taken before the wait for the store's thread: rather too early than too late.
+        let start = Instant::now();
+        let (rules, ask) = (self.rules.clone(), ask.clone());
+        self.store.run(move |writer| decide::authorize(writer, &rules, &ask, now, start)).await?
     }
 
     /// The same verification again for a further connection of a live session: same grant, same terms.
     pub async fn recheck(&self, permit: &Permit, now: Timestamp) -> Result<(), Denied> {
-        let _ = (permit, now);
-        todo!()
+        permit.alive()?;
+        let (rules, held) = (self.rules.clone(), permit.held());
+        self.store.run(move |writer| decide::recheck(writer, &rules, &held, now)).await?
     }
 
-    /// Which entitlement a short-lived password for this target would serve; needs an active grant. (`ssh gate password`)
-    /// Returns the grant's end.
+    /// Whether a short-lived password for this target would open anything; needs an active grant, of whichever
+    /// entitlement. (`ssh gate password`) Returns the end of the grant that lasts longest.
     pub async fn foresee(
         &self,
         identity: &IdentityName,
         target: &TargetName,
         now: Timestamp,
     ) -> Result<Timestamp, Denied> {
-        let _ = (identity, target, now);
-        todo!()
+        let wanted = Wanted { identity: identity.clone(), target: target.clone(), access: None, entitlement: None };
+        let rules = self.rules.clone();
+        self.store.run(move |writer| decide::foresee(writer, &rules, &wanted, now)).await?
     }
 
     /// `grant issue`: signs a grant on the word of an admin. Never for themselves.
     pub async fn issue(&self, by: &IdentityName, request: IssueRequest, now: Timestamp) -> Result<GrantId, GrantError> {
-        let _ = (by, request, now);
-        todo!()
+        let (id, token) = admin::sign(&self.policy(), &self.signer, by, request, now)?;
+        let (rules, by) = (self.rules.clone(), by.clone());
+        self.store.run(move |writer| admin::add(writer, &rules, &by, Some(id), &token, now)).await?
     }
 
     /// `grant import`: takes a signed grant of a trusted issuer. Idempotent per `iss` and `jti`.
     pub async fn import(&self, by: &IdentityName, token: &str, now: Timestamp) -> Result<GrantId, GrantError> {
-        let _ = (by, token, now);
-        todo!()
+        admin::must_be_admin(&self.policy(), by, "import")?;
+        let (rules, by, token) = (self.rules.clone(), by.clone(), token.trim().to_owned());
+        self.store.run(move |writer| admin::add(writer, &rules, &by, None, &token, now)).await?
     }
 
     /// All grants, newest first.
     pub async fn grants(&self, now: Timestamp) -> Result<Vec<GrantView>, StoreError> {
-        let _ = now;
-        todo!()
+        let rules = self.rules.clone();
+        self.store.read(move |db| admin::list(db, &rules, now)).await
     }
 
     /// The one grant with this id, or unique prefix or suffix of it (digits of the simple form, dashes ignored).
     pub async fn grant(&self, id: &str, now: Timestamp) -> Result<GrantView, GrantError> {
-        let _ = (id, now);
-        todo!()
+        let id = self.find(id).await?;
+        let rules = self.rules.clone();
+        let view = self.store.read(move |db| admin::show(db, &rules, id, now)).await?;
+        view.ok_or_else(|| GrantError::NotFound(format!("the grant {id} cannot be read: run `tidegate ledger verify`")))
     }
 
     /// Revokes; live sessions of it end. Revoking twice is fine.
@@ -307,7 +254,15 @@ impl Authority {
         reason: Option<String>,
         now: Timestamp,
     ) -> Result<GrantId, GrantError> {
-        let _ = (by, id, reason, now);
-        todo!()
+        admin::must_be_admin(&self.policy(), by, "revoke")?;
+        let id = self.find(id).await?;
+        let (rules, by) = (self.rules.clone(), by.clone());
+        self.store.run(move |writer| admin::revoke(writer, &rules, &by, id, reason.as_deref(), now)).await??;
+        Ok(id)
+    }
+
+    async fn find(&self, id: &str) -> Result<GrantId, GrantError> {
+        let id = id.to_owned();
+        self.store.read(move |db| Ok(admin::find(db, &id))).await?
     }
 }

@@ -3,6 +3,8 @@
 //! The algorithm is pinned per issuer and never read from the token (RFC 8725 section 3.1). A grant may only narrow
 //! its entitlement.
 
+pub(crate) mod jws;
+
 use crate::name::{DatabaseName, EntitlementName, GrantId, IdentityName, Login, RoleName, TargetName};
 use jiff::Timestamp;
 use secrecy::SecretSlice;

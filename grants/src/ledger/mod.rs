@@ -2,7 +2,10 @@
 //!
 //! One SHA-256 chain per node. Each row names the row of state that it describes by table, key and digest, so that a
 //! changed, deleted or added row anywhere is found by walking the chain. The head is signed with Ed25519 in the same
-//! transaction.
+//! transaction. What exactly is hashed and signed: [`chain`]. How it is checked: [`verify`].
+
+pub(crate) mod chain;
+pub(crate) mod verify;
 
 use crate::name::{GrantId, IdentityName, LeaseId, SessionId, TargetName};
 use jiff::Timestamp;
@@ -93,10 +96,25 @@ pub struct Entry {
     /// What.
     #[serde(flatten)]
     pub event: Event,
+    /// The row of state that this entry is about, if it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row: Option<Described>,
     /// Hash of the row before, hex.
     pub prev: String,
     /// Hash of this row, hex.
     pub hash: String,
+}
+
+/// A row of state, as a ledger entry names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Described {
+    /// Its table.
+    pub table: String,
+    /// Its key as text.
+    pub key: String,
+    /// SHA-256 of its content, hex. Something else where the row had been tampered with before it was written again:
+    /// the ledger does not vouch for such a row ever after.
+    pub digest: String,
 }
 
 /// What `ledger verify` found.
@@ -104,7 +122,7 @@ pub struct Entry {
 pub struct Verdict {
     /// Rows whose chain holds.
     pub entries: u64,
-    /// Every fault, named: `ledger row 17 was changed`, `grants 0199…: the row was deleted`. Empty: intact.
+    /// Every fault, named: `ledger a/17: the row was changed`, `grants 0199…: the row was deleted`. Empty: intact.
     pub faults: Vec<String>,
 }
 

@@ -1,0 +1,197 @@
+//! What admins do with grants: issue, import, list, revoke.
+
+use super::{
+    Ended, GrantError, IssueRequest,
+    permit::Rules,
+    rows::{self, GrantRow},
+};
+use crate::{
+    grant::{
+        Claims, GrantState, GrantView, Level, Revoked,
+        jws::{self, Invalid},
+    },
+    ledger::Event,
+    name::{GrantId, IdentityName},
+    policy::Policy,
+    store::{
+        StoreError,
+        writer::{Writer, agrees},
+    },
+    text::{LINE, line},
+};
+use ed25519_dalek::SigningKey;
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::Connection;
+use serde_json::json;
+
+fn refused<T>(why: impl Into<String>) -> Result<T, GrantError> {
+    Err(GrantError::Refused(why.into()))
+}
+
+impl From<Invalid> for GrantError {
+    fn from(why: Invalid) -> Self {
+        GrantError::Refused(format!("not a grant for this gateway: {why}"))
+    }
+}
+
+/// `what` is a verb: "only admins {what} grants".
+pub(super) fn must_be_admin(policy: &Policy, by: &IdentityName, what: &str) -> Result<(), GrantError> {
+    let admin = policy.identities.get(by).is_some_and(|i| !i.groups.is_disjoint(&policy.admins));
+    if admin { Ok(()) } else { refused(format!("only admins {what} grants, and {by} is in none of their groups")) }
+}
+
+/// Checks and signs what an admin asks for.
+pub(super) fn sign(
+    policy: &Policy,
+    signer: &SigningKey,
+    by: &IdentityName,
+    request: IssueRequest,
+    now: Timestamp,
+) -> Result<(GrantId, String), GrantError> {
+    must_be_admin(policy, by, "issue")?;
+    if request.user == *by {
+        return refused("nobody issues a grant to themselves: ask another admin");
+    }
+    if let Some(entitlement) = policy.entitlements.get(&request.entitlement) {
+        let most = entitlement.max_duration;
+        if request.duration > most {
+            let most = SignedDuration::try_from(most).unwrap_or(SignedDuration::MAX);
+            return refused(format!("{} lasts at most {most:#}", entitlement.name));
+        }
+    }
+    let seconds = i64::try_from(request.duration.as_secs()).unwrap_or(0);
+    if seconds == 0 {
+        return refused("a grant lasts at least a second");
+    }
+    let (id, iat) = (GrantId::new(), now.as_second());
+    let claims = Claims {
+        iss: policy.gateway.clone(),
+        sub: request.user,
+        aud: policy.gateway.clone(),
+        jti: id.to_string(),
+        iat,
+        nbf: iat,
+        exp: iat.saturating_add(seconds),
+        target: request.target,
+        entitlement: request.entitlement,
+        login: request.login,
+        database: request.database,
+        roles: request.roles,
+        reason: request.reason.map(|reason| line(&reason, LINE)),
+        ticket: request.ticket.map(|ticket| line(&ticket, 128)),
+        approvals: vec![Level { by: by.to_string(), at: iat, level: 1 }],
+        single_use: request.single_use,
+    };
+    let token = jws::sign(signer, &claims)?;
+    // By the same checks as at each use, so that no grant is issued that opens nothing.
+    match jws::verify(&token, policy, &signer.verifying_key().to_bytes()) {
+        Ok(_) => Ok((id, token)),
+        Err(why) => refused(format!("not granted: {why}")),
+    }
+}
+
+/// Takes a grant in. `id` is set for our own; others get one here, or have it already.
+pub(super) fn add(
+    writer: &mut Writer,
+    rules: &Rules,
+    by: &IdentityName,
+    id: Option<GrantId>,
+    token: &str,
+    now: Timestamp,
+) -> Result<GrantId, GrantError> {
+    let policy = rules.policy();
+    let claims = jws::verify(token, &policy, rules.own())?.claims;
+    let kind = if id.is_some() { "grant.issued" } else { "grant.imported" };
+    writer.transact(now, |tx| {
+        if let Some(known) = rows::by_jti(tx.db(), &claims.iss, &claims.jti)? {
+            return Ok(if known.token == token {
+                Ok(known.id)
+            } else {
+                refused(format!("{} has already granted something else as {}", claims.iss, claims.jti))
+            });
+        }
+        if id.is_none() && claims.iss == policy.gateway {
+            return Ok(refused("this gateway's own grants are not imported: issue a new one"));
+        }
+        if let Err(why) = jws::fresh(&claims, now) {
+            return Ok(Err(why.into()));
+        }
+        let id = id.unwrap_or_else(GrantId::new);
+        let detail = json!({ "by": by, "claims": claims });
+        let event = Event::new(kind).identity(&claims.sub).target(&claims.target).grant(id).detail(detail);
+        rows::insert(tx, id, &claims, token, by, event)?;
+        Ok(Ok(id))
+    })?
+}
+
+/// Revokes, then ends the live permits; both before anybody else's turn on this thread.
+pub(super) fn revoke(
+    writer: &mut Writer,
+    rules: &Rules,
+    by: &IdentityName,
+    id: GrantId,
+    reason: Option<&str>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let revoked = Revoked { at: now, by: by.to_string(), reason: reason.map(|reason| line(reason, LINE)) };
+    writer.transact(now, |tx| {
+        let row = rows::by_id(tx.db(), id)?;
+        if row.as_ref().is_some_and(|row| row.revoked.is_some()) {
+            return Ok(());
+        }
+        let mut event = Event::new("grant.revoked").grant(id);
+        if let Some(claims) = row.as_ref().and_then(rows::claims_of) {
+            event = event.identity(&claims.sub).target(&claims.target);
+        }
+        let event = event.detail(json!({ "by": by, "reason": revoked.reason }));
+        rows::mark_revoked(tx, id, &revoked, event)
+    })?;
+    rules.end(id, &Ended::Revoked { by: revoked.by, reason: revoked.reason });
+    Ok(())
+}
+
+pub(super) fn list(db: &Connection, rules: &Rules, now: Timestamp) -> Result<Vec<GrantView>, StoreError> {
+    let snapshot = db.unchecked_transaction().map_err(crate::store::fail)?;
+    let rows = rows::all(&snapshot)?;
+    rows.into_iter().filter_map(|row| view(&snapshot, rules, row, now).transpose()).collect()
+}
+
+pub(super) fn show(
+    db: &Connection,
+    rules: &Rules,
+    id: GrantId,
+    now: Timestamp,
+) -> Result<Option<GrantView>, StoreError> {
+    let snapshot = db.unchecked_transaction().map_err(crate::store::fail)?;
+    rows::by_id(&snapshot, id)?.map_or(Ok(None), |row| view(&snapshot, rules, row, now))
+}
+
+fn view(db: &Connection, rules: &Rules, row: GrantRow, now: Timestamp) -> Result<Option<GrantView>, StoreError> {
+    let agrees = agrees(db, "grants", &row.id.to_string())?;
+    Ok(match jws::verify(&row.token, &rules.policy(), rules.own()) {
+        Ok(verified) if agrees => {
+            let state = row.standing(&verified.claims, now);
+            Some(GrantView { id: row.id, claims: verified.claims, state, revoked: row.revoked })
+        }
+        _ => {
+            let claims = rows::claims_of(&row);
+            claims.map(|claims| GrantView { id: row.id, claims, state: GrantState::Invalid, revoked: row.revoked })
+        }
+    })
+}
+
+/// The grant with this id, or prefix or suffix of its digits.
+pub(super) fn find(db: &Connection, id: &str) -> Result<GrantId, GrantError> {
+    let digits: String = id.chars().filter(|c| *c != '-').flat_map(char::to_lowercase).collect();
+    if digits.is_empty() || digits.len() > 32 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(GrantError::NotFound("not a grant's id: give its digits, or the first or last of them".to_owned()));
+    }
+    let simple = |id: &GrantId| id.to_string().replace('-', "");
+    let fits = |id: &GrantId| simple(id).starts_with(&digits) || simple(id).ends_with(&digits);
+    let mut found = rows::ids(db)?.into_iter().filter(fits);
+    match (found.next(), found.next()) {
+        (Some(id), None) => Ok(id),
+        (None, _) => Err(GrantError::NotFound(format!("there is no grant {digits}"))),
+        (Some(_), Some(_)) => Err(GrantError::NotFound(format!("several grants fit {digits}: give more digits"))),
+    }
+}

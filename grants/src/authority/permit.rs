@@ -1,0 +1,254 @@
+//! Permits, and the register of those that are alive.
+
+use super::{Ask, Denied};
+use crate::{
+    entitlement::{Entitlement, Terms},
+    grant::{Claims, jws},
+    name::{Access, GrantId, IdentityName, RoleName, SessionId, TargetName},
+    policy::Policy,
+};
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+
+/// Why a permit ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// The grant reached its end.
+    Expired {
+        /// When.
+        at: Timestamp,
+    },
+    /// It was revoked.
+    Revoked {
+        /// By whom.
+        by: String,
+        /// Why, if said.
+        reason: Option<String>,
+    },
+    /// The identity, the target or the entitlement is no longer in the configuration.
+    Withdrawn,
+}
+
+/// What a permit is for, without the right that it carries.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pub(super) session: SessionId,
+    pub(super) grant: GrantId,
+    pub(super) ask: Ask,
+    pub(super) token: String,
+    pub(super) claims: Claims,
+    pub(super) entitlement: Entitlement,
+}
+
+/// The in-memory proof, held by one live session, that its grant was verified.
+///
+/// Its fields are private and it is not `Clone`: one comes from [`Authority::authorize`](super::Authority::authorize)
+/// or not at all. While it lives it counts towards `max_connections`; dropping it gives the place back.
+#[derive(Debug)]
+pub struct Permit {
+    held: Held,
+    expires: Timestamp,
+    deadline: Instant,
+    ends: watch::Receiver<Option<Ended>>,
+    rules: Arc<Rules>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.rules.register().remove(&self.held.session);
+    }
+}
+
+impl Permit {
+    /// The session that this permit is for.
+    pub fn session(&self) -> SessionId {
+        self.held.session
+    }
+    /// The grant behind it.
+    pub fn grant(&self) -> GrantId {
+        self.held.grant
+    }
+    /// Its claims as verified.
+    pub fn claims(&self) -> &Claims {
+        &self.held.claims
+    }
+    /// Who.
+    pub fn identity(&self) -> &IdentityName {
+        &self.held.ask.identity
+    }
+    /// Where to.
+    pub fn target(&self) -> &TargetName {
+        &self.held.ask.target
+    }
+    /// As what.
+    pub fn access(&self) -> &Access {
+        &self.held.ask.access
+    }
+    /// From where.
+    pub fn source(&self) -> IpAddr {
+        self.held.ask.source
+    }
+    /// The terms in force when it was given.
+    pub fn entitlement(&self) -> &Entitlement {
+        &self.held.entitlement
+    }
+    /// PostgreSQL: the group roles, as the entitlement has them and the grant narrowed them.
+    pub fn roles(&self) -> BTreeSet<RoleName> {
+        self.held.roles()
+    }
+    /// The grant's end.
+    pub fn expires(&self) -> Timestamp {
+        self.expires
+    }
+    /// Waits until the permit ends: at the grant's end, at its revocation, or when a reload takes it away.
+    /// Cancel safe; may be called again.
+    pub async fn ended(&self) -> Ended {
+        let mut ends = self.ends.clone();
+        let expired = || Ended::Expired { at: self.expires };
+        tokio::select! {
+            biased;
+            Ok(ended) = ends.wait_for(Option::is_some) => ended.clone().unwrap_or_else(expired),
+            () = sleep_until(self.deadline) => expired(),
+        }
+    }
+
+    pub(super) fn held(&self) -> Held {
+        self.held.clone()
+    }
+
+    /// Ok while it has not ended.
+    pub(super) fn alive(&self) -> Result<(), Denied> {
+        let target = self.target().clone();
+        match self.ends.borrow().clone() {
+            Some(Ended::Revoked { .. }) => Err(Denied::Revoked { target }),
+            Some(Ended::Expired { at }) => Err(Denied::Expired { target, at }),
+            Some(Ended::Withdrawn) => Err(self.held.no_grant()),
+            None if Instant::now() >= self.deadline => Err(Denied::Expired { target, at: self.expires }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Held {
+    pub(super) fn no_grant(&self) -> Denied {
+        Denied::NoGrant { target: self.ask.target.clone(), access: self.ask.access.clone(), entitlements: Vec::new() }
+    }
+
+    fn roles(&self) -> BTreeSet<RoleName> {
+        match (&self.entitlement.terms, &self.claims.roles) {
+            (Terms::Ssh { .. }, _) => BTreeSet::new(),
+            (Terms::Postgres { roles, .. }, None) => roles.clone(),
+            (Terms::Postgres { roles, .. }, Some(narrow)) => roles.intersection(narrow).cloned().collect(),
+        }
+    }
+
+    /// Whether a policy still allows all that the permit stands for.
+    pub(super) fn fits(&self, policy: &Policy, own: &[u8; 32]) -> bool {
+        let verified = jws::verify(&self.token, policy, own).is_ok_and(|v| v.claims == self.claims);
+        let Some(entitlement) = policy.entitlements.get(&self.entitlement.name) else { return false };
+        let same_terms = match (&self.entitlement.terms, &entitlement.terms) {
+            (Terms::Ssh { .. }, Terms::Ssh { .. }) => true,
+            (Terms::Postgres { owner: was, .. }, Terms::Postgres { roles, owner, .. }) => {
+                was == owner && self.roles().is_subset(roles)
+            }
+            _ => false,
+        };
+        verified && same_terms && entitlement.includes(&self.ask.access)
+    }
+}
+
+/// A live permit as the register knows it.
+#[derive(Debug)]
+struct Seat {
+    held: Held,
+    ends: watch::Sender<Option<Ended>>,
+}
+
+/// The policy in force and the permits that live under it.
+#[derive(Debug)]
+pub(super) struct Rules {
+    policy: ArcSwap<Policy>,
+    own: [u8; 32],
+    seats: Mutex<HashMap<SessionId, Seat>>,
+}
+
+impl Rules {
+    pub(super) fn new(policy: Policy, own: [u8; 32]) -> Self {
+        Self { policy: ArcSwap::from_pointee(policy), own, seats: Mutex::default() }
+    }
+
+    pub(super) fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
+    /// The public key of our own grants.
+    pub(super) fn own(&self) -> &[u8; 32] {
+        &self.own
+    }
+
+    fn register(&self) -> MutexGuard<'_, HashMap<SessionId, Seat>> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Under the register's lock, so that no permit is given between the swap and the look at those that live.
+    pub(super) fn replace(&self, policy: Policy) {
+        let seats = self.register();
+        let policy = Arc::new(policy);
+        self.policy.store(policy.clone());
+        for seat in seats.values().filter(|seat| !seat.held.fits(&policy, &self.own)) {
+            seat.end(&Ended::Withdrawn);
+        }
+    }
+
+    /// Ends every permit of a grant.
+    pub(super) fn end(&self, grant: GrantId, ended: &Ended) {
+        self.register().values().filter(|seat| seat.held.grant == grant).for_each(|seat| seat.end(ended));
+    }
+
+    /// How many permits of the same identity, target and entitlement live now.
+    pub(super) fn taken(&self, identity: &IdentityName, target: &TargetName, entitlement: &Entitlement) -> usize {
+        let alike = |held: &Held| {
+            held.ask.identity == *identity && held.ask.target == *target && held.entitlement.name == entitlement.name
+        };
+        self.register().values().filter(|seat| alike(&seat.held)).count()
+    }
+
+    /// Makes the permit, after the commit. `policy` is the one that it was decided by.
+    pub(super) fn admit(self: &Arc<Self>, held: Held, policy: &Arc<Policy>, now: Timestamp, start: Instant) -> Permit {
+        let (sender, ends) = watch::channel(None);
+        let expires = jws::at(held.claims.exp);
+        let left = std::time::Duration::try_from(expires.duration_since(now)).unwrap_or_default();
+        let deadline = start.checked_add(left).unwrap_or(start);
+        let seat = Seat { held: held.clone(), ends: sender };
+        let mut seats = self.register();
+        let current = self.policy();
+        if !Arc::ptr_eq(&current, policy) && !held.fits(&current, &self.own) {
+            seat.end(&Ended::Withdrawn); // a reload came between the decision and now
+        }
+        seats.insert(held.session, seat);
+        drop(seats);
+        Permit { held, expires, deadline, ends, rules: self.clone() }
+    }
+}
+
+impl Seat {
+    /// The first reason stays.
+    fn end(&self, ended: &Ended) {
+        self.ends.send_if_modified(|state| {
+            let first = state.is_none();
+            if first {
+                *state = Some(ended.clone());
+            }
+            first
+        });
+    }
+}

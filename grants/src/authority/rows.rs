@@ -1,0 +1,156 @@
+//! Rows of the table of grants.
+
+use crate::{
+    grant::{Claims, GrantState, Revoked, jws},
+    ledger::Event,
+    name::{GrantId, IdentityName, SessionId, TargetName},
+    store::{StoreError, fail, parsed, unreadable, writer::Tx},
+};
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+/// So many ended grants are looked at to say why there is none.
+const LATEST_ENDED: i64 = 8;
+/// So many grants of one identity on one target are looked at; nobody has more by honest means.
+const MOST_ACTIVE: i64 = 256;
+
+/// One grant as stored.
+#[derive(Debug, Clone)]
+pub(super) struct GrantRow {
+    pub(super) id: GrantId,
+    pub(super) token: String,
+    pub(super) revoked: Option<Revoked>,
+    /// The session that used it, if it is good for one.
+    pub(super) used: Option<(Timestamp, SessionId)>,
+}
+
+impl GrantRow {
+    /// Where it stands, given claims that were verified.
+    pub(super) fn standing(&self, claims: &Claims, now: Timestamp) -> GrantState {
+        let second = now.as_second();
+        if self.revoked.is_some() {
+            GrantState::Revoked
+        } else if claims.exp <= second {
+            GrantState::Expired
+        } else if claims.single_use && self.used.is_some() {
+            GrantState::Used
+        } else if second < claims.nbf {
+            GrantState::Pending
+        } else {
+            GrantState::Active
+        }
+    }
+}
+
+/// Grants of this identity on this target: all that have not ended, and the latest that have. What the columns say is
+/// only a way to find them; rows that cannot be read open nothing.
+pub(super) fn candidates(
+    db: &Connection,
+    identity: &IdentityName,
+    target: &TargetName,
+    now: Timestamp,
+) -> Result<Vec<GrantRow>, StoreError> {
+    let select = |compare: &str| {
+        format!(
+            "SELECT * FROM grants WHERE identity = ?1 AND target = ?2 AND exp {compare} ?3 ORDER BY exp DESC LIMIT ?4"
+        )
+    };
+    let mut found = Vec::new();
+    for (compare, limit) in [(">", MOST_ACTIVE), ("<=", LATEST_ENDED)] {
+        let mut statement = db.prepare_cached(&select(compare)).map_err(fail)?;
+        let rows = statement
+            .query_map(params![identity.as_str(), target.as_str(), now.as_second(), limit], from_row)
+            .map_err(fail)?;
+        found.extend(rows.filter_map(Result::ok));
+    }
+    Ok(found)
+}
+
+/// All of them, newest first.
+pub(super) fn all(db: &Connection) -> Result<Vec<GrantRow>, StoreError> {
+    let mut statement = db.prepare_cached("SELECT * FROM grants ORDER BY id DESC").map_err(fail)?;
+    let rows = statement.query_map([], from_row).map_err(fail)?;
+    let readable = |row: rusqlite::Result<GrantRow>| {
+        row.inspect_err(|error| tracing::error!(%error, "a grant cannot be read")).ok()
+    };
+    Ok(rows.filter_map(readable).collect())
+}
+
+pub(super) fn by_id(db: &Connection, id: GrantId) -> Result<Option<GrantRow>, StoreError> {
+    let mut statement = db.prepare_cached("SELECT * FROM grants WHERE id = ?1").map_err(fail)?;
+    statement.query_row([id.to_string()], from_row).optional().map_err(fail)
+}
+
+/// The grant with this `iss` and `jti`, and its token.
+pub(super) fn by_jti(db: &Connection, iss: &str, jti: &str) -> Result<Option<GrantRow>, StoreError> {
+    let mut statement = db.prepare_cached("SELECT * FROM grants WHERE iss = ?1 AND jti = ?2").map_err(fail)?;
+    statement.query_row([iss, jti], from_row).optional().map_err(fail)
+}
+
+pub(super) fn ids(db: &Connection) -> Result<Vec<GrantId>, StoreError> {
+    let mut statement = db.prepare_cached("SELECT id FROM grants").map_err(fail)?;
+    let rows = statement.query_map([], |row| parsed(row, "id")).map_err(fail)?;
+    Ok(rows.filter_map(Result::ok).collect())
+}
+
+pub(super) fn insert(
+    tx: &mut Tx<'_>,
+    id: GrantId,
+    claims: &Claims,
+    token: &str,
+    by: &IdentityName,
+    event: Event,
+) -> Result<(), StoreError> {
+    let (key, at) = (id.to_string(), tx.now().to_string());
+    let sql = "INSERT INTO grants (id, iss, jti, identity, target, exp, token, added_at, added_by) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    tx.change(("grants", &key), event, |db| {
+        db.prepare_cached(sql)?.execute(params![
+            key,
+            claims.iss,
+            claims.jti,
+            claims.sub.as_str(),
+            claims.target.as_str(),
+            claims.exp,
+            token,
+            at,
+            by.as_str(),
+        ])
+    })
+}
+
+pub(super) fn mark_revoked(tx: &mut Tx<'_>, id: GrantId, revoked: &Revoked, event: Event) -> Result<(), StoreError> {
+    let key = id.to_string();
+    let sql = "UPDATE grants SET revoked_at = ?2, revoked_by = ?3, revoked_reason = ?4 WHERE id = ?1";
+    tx.change(("grants", &key), event, |db| {
+        db.prepare_cached(sql)?.execute(params![key, revoked.at.to_string(), revoked.by, revoked.reason])
+    })
+}
+
+pub(super) fn mark_used(tx: &mut Tx<'_>, id: GrantId, session: SessionId, event: Event) -> Result<(), StoreError> {
+    let (key, at) = (id.to_string(), tx.now().to_string());
+    let sql = "UPDATE grants SET used_at = ?2, used_by = ?3 WHERE id = ?1";
+    tx.change(("grants", &key), event, |db| db.prepare_cached(sql)?.execute(params![key, at, session.to_string()]))
+}
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<GrantRow> {
+    let text = |column: &str| row.get::<_, Option<String>>(column);
+    let revoked = match text("revoked_at")? {
+        None => None,
+        Some(at) => Some(Revoked {
+            at: at.parse().map_err(unreadable)?,
+            by: text("revoked_by")?.unwrap_or_default(),
+            reason: text("revoked_reason")?,
+        }),
+    };
+    let used = match (text("used_at")?, text("used_by")?) {
+        (Some(at), Some(by)) => Some((at.parse().map_err(unreadable)?, by.parse().map_err(unreadable)?)),
+        _ => None,
+    };
+    Ok(GrantRow { id: parsed(row, "id")?, token: row.get("token")?, revoked, used })
+}
+
+/// What a grant that does not verify says of itself.
+pub(super) fn claims_of(row: &GrantRow) -> Option<Claims> {
+    jws::unverified(&row.token)
+}

@@ -1,0 +1,168 @@
+//! Short-lived passwords, as verifiers. A row that the ledger does not vouch for is no password.
+
+use super::{
+    Password, Store, StoreError, fail, parsed,
+    writer::{Tx, agrees},
+};
+use crate::{
+    ledger::Event,
+    name::{IdentityName, TargetName},
+};
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde_json::json;
+use std::net::IpAddr;
+
+impl Store {
+    /// Replaces the password of this identity at this target.
+    pub async fn set_password(&self, password: Password, now: Timestamp) -> Result<(), StoreError> {
+        self.run(move |writer| {
+            writer.transact(now, |tx| {
+                let event = Event::new("password.set")
+                    .identity(&password.identity)
+                    .target(&password.target)
+                    .detail(json!({ "expires": password.expires }));
+                tx.change(("passwords", &key(&password.identity, &password.target)), event, |db| write(db, &password))
+            })
+        })
+        .await?
+    }
+
+    /// The password of this identity at this target, if its row agrees with the ledger and it has not expired.
+    pub async fn password(
+        &self,
+        identity: &IdentityName,
+        target: &TargetName,
+        now: Timestamp,
+    ) -> Result<Option<Password>, StoreError> {
+        let (identity, target) = (identity.clone(), target.clone());
+        self.read(move |db| {
+            let snapshot = db.unchecked_transaction().map_err(fail)?;
+            let found = find(&snapshot, &identity, &target)?.filter(|password| now < password.expires);
+            if found.is_some() && !agrees(&snapshot, "passwords", &key(&identity, &target))? {
+                tracing::error!(%identity, %target, "a password does not agree with the ledger");
+                return Ok(None);
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    /// Binds a password to the first address that used it. False if another one came first, or if it was replaced.
+    pub async fn bind_password(&self, password: &Password, source: IpAddr, now: Timestamp) -> Result<bool, StoreError> {
+        let password = password.clone();
+        self.run(move |writer| {
+            writer.transact(now, |tx| {
+                let key = key(&password.identity, &password.target);
+                let Some(found) = still(tx, &password, now)? else { return Ok(false) };
+                if let Some(bound) = found.source {
+                    return Ok(bound == source);
+                }
+                let event = Event::new("password.bound")
+                    .identity(&password.identity)
+                    .target(&password.target)
+                    .detail(json!({ "source": source }));
+                let bound = Password { source: Some(source), ..found };
+                tx.change(("passwords", &key), event, |db| write(db, &bound))?;
+                Ok(true)
+            })
+        })
+        .await?
+    }
+
+    /// Makes a password void after too many wrong proofs from `source`. False, and nothing changes, if it was replaced
+    /// since it was read, or bound to another address: then those proofs could not have opened anything.
+    pub async fn void_password(&self, password: &Password, source: IpAddr, now: Timestamp) -> Result<bool, StoreError> {
+        let password = password.clone();
+        self.run(move |writer| {
+            writer.transact(now, |tx| {
+                let Some(found) = still(tx, &password, now)? else { return Ok(false) };
+                if found.source.is_some_and(|bound| bound != source) {
+                    return Ok(false);
+                }
+                let event = Event::new("password.voided")
+                    .identity(&password.identity)
+                    .target(&password.target)
+                    .detail(json!({ "source": source }));
+                let void = Password { expires: now, ..found };
+                tx.change(("passwords", &key(&void.identity, &void.target)), event, |db| write(db, &void))?;
+                Ok(true)
+            })
+        })
+        .await?
+    }
+}
+
+/// The row as it is now, if it is still this password, good, and vouched for by the ledger.
+fn still(tx: &Tx<'_>, password: &Password, now: Timestamp) -> Result<Option<Password>, StoreError> {
+    let found = find(tx.db(), &password.identity, &password.target)?;
+    let found = found.filter(|found| found.verifier == password.verifier && now < found.expires);
+    if found.is_some() && !tx.agrees("passwords", &key(&password.identity, &password.target))? {
+        return Ok(None);
+    }
+    Ok(found)
+}
+
+fn key(identity: &IdentityName, target: &TargetName) -> String {
+    format!("{identity}@{target}")
+}
+
+fn write(db: &Connection, password: &Password) -> rusqlite::Result<usize> {
+    let sql = "INSERT OR REPLACE INTO passwords (identity, target, verifier, expires, source) \
+               VALUES (?1, ?2, ?3, ?4, ?5)";
+    db.prepare_cached(sql)?.execute(params![
+        password.identity.as_str(),
+        password.target.as_str(),
+        password.verifier,
+        password.expires.to_string(),
+        password.source.map(|source| source.to_string()),
+    ])
+}
+
+fn find(db: &Connection, identity: &IdentityName, target: &TargetName) -> Result<Option<Password>, StoreError> {
+    let sql = "SELECT * FROM passwords WHERE identity = ?1 AND target = ?2";
+    let mut statement = db.prepare_cached(sql).map_err(fail)?;
+    statement.query_row([identity.as_str(), target.as_str()], from_row).optional().map_err(fail)
+}
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<Password> {
+    let source: Option<String> = row.get("source")?;
+    Ok(Password {
+        identity: parsed(row, "identity")?,
+        target: parsed(row, "target")?,
+        verifier: row.get("verifier")?,
+        expires: parsed(row, "expires")?,
+        source: source.map(|text| text.parse().map_err(super::unreadable)).transpose()?,
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "test code")]
+mod tests {
+    use super::*;
+    use crate::fixture::*;
+
+    #[tokio::test]
+    async fn what_was_replaced_or_bound_elsewhere_is_not_voided() {
+        let (_dir, authority) = authority();
+        let (store, near, far) = (authority.store(), "192.0.2.7".parse().unwrap(), "192.0.2.8".parse().unwrap());
+        let old = Password {
+            identity: "alice".parse().unwrap(),
+            target: "orders".parse().unwrap(),
+            verifier: "SCRAM-SHA-256$4096:c2FsdA==$a:b".to_owned(),
+            expires: after(600),
+            source: None,
+        };
+        let new = Password { verifier: "SCRAM-SHA-256$4096:c2FsdA==$c:d".to_owned(), ..old.clone() };
+        store.set_password(old.clone(), now()).await.unwrap();
+        store.set_password(new.clone(), now()).await.unwrap();
+        assert!(!store.void_password(&old, near, now()).await.unwrap(), "it was replaced");
+        assert!(store.bind_password(&new, near, now()).await.unwrap());
+        assert!(!store.void_password(&new, far, now()).await.unwrap(), "it is bound to another address");
+        let kept = store.password(&new.identity, &new.target, now()).await.unwrap();
+        assert_eq!(kept.unwrap().source, Some(near));
+        assert!(store.void_password(&new, near, now()).await.unwrap());
+        assert!(store.password(&new.identity, &new.target, now()).await.unwrap().is_none());
+        assert!(!store.void_password(&new, near, now()).await.unwrap(), "it is void already");
+    }
+}
