@@ -6,14 +6,23 @@
 pub mod event;
 pub mod export;
 pub mod frame;
+mod inert;
+pub mod keys;
+pub mod play;
+pub mod preamble;
 pub mod recording;
+pub mod records;
 pub mod replay;
+mod screen;
 pub mod seal;
+mod sentence;
 pub mod storage;
+pub mod verify;
+mod writer;
 
 pub use event::{Event, Keep, Stream};
 pub use recording::{Header, LiveRecording, Recorded, Recorder, Settings};
-pub use seal::Seal;
+pub use seal::{Seal, SealKey};
 
 /// A recording could not be made. It ends the session.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -24,6 +33,9 @@ pub enum RecordError {
     /// An auditor's public key is not one that we can wrap for.
     #[error("recipient {0:?} is neither an age X25519 nor an ssh-ed25519 public key")]
     Recipient(String),
+    /// The events given do not account for the bytes that would go on.
+    #[error("bytes would go on that the recording does not account for")]
+    Unaccounted,
     /// An earlier write failed; nothing can be added any more.
     #[error("the recording has already failed")]
     Failed,

@@ -1,13 +1,26 @@
 //! Writing: one file per session, append-only, sealed at the end.
+//!
+//! What always holds: bytes leave [`LiveRecording::record`] only after the kernel has taken the frames that account for
+//! them. The first failed write ends the recording: what is on disk up to it stays readable, as truncated.
 
-use crate::{Event, RecordError, Seal};
+use crate::{
+    Event, RecordError, Seal, frame,
+    keys::Recipients,
+    preamble::Preamble,
+    storage::{self, NewFile},
+    writer::{Parts, Writer},
+};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::{path::Path, sync::Arc};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
 
-/// Signs checkpoints and ends.
-pub type SealSigner = Arc<dyn signature::Signer<ed25519_dalek::Signature> + Send + Sync>;
+/// Signs checkpoints and ends: `Arc::new(signing_key)` of an [`ed25519_dalek::SigningKey`].
+pub type SealSigner = Arc<dyn crate::SealKey>;
 
 /// What a recording says about itself, in clear.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,34 +55,76 @@ pub struct Settings {
 }
 
 /// Starts recordings in one directory.
-#[derive(Debug)]
 pub struct Recorder {
-    // directory, recipients, signer
+    dir: PathBuf,
+    recipients: Recipients,
+    settings: Settings,
+    signer: SealSigner,
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder").field("dir", &self.dir).field("settings", &self.settings).finish_non_exhaustive()
+    }
 }
 
 impl Recorder {
     /// Checks the recipients and makes the directory (0700).
     pub fn open(dir: &Path, settings: Settings, signer: SealSigner) -> Result<Self, RecordError> {
-        let _ = (dir, settings, signer);
-        todo!()
+        let recipients = Recipients::parse(&settings.recipients)?;
+        storage::prepare(dir).map_err(|error| RecordError::Write(format!("{}: {error}", dir.display())))?;
+        Ok(Self { dir: dir.to_owned(), recipients, settings, signer })
     }
 
     /// Writes, syncs and removes a small file: does the disk still take a recording?
     pub fn probe(&self) -> Result<(), RecordError> {
-        todo!()
+        storage::probe(&self.dir).map_err(|error| RecordError::Write(error.to_string()))
     }
 
-    /// Creates the file and writes the header, on disk (fsync of file and directory) when this returns.
+    /// Creates the file and writes the preamble, on disk (fsync of file and directory) when this returns.
     pub fn start(&self, header: Header) -> Result<LiveRecording, RecordError> {
-        let _ = header;
-        todo!()
+        let (main, main_key) = self.recipients.fresh_key()?;
+        let (keystrokes, keystroke_key) = self.recipients.fresh_key()?;
+        let (session, start) = (header.session.clone(), header.start);
+        let preamble = Preamble {
+            header,
+            recipients: self.recipients.names().to_vec(),
+            signing_key: frame::hex(self.signer.verifying_key().as_bytes()),
+            stream_limit: self.settings.stream_limit,
+            main_key,
+            keystroke_key,
+        };
+        let preamble = preamble.encode().ok_or_else(|| RecordError::Write("its header is too long".to_owned()))?;
+        let failed = |error: std::io::Error| RecordError::Write(error.to_string());
+        let place = NewFile::create(&self.dir, &session, start).map_err(failed)?;
+        let parts = Parts {
+            file: place.file().try_clone().map_err(failed)?,
+            preamble,
+            session,
+            main,
+            keystrokes,
+            signer: self.signer.clone(),
+            stream_limit: self.settings.stream_limit,
+            fsync: self.settings.fsync,
+        };
+        let writer = Writer::begin(parts, start)?;
+        let path = place.publish().map_err(failed)?;
+        Ok(LiveRecording { path, writer: Mutex::new(Some(writer)) })
     }
 }
 
-/// A recording in progress. Shared by the tasks of one session.
-#[derive(Debug)]
+/// A recording in progress. Shared by the tasks of one session. Dropped without [`LiveRecording::seal`] it is truncated.
 pub struct LiveRecording {
-    // Mutex<Writer>
+    /// Relative to the recordings' directory.
+    path: String,
+    /// Gone once it failed or was sealed.
+    writer: Mutex<Option<Writer>>,
+}
+
+impl fmt::Debug for LiveRecording {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LiveRecording").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 /// Bytes that have been accounted for, and so may go on. Not `Clone`, made only by [`LiveRecording::record`].
@@ -92,26 +147,89 @@ impl LiveRecording {
     /// The caller's events account for `forward`: as [`Event::Data`] of the same bytes, or of them as
     /// [`Stream::FromClient`](crate::Stream::FromClient) beside events that say what they mean.
     pub fn record(&self, events: Vec<Event>, forward: Bytes, now: Timestamp) -> Result<Recorded, RecordError> {
-        let _ = (events, now);
-        let _ = forward;
-        todo!()
+        let accounted = |event: &Event| if let Event::Data { data, .. } = event { data.len() } else { 0 };
+        if !forward.is_empty() && events.iter().map(accounted).sum::<usize>() != forward.len() {
+            return Err(RecordError::Unaccounted);
+        }
+        self.write(|writer| writer.append(events, now))?;
+        Ok(Recorded { bytes: forward })
+    }
+
+    /// Its file, relative to the recordings' directory.
+    pub fn path(&self) -> &str {
+        &self.path
     }
 
     /// Writes events that release nothing.
     pub fn note(&self, event: Event, now: Timestamp) -> Result<(), RecordError> {
-        self.record(vec![event], Bytes::new(), now).map(|_| ())
+        self.record(vec![event], Bytes::new(), now).map(drop)
     }
 
     /// Checkpoint if one is due (5 s or 64 KiB since the last); called on a timer so that an idle session's tail is
     /// signed too.
     pub fn tick(&self, now: Timestamp) -> Result<(), RecordError> {
-        let _ = now;
-        todo!()
+        self.write(|writer| writer.tick(now))
     }
 
     /// Digests of the limited streams, the signed end, fsync. Afterwards [`LiveRecording::record`] fails.
     pub fn seal(&self, now: Timestamp) -> Result<Seal, RecordError> {
-        let _ = now;
-        todo!()
+        let sealed = self.write(|writer| {
+            writer.end(now)?;
+            Ok(writer.figures())
+        });
+        // The lock on the file goes with the writer: no longer live.
+        self.writer.lock().map_err(|_| RecordError::Failed)?.take();
+        let (frames, bytes, head) = sealed?;
+        Ok(Seal { path: self.path.clone(), frames, bytes, head: frame::hex(&head) })
+    }
+
+    /// The first failure is the last word: nothing is written behind a torn frame.
+    fn write<T>(&self, write: impl FnOnce(&mut Writer) -> Result<T, RecordError>) -> Result<T, RecordError> {
+        let mut held = self.writer.lock().map_err(|_| RecordError::Failed)?;
+        let result = write(held.as_mut().ok_or(RecordError::Failed)?);
+        if result.is_err() {
+            *held = None;
+        }
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::{Keep, Stream, keys::generate_identity, storage::State};
+    use std::fs::File;
+
+    #[test]
+    fn failed_write_releases_nothing_and_is_the_last() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let settings = Settings { recipients: vec![generate_identity().1], stream_limit: 0, fsync: false };
+        let signer = Arc::new(ed25519_dalek::SigningKey::from_bytes(&[7; 32]));
+        let recorder = Recorder::open(dir.path(), settings, signer).unwrap();
+        let (text, start) = (|| "s".to_owned(), Timestamp::UNIX_EPOCH);
+        let header = Header {
+            session: text(),
+            identity: text(),
+            target: text(),
+            access: text(),
+            protocol: text(),
+            grant: text(),
+            gateway: text(),
+            start,
+        };
+        let live = recorder.start(header).unwrap();
+        live.note(Event::Cancelled, start).unwrap();
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        live.writer.lock().unwrap().as_mut().unwrap().move_to(full);
+        let data = Bytes::from_static(b"x");
+        let event = Event::Data { channel: 1, stream: Stream::Stdout, keep: Keep::Whole, data: data.clone() };
+        assert!(matches!(live.record(vec![event.clone()], data.clone(), start), Err(RecordError::Write(_))));
+        assert!(matches!(live.record(vec![event], data, start), Err(RecordError::Failed)));
+        assert!(matches!(live.tick(start), Err(RecordError::Failed)));
+        assert!(matches!(live.seal(start), Err(RecordError::Failed)));
+        let entry = storage::find(dir.path(), "s").unwrap();
+        assert_eq!((entry.state, entry.frames), (State::Truncated, 2));
     }
 }
