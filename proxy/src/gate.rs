@@ -1,6 +1,10 @@
 //! What every session needs, whatever its protocol.
 
-use crate::{reaper::Custody, refusal::Refusal};
+use crate::{
+    door::{Door, TurnedAway},
+    reaper::Custody,
+    refusal::Refusal,
+};
 use jiff::Timestamp;
 use std::sync::Arc;
 use tidegate_grants::{Authority, Store};
@@ -24,6 +28,8 @@ pub struct Gate {
     pub recordable: watch::Receiver<bool>,
     /// Which leases a live session answers for; the rest are the reaper's.
     pub custody: Custody,
+    /// Who was turned away before a session.
+    pub door: Door,
     /// The gateway's name, in messages and recordings.
     pub name: String,
     /// The time.
@@ -51,25 +57,9 @@ impl Gate {
             }
         }
     }
-}
 
-/// Somebody who did not get as far as a session: bad bytes, plaintext, an unknown name, a wrong password.
-#[derive(Debug)]
-pub struct TurnedAway<'a> {
-    /// `ssh` or `postgres`.
-    pub protocol: &'static str,
-    /// From where.
-    pub source: std::net::IpAddr,
-    /// The name that they gave, if any; stored with control characters escaped.
-    pub name: Option<&'a str>,
-    /// Why, for the ledger.
-    pub why: &'a str,
-}
-
-impl Gate {
-    /// Writes a `door.refused` entry. A flood from one address is counted, not written: the ledger is not theirs to fill.
+    /// Somebody did not get as far as a session.
     pub async fn turned_away(&self, refused: TurnedAway<'_>) {
-        let _ = refused;
-        todo!()
+        self.door.turned_away(refused, self.now()).await;
     }
 }

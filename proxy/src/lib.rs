@@ -5,6 +5,7 @@
 //! everything else is shared.
 
 pub mod authenticate;
+pub mod door;
 pub mod gate;
 pub mod issuer;
 pub mod listener;
@@ -16,5 +17,6 @@ pub mod session;
 pub mod teardown;
 pub mod trust;
 
+pub use door::{Door, TurnedAway};
 pub use gate::{Clock, Gate};
 pub use refusal::Refusal;

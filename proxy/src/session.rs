@@ -15,7 +15,7 @@ use crate::{
     teardown,
 };
 use std::{sync::Arc, time::Duration};
-use tidegate_grants::{Ask, Denied, Event, Lease, Permit};
+use tidegate_grants::{Ask, Denied, Event, Lease, LeaseState, Permit};
 use tidegate_recorder::{self as recorder, Header, LiveRecording, RecordError, Seal};
 use tokio::{sync::Mutex, task::spawn_blocking};
 
@@ -114,12 +114,14 @@ pub async fn run<C: Client>(gate: &Gate, issuer: &C::Issuer, mut client: C) {
         Ok(recording) => recording,
         Err(refusal) => return turn_away(gate, &permit, client, refusal).await,
     };
+    let custody = gate.custody.take(session);
     let lease = match take_lease(gate, issuer, &permit).await {
-        Ok(lease) => lease,
-        Err(refusal) => return turn_away(gate, &permit, client, refusal).await,
+        Ok(lease) => Mutex::new(lease),
+        Err(refusal) => {
+            seal(gate, &permit, &recording).await;
+            return turn_away(gate, &permit, client, refusal).await;
+        }
     };
-    let custody = gate.custody.take(lease.id());
-    let lease = Mutex::new(lease);
     pause::at("after-lease").await;
 
     let way = Way { gate, permit: &permit, recording: &recording, lease: &lease, issuer };
@@ -139,6 +141,7 @@ pub async fn run<C: Client>(gate: &Gate, issuer: &C::Issuer, mut client: C) {
     let parting = tokio::time::timeout(PARTING, client.part(&ending));
     let (_, disabled) = tokio::join!(parting, teardown::disable(gate, issuer, &mut lease));
     seal(gate, &permit, &recording).await;
+    drop(permit); // its place among `max_connections` is free again
     if disabled {
         teardown::finish(gate, issuer, &mut lease).await;
     }
@@ -154,6 +157,7 @@ async fn go<C: Client>(
     credential: <C::Issuer as Issuer>::Credential,
     way: &Way<'_, C::Issuer>,
 ) -> Ending {
+    pause::at("after-mint").await;
     match client.connect(credential, way).await {
         Ok(target) => client.relay(target, way).await,
         Err(error) => Ending::Failed(error),
@@ -186,23 +190,31 @@ async fn start_recording<C: Client>(gate: &Gate, permit: &Permit) -> Result<Arc<
     };
     let recorder = gate.recorder.clone();
     let started = spawn_blocking(move || recorder.start(header)).await.unwrap_or(Err(RecordError::Failed));
-    started.map(Arc::new).map_err(|error| {
+    let recording = started.map_err(|error| {
         tracing::error!(session = %permit.session(), %error, "no recording");
         Refusal::from(&error)
-    })
+    })?;
+    // So that a recording that never came to its seal is missed, too, if its file goes away.
+    let event = about("recording.started", permit).detail(serde_json::json!({ "path": recording.path() }));
+    gate.store.append(event, gate.now()).await.map_err(|error| Refusal::from(&error))?;
+    Ok(Arc::new(recording))
 }
 
-/// More leases than this that could not be removed from a target, and no new session goes there.
+/// More accounts than this that could not even be disabled on a target, and no new session goes there.
 const MOST_ORPHANS: usize = 10;
+/// The same for accounts that are disabled, and wait for their removal or for a human: they do no harm, but pile up.
+const MOST_LEFT: usize = 100;
 
-/// On disk when this returns. Refused while too many of the target's leases could not be removed.
+/// On disk when this returns. Refused while too many of the target's old accounts could not be removed.
 async fn take_lease<I: Issuer>(gate: &Gate, issuer: &I, permit: &Permit) -> Result<Lease, Refusal> {
     let store_failed = |error: tidegate_grants::StoreError| {
         tracing::error!(session = %permit.session(), %error, "no lease");
         Refusal::from(&error)
     };
     let open = gate.store.leases(false).await.map_err(store_failed)?;
-    if open.iter().filter(|l| l.target() == permit.target() && l.attempts() > 0).count() > MOST_ORPHANS {
+    let left = || open.iter().filter(|lease| lease.target() == permit.target() && lease.attempts() > 0);
+    let orphans = left().filter(|lease| lease.state() == LeaseState::Open).count();
+    if orphans > MOST_ORPHANS || left().count() > MOST_LEFT {
         return Err(Refusal::new(format!("too many old accounts could not be removed from {}", permit.target()))
             .next("tell your admin: `tidegate lease list`"));
     }

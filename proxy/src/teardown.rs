@@ -10,14 +10,18 @@ use crate::{
 };
 use tidegate_grants::{Lease, LeaseState};
 
-/// Disables the account. True if the target confirmed it; else the lease stays for the reaper.
+/// Disables the account. True if the target confirmed it, even if that could not be written down: cleaning may go on
+/// then. Else the lease stays for the reaper.
 pub async fn disable(gate: &Gate, issuer: &dyn Teardown, lease: &mut Lease) -> bool {
     if lease.state() != LeaseState::Open {
         return true;
     }
     pause::at("during-disable").await;
     match issuer.disable(lease).await {
-        Ok(()) => written(lease.id(), gate.store.disabled(lease, gate.now()).await),
+        Ok(()) => {
+            written(lease.id(), gate.store.disabled(lease, gate.now()).await);
+            true
+        }
         Err(error) => {
             give_up(gate, lease, &error).await;
             false
@@ -27,9 +31,8 @@ pub async fn disable(gate: &Gate, issuer: &dyn Teardown, lease: &mut Lease) -> b
 
 /// Cleans, drops, asks the target what is left, and closes the lease by that answer. True if it is closed.
 pub async fn finish(gate: &Gate, issuer: &dyn Teardown, lease: &mut Lease) -> bool {
-    if !written(lease.id(), gate.store.cleaning(lease, gate.now()).await) {
-        return false;
-    }
+    // Every step can be repeated: a disk that takes no entry must not keep an account on the target.
+    written(lease.id(), gate.store.cleaning(lease, gate.now()).await);
     pause::at("during-clean").await;
     if let Err(error) = issuer.clean(lease).await {
         give_up(gate, lease, &error).await;
