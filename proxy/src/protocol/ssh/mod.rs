@@ -1,10 +1,33 @@
 //! SSH: the person's OpenSSH on one side, the target's sshd on the other.
+//!
+//! A connection comes in through the [`door`], which knows whose key it is. Its user name ([`name`]) leads to the control
+//! [`shell`] or to a session ([`relay`]), whose channels ([`channel`]) each get a connection to the [`target`]
+//! with a certificate of their own ([`issuer`]). What is special about flow control is in [`flow`], and nowhere else.
 
-use crate::{authenticate::Passwords, gate::Gate, trust::Part};
+mod algorithms;
+mod channel;
+mod door;
+mod flow;
+mod inspect;
+mod issuer;
+mod line;
+mod name;
+mod relay;
+mod server;
+mod shell;
+mod target;
+mod trust;
+mod verbs;
+
+pub use issuer::{Minted, SshIssuer};
+pub use target::TargetConnection;
+pub use trust::trust;
+
+use crate::{authenticate::Passwords, gate::Gate};
 use russh::keys::PublicKey;
 use std::{collections::BTreeMap, sync::Arc};
 use tidegate_ca::Keys;
-use tidegate_grants::{Login, TargetName};
+use tidegate_grants::TargetName;
 use tokio::net::TcpListener;
 
 /// An SSH host as the configuration describes it.
@@ -33,6 +56,8 @@ pub struct Ssh {
     pub public_names: Vec<String>,
     /// What targets see of us: bound into every user certificate.
     pub source_addresses: Vec<String>,
+    /// Mints certificates, and looks after what they opened: the reaper's too.
+    pub issuer: Arc<SshIssuer>,
     /// For `ssh gate password`.
     pub passwords: Passwords,
     /// Where `ssh gate password` and `config` say that PostgreSQL listens (`host:port`), if it does.
@@ -41,12 +66,5 @@ pub struct Ssh {
 
 /// Accepts connections until the gate stops.
 pub async fn serve(listener: TcpListener, ssh: Arc<Ssh>) {
-    let _ = (listener, ssh);
-    todo!()
-}
-
-/// What to install on the target: parts `ca`, `sshd_config`, `principals`.
-pub fn trust(ssh: &Ssh, target: &SshTarget, logins: &[Login]) -> Vec<Part> {
-    let _ = (ssh, target, logins);
-    todo!()
+    server::serve(listener, ssh).await;
 }

@@ -1,0 +1,372 @@
+//! One channel of a session: what the client asks for is asked of the target, then bytes flow until either side closes.
+
+use super::{
+    flow::Item,
+    issuer::SshIssuer,
+    line::{FromClient, Line, Start, Terminal},
+    target::{FromTarget, TargetConnection},
+};
+use crate::{
+    refusal::Refusal,
+    session::{Ending, Way},
+};
+use bytes::Bytes;
+use russh::{ChannelWriteHalf, Sig, client::Msg};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+use tidegate_recorder::{Event, Keep, RecordError, Recorded, Stream};
+use tokio::time::{sleep, timeout};
+
+/// Why a whole session ends because of one channel.
+#[derive(Debug)]
+pub(super) enum Lost {
+    /// It cannot be recorded any more.
+    Recording(RecordError),
+}
+
+impl Lost {
+    pub(super) fn ending(&self) -> Ending {
+        match self {
+            Self::Recording(error) => Ending::Cut(Refusal::from(error)),
+        }
+    }
+}
+
+impl From<RecordError> for Lost {
+    fn from(error: RecordError) -> Self {
+        Self::Recording(error)
+    }
+}
+
+/// How long what a client sent before it closed the channel may take to reach the target.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long the target's end of output is held back, in case its exit status is right behind it.
+const BEFORE_EOF: Duration = Duration::from_millis(20);
+/// How long a target may take to answer a request.
+const TO_ANSWER: Duration = Duration::from_secs(30);
+/// Settings of the environment past this are ignored.
+const MOST_SETTINGS: usize = 64;
+/// A target that sends more than this before it answers is not waited for. (Its bytes meet the queue's cap.)
+const MOST_EARLY: usize = 1024;
+
+/// Why a channel ended.
+enum End {
+    /// The client closed it.
+    Client,
+    /// The target closed it.
+    Target,
+    /// We did, and this is to be told.
+    Told(Refusal),
+}
+
+/// What was asked for before the program started.
+#[derive(Default)]
+struct Wishes {
+    terminal: Option<Terminal>,
+    environment: BTreeMap<String, String>,
+}
+
+struct Carrier<'a> {
+    line: &'a Line,
+    target: &'a TargetConnection,
+    write: ChannelWriteHalf<Msg>,
+    way: &'a Way<'a, SshIssuer>,
+    keep: Keep,
+    /// What the target sent before it answered, in order and not settled.
+    early: VecDeque<Item<FromTarget>>,
+    /// The client has said that it will send no more.
+    client_done: AtomicBool,
+}
+
+/// Carries one channel of the client over one connection to the target, from its opening to its end.
+pub(super) async fn carry(line: &Line, target: TargetConnection, way: &Way<'_, SshIssuer>) -> Result<(), Lost> {
+    let Some(opened) = line.closed.run_until_cancelled(timeout(TO_ANSWER, target.open())).await else {
+        return Ok(()); // russh has answered the client's close
+    };
+    let end = match opened {
+        Ok(Ok(write)) => {
+            let (keep, early, client_done) = (Keep::UpToLimit, VecDeque::new(), AtomicBool::new(false));
+            let mut carrier = Carrier { line, target: &target, write, way, keep, early, client_done };
+            let end = carrier.run().await?;
+            carrier.note(Event::Closed { channel: line.number })?;
+            let _ = timeout(LAST_WORDS, carrier.write.close()).await;
+            end
+        }
+        Ok(Err(_)) | Err(_) => {
+            line.turn_away(&Refusal::new("the target opened no channel")).await;
+            return Ok(());
+        }
+    };
+    match end {
+        End::Client | End::Target => {
+            let _ = line.out.close().await;
+        }
+        End::Told(refusal) => {
+            // Its reader may be stalled: it is told if it listens, and closed all the same.
+            let _ = timeout(LAST_WORDS, line.tell(&refusal)).await;
+            let _ = line.out.close().await;
+        }
+    }
+    Ok(())
+}
+
+impl Carrier<'_> {
+    async fn run(&mut self) -> Result<End, Lost> {
+        let line = self.line;
+        let prepared = tokio::select! {
+            end = self.prepare() => end?,
+            () = line.closed.cancelled() => Some(End::Client),
+        };
+        if let Some(end) = prepared {
+            return Ok(end);
+        }
+        let early = std::mem::take(&mut self.early);
+        tokio::select! {
+            end = self.upwards() => end,
+            end = self.downwards(early) => end,
+            () = line.up.overrun() => Ok(too_much("your client sent more than it may")),
+            () = self.target.down.overrun() => Ok(too_much("the target sent more than it may")),
+            () = async { line.closed.cancelled().await; sleep(LAST_WORDS).await } => Ok(End::Client),
+        }
+    }
+
+    fn note(&self, event: Event) -> Result<(), RecordError> {
+        self.way.recording.note(event, self.way.gate.now())
+    }
+
+    fn record(&self, stream: Stream, data: Bytes) -> Result<Recorded, RecordError> {
+        let event = Event::Data { channel: self.line.number, stream, keep: self.keep, data: data.clone() };
+        self.way.recording.record(vec![event], data, self.way.gate.now())
+    }
+
+    /// Up to the program's start. `None`: it runs.
+    async fn prepare(&mut self) -> Result<Option<End>, Lost> {
+        let mut wishes = Wishes::default();
+        loop {
+            match self.line.up.pop().await {
+                Item::Event(FromClient::Terminal(terminal)) => {
+                    let (width, height) = terminal.pixels;
+                    let asked = self.write.request_pty(
+                        true,
+                        &terminal.term,
+                        terminal.columns,
+                        terminal.rows,
+                        width,
+                        height,
+                        &terminal.modes,
+                    );
+                    if asked.await.is_err() || !self.answered().await {
+                        self.line.stderr("tidegate: the target gave no terminal\r\n").await;
+                    } else {
+                        wishes.terminal = Some(terminal);
+                    }
+                }
+                Item::Event(FromClient::Environment(name, value)) => {
+                    if wishes.environment.len() < MOST_SETTINGS {
+                        let _ = self.write.set_env(false, name.clone(), value.clone()).await;
+                        wishes.environment.insert(name, value);
+                    }
+                }
+                Item::Event(FromClient::Start(start)) => return self.start(start, wishes).await,
+                Item::Event(FromClient::Close) => return Ok(Some(End::Client)),
+                Item::Event(_) => {}
+                Item::Data { bytes, .. } => self.line.up.settle(bytes.len()),
+                Item::Overrun => return Ok(Some(too_much("your client sent more than it may"))),
+            }
+        }
+    }
+
+    async fn start(&mut self, start: Start, wishes: Wishes) -> Result<Option<End>, Lost> {
+        if wishes.terminal.is_some() {
+            self.keep = Keep::Whole;
+        }
+        self.note(opened(self.line.number, &start, wishes))?;
+        let asked = match start {
+            Start::Shell => self.write.request_shell(true).await,
+            Start::Exec(command) => self.write.exec(true, command).await,
+            Start::Subsystem(name) => self.write.request_subsystem(true, name).await,
+        };
+        if asked.is_err() {
+            return Ok(Some(End::Told(Refusal::new("the target closed the connection"))));
+        }
+        let yes = self.answered().await;
+        self.line.answer(yes).await;
+        Ok((!yes).then_some(End::Target))
+    }
+
+    /// The target's answer to the request that was just made. A quick program's output may come before it: that is set
+    /// aside for [`Carrier::downwards`].
+    async fn answered(&mut self) -> bool {
+        let (down, early) = (&self.target.down, &mut self.early);
+        let answer = async {
+            loop {
+                match down.pop().await {
+                    Item::Event(FromTarget::Answer(yes)) => return yes,
+                    Item::Event(FromTarget::Close) | Item::Overrun => return false,
+                    _ if early.len() >= MOST_EARLY => return false,
+                    item => early.push_back(item),
+                }
+            }
+        };
+        timeout(TO_ANSWER, answer).await.unwrap_or(false)
+    }
+
+    /// From the client to the target.
+    async fn upwards(&self) -> Result<End, Lost> {
+        let (channel, up) = (self.line.number, &self.line.up);
+        loop {
+            let sent = match up.pop().await {
+                Item::Data { bytes, .. } => {
+                    let size = bytes.len();
+                    let recorded = self.record(Stream::Stdin, bytes)?;
+                    let sent = self.write.data_bytes(recorded.into_bytes()).await;
+                    up.settle(size);
+                    sent
+                }
+                Item::Event(FromClient::Eof) => {
+                    self.note(Event::Eof { channel, stream: Stream::Stdin })?;
+                    self.client_done.store(true, Ordering::Relaxed);
+                    self.write.eof().await
+                }
+                Item::Event(FromClient::Resize { columns, rows, pixels: (width, height) }) => {
+                    self.note(Event::Resized { channel, columns, rows })?;
+                    self.write.window_change(columns, rows, width, height).await
+                }
+                Item::Event(FromClient::Signal(signal)) => {
+                    self.note(Event::Signal { channel, name: signal_name(&signal).to_owned() })?;
+                    self.write.signal(signal).await
+                }
+                Item::Event(FromClient::Close) => return Ok(End::Client),
+                Item::Event(_) => Ok(()), // too late; the door has said so
+                Item::Overrun => return Ok(too_much("your client sent more than it may")),
+            };
+            if sent.is_err() {
+                // The target is gone. What it still said is on its way down, and its end comes last.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// From the target to the client, `early` first.
+    ///
+    /// The target's end of output is held back for a moment, and for good where the client has ended its own: a client
+    /// that has both closes the channel, russh answers that by itself, and an exit status that comes after is lost.
+    async fn downwards(&self, mut early: VecDeque<Item<FromTarget>>) -> Result<End, Lost> {
+        let (channel, down, out) = (self.line.number, &self.target.down, &self.line.out);
+        let (mut exited, mut ended) = (false, false);
+        loop {
+            let item = match early.pop_front() {
+                Some(item) => item,
+                None if ended && (exited || !self.client_done.load(Ordering::Relaxed)) => {
+                    let grace = if exited { Duration::ZERO } else { BEFORE_EOF };
+                    let Ok(item) = timeout(grace, down.pop()).await else {
+                        ended = false;
+                        let _ = out.eof().await;
+                        continue;
+                    };
+                    item
+                }
+                None => down.pop().await,
+            };
+            match item {
+                Item::Data { extended, bytes } => {
+                    let size = bytes.len();
+                    let stream = if extended.is_some() { Stream::Stderr } else { Stream::Stdout };
+                    let recorded = self.record(stream, bytes)?.into_bytes();
+                    let _ = match extended {
+                        None => out.data_bytes(recorded).await,
+                        Some(stream) => out.extended_data_bytes(stream, recorded).await,
+                    };
+                    down.settle(size);
+                }
+                Item::Event(FromTarget::Eof) => {
+                    self.note(Event::Eof { channel, stream: Stream::Stdout })?;
+                    ended = true;
+                }
+                Item::Event(FromTarget::ExitStatus(status)) => {
+                    exited = true;
+                    self.note(Event::Exited { channel, status: Some(status), signal: None })?;
+                    let _ = out.exit_status(status).await;
+                }
+                Item::Event(FromTarget::ExitSignal { signal, core, message }) => {
+                    exited = true;
+                    let name = super::line::plain(signal_name(&signal));
+                    self.note(Event::Exited { channel, status: None, signal: Some(name) })?;
+                    self.line.exit_signal(signal, core, message).await;
+                }
+                Item::Event(FromTarget::Close) if exited => {
+                    if ended {
+                        let _ = out.eof().await;
+                    }
+                    return Ok(End::Target);
+                }
+                Item::Event(FromTarget::Close) => {
+                    return Ok(End::Told(Refusal::new("the target closed the connection")));
+                }
+                Item::Event(FromTarget::Answer(_)) => {}
+                Item::Overrun => return Ok(too_much("the target sent more than it may")),
+            }
+        }
+    }
+}
+
+fn too_much(sentence: &str) -> End {
+    End::Told(Refusal::new(format!("this channel was closed: {sentence}")))
+}
+
+fn opened(channel: u32, start: &Start, wishes: Wishes) -> Event {
+    let (what, command) = match start {
+        Start::Shell => ("shell", None),
+        Start::Exec(command) => ("exec", Some(text_of(command))),
+        Start::Subsystem(name) => ("subsystem", Some(name.clone())),
+    };
+    Event::Opened {
+        channel,
+        what: what.to_owned(),
+        command,
+        terminal: wishes.terminal.map(|t| (t.term, t.columns, t.rows)),
+        environment: wishes.environment,
+    }
+}
+
+/// A command as it was sent, without loss: text as it is, other bytes escaped (a backslash too).
+fn text_of(command: &[u8]) -> String {
+    match std::str::from_utf8(command) {
+        Ok(text) => text.to_owned(),
+        Err(_) => format!("(not UTF-8) {}", command.escape_ascii()),
+    }
+}
+
+/// As RFC 4254 section 6.10 has it.
+fn signal_name(signal: &Sig) -> &str {
+    match signal {
+        Sig::ABRT => "ABRT",
+        Sig::ALRM => "ALRM",
+        Sig::FPE => "FPE",
+        Sig::HUP => "HUP",
+        Sig::ILL => "ILL",
+        Sig::INT => "INT",
+        Sig::KILL => "KILL",
+        Sig::PIPE => "PIPE",
+        Sig::QUIT => "QUIT",
+        Sig::SEGV => "SEGV",
+        Sig::TERM => "TERM",
+        Sig::USR1 => "USR1",
+        Sig::Custom(name) => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_recorded_without_loss() {
+        assert_eq!(text_of("echo 'grüße' \\".as_bytes()), "echo 'grüße' \\");
+        assert_eq!(text_of(b"cat \xff\\xfe"), r"(not UTF-8) cat \xff\\xfe");
+        assert_ne!(text_of(b"\xff"), text_of(b"\xfe"));
+    }
+}

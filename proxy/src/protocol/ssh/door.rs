@@ -1,0 +1,408 @@
+//! The door: russh's server handler. It turns what a client sends into entries of queues, and decides what needs no
+//! target to decide.
+//!
+//! What always holds: nothing here waits (see [`flow`](super::flow)); an identity comes from a key whose signature
+//! russh has checked, never from the name; and nothing is kept from one authentication attempt to the next.
+
+use super::{
+    Ssh,
+    flow::Windows,
+    line::{Arrivals, Connection, FromClient, Line, Seat, Start, Terminal},
+    name::{self, DoorName, Malformed},
+    relay, shell,
+};
+use crate::authenticate::identity_of_key;
+use bytes::Bytes;
+use russh::{
+    Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty, Sig,
+    keys::{Algorithm, PublicKey},
+    server::{Auth, ChannelOpenHandle, Handle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey},
+};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+use tidegate_grants::{Access, Ask, IdentityName};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Longest `TERM`, environment value or subsystem name that is carried.
+const LONGEST_TEXT: usize = 1024;
+
+/// How far a connection has come, for the task that watches it.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Its key was accepted.
+    pub(super) admitted: CancellationToken,
+    /// The last name that it gave.
+    pub(super) name: Mutex<Option<String>>,
+}
+
+/// Who came in, and where to.
+#[derive(Debug)]
+struct Admitted {
+    identity: IdentityName,
+    name: Result<DoorName, Malformed>,
+}
+
+/// One client connection in russh's hands.
+pub(super) struct Door {
+    ssh: Arc<Ssh>,
+    peer: SocketAddr,
+    connection: Arc<Connection>,
+    arrivals: Option<Arrivals>,
+    progress: Arc<Progress>,
+    windows: Windows,
+    admitted: Option<Admitted>,
+    to_target: bool,
+}
+
+impl Door {
+    pub(super) fn new(
+        ssh: Arc<Ssh>,
+        peer: SocketAddr,
+        connection: Arc<Connection>,
+        arrivals: Arrivals,
+        progress: Arc<Progress>,
+    ) -> Self {
+        let windows = Windows::new(connection.hold.clone());
+        Self { ssh, peer, connection, arrivals: Some(arrivals), progress, windows, admitted: None, to_target: false }
+    }
+
+    /// Whose key this is. An RSA key used with SHA-1 is nobody's.
+    fn identity(&self, key: &PublicKey, algorithm: &Algorithm) -> Option<IdentityName> {
+        if matches!(algorithm, Algorithm::Rsa { hash: None } | Algorithm::Dsa) {
+            return None;
+        }
+        identity_of_key(&self.ssh.gate.authority.policy(), key).map(|identity| identity.name.clone())
+    }
+
+    fn note_name(&self, user: &str) {
+        let name = user.chars().take(256).collect();
+        *self.progress.name.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
+    }
+
+    fn line(&self, id: ChannelId) -> Option<Arc<Line>> {
+        self.connection.line(id)
+    }
+
+    /// A request that only counts before the program starts, answered at once: russh keeps one pending answer per
+    /// channel, and clients send the next request without waiting for this one's.
+    fn before_start(
+        &self,
+        id: ChannelId,
+        event: Option<FromClient>,
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        match (self.line(id), event) {
+            (Some(line), Some(event)) if !line.started() => {
+                if matches!(event, FromClient::Terminal(_)) {
+                    line.set_terminal();
+                }
+                line.up.push(event);
+                session.channel_success(id)
+            }
+            _ => session.channel_failure(id),
+        }
+    }
+
+    /// The answer comes from the target, through the task that serves the channel.
+    fn start(&self, id: ChannelId, start: Start, session: &mut Session) -> Result<(), russh::Error> {
+        match self.line(id) {
+            Some(line) if line.start() => {
+                line.up.push(FromClient::Start(start));
+                Ok(())
+            }
+            _ => session.channel_failure(id),
+        }
+    }
+
+    fn push(&self, id: ChannelId, event: FromClient) {
+        if let Some(line) = self.line(id) {
+            line.up.push(event);
+        }
+    }
+
+    /// Starts what serves this connection. It runs on its own: a session's teardown outlives its client.
+    fn seat(&mut self) {
+        let (Some(admitted), Some(arrivals)) = (self.admitted.take(), self.arrivals.take()) else {
+            return;
+        };
+        let seat = Seat { connection: self.connection.clone(), arrivals };
+        let (ssh, source) = (self.ssh.clone(), self.peer.ip().to_canonical());
+        let tasks = self.ssh.gate.tasks.clone();
+        match admitted.name {
+            Ok(DoorName::Target { login, entitlement, target }) => {
+                self.to_target = true;
+                let identity = admitted.identity;
+                let ask = Ask { identity, target, access: Access::Login(login), entitlement, source };
+                tasks.spawn(relay::session(ssh, ask, seat));
+            }
+            Ok(DoorName::Shell) => {
+                tasks.spawn(shell::serve(ssh, admitted.identity, seat));
+            }
+            Err(fault) => {
+                let name = self.progress.name.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                tasks.spawn(relay::malformed(ssh, source, name, fault, seat));
+            }
+        }
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.connection.leave();
+    }
+}
+
+/// Only variables that say how text looks. Anything else could steer a program on the target.
+fn carried(name: &str) -> bool {
+    name == "LANG"
+        || name == "TERM"
+        || name.strip_prefix("LC_").is_some_and(|rest| {
+            !rest.is_empty() && rest.len() <= 32 && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        })
+}
+
+fn printable(text: &str) -> bool {
+    text.len() <= LONGEST_TEXT && !text.chars().any(char::is_control)
+}
+
+/// What a forwarding that is not carried hears.
+fn refused(reason: &str) -> ChannelOpenFailure {
+    // 1: SSH_OPEN_ADMINISTRATIVELY_PROHIBITED (RFC 4254 section 5.1)
+    ChannelOpenFailure::Other { code: 1, reason: format!("tidegate: {reason}") }
+}
+
+impl Handler for Door {
+    type Error = russh::Error;
+
+    async fn auth_none(&mut self, user: &str) -> Result<Auth, russh::Error> {
+        self.note_name(user);
+        Ok(Auth::reject())
+    }
+
+    /// The answer depends on the key alone: it says nothing about names.
+    async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, russh::Error> {
+        self.note_name(user);
+        Ok(if self.identity(offer.public_key, offer.algorithm).is_some() { Auth::Accept } else { Auth::reject() })
+    }
+
+    async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, russh::Error> {
+        self.note_name(user);
+        self.admitted =
+            self.identity(key.public_key, key.algorithm).map(|identity| Admitted { identity, name: name::parse(user) });
+        Ok(if self.admitted.is_some() { Auth::Accept } else { Auth::reject() })
+    }
+
+    async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), russh::Error> {
+        self.connection.admit(session.handle());
+        self.progress.admitted.cancel();
+        self.seat();
+        Ok(())
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        let (read, write) = channel.split();
+        drop(read); // its queue would block russh's loop
+        let handle: Handle = session.handle();
+        if self.connection.add(write, handle) {
+            reply.accept().await; // sends to an unbounded queue
+        } else {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+        }
+        Ok(())
+    }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        _channel: Channel<Msg>,
+        _host: &str,
+        _port: u32,
+        _from: &str,
+        _from_port: u32,
+        reply: ChannelOpenHandle,
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        if self.to_target {
+            reply.reject(refused("port forwarding is not allowed here")).await;
+            return Ok(());
+        }
+        // `ssh -J gate` and `ssh -W`: OpenSSH shows the reason of a disconnect, and waits for nothing else.
+        let advice = "a jump through the gate would not be recorded; type instead: ssh LOGIN@TARGET@gate";
+        reply.reject(refused(advice)).await;
+        session.disconnect(Disconnect::ByApplication, &format!("tidegate: {advice}"), "en")
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        _channel: Channel<Msg>,
+        _path: &str,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        reply.reject(refused("socket forwarding is not allowed here")).await;
+        Ok(())
+    }
+
+    async fn channel_open_x11(
+        &mut self,
+        _channel: Channel<Msg>,
+        _from: &str,
+        _from_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        reply.reject(refused("X11 forwarding is not allowed here")).await;
+        Ok(())
+    }
+
+    async fn channel_open_forwarded_tcpip(
+        &mut self,
+        _channel: Channel<Msg>,
+        _host: &str,
+        _port: u32,
+        _from: &str,
+        _from_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        reply.reject(refused("port forwarding is not allowed here")).await;
+        Ok(())
+    }
+
+    fn adjust_window(&mut self, channel: ChannelId, granted: u32) -> u32 {
+        let (asker, anyone) = self.connection.stalled(channel);
+        self.windows.next(granted, asker, anyone, Instant::now())
+    }
+
+    async fn data(&mut self, channel: ChannelId, data: &[u8], _session: &mut Session) -> Result<(), russh::Error> {
+        self.windows.seen(data.len(), Instant::now());
+        if let Some(line) = self.line(channel) {
+            line.up.push_data(None, data);
+        }
+        Ok(())
+    }
+
+    async fn channel_eof(&mut self, channel: ChannelId, _session: &mut Session) -> Result<(), russh::Error> {
+        self.push(channel, FromClient::Eof);
+        Ok(())
+    }
+
+    async fn channel_close(&mut self, channel: ChannelId, _session: &mut Session) -> Result<(), russh::Error> {
+        self.connection.remove(channel);
+        Ok(())
+    }
+
+    async fn pty_request(
+        &mut self,
+        channel: ChannelId,
+        term: &str,
+        columns: u32,
+        rows: u32,
+        width: u32,
+        height: u32,
+        modes: &[(Pty, u32)],
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        let terminal = printable(term).then(|| Terminal {
+            term: term.to_owned(),
+            columns,
+            rows,
+            pixels: (width, height),
+            modes: modes.to_vec(),
+        });
+        self.before_start(channel, terminal.map(FromClient::Terminal), session)
+    }
+
+    async fn env_request(
+        &mut self,
+        channel: ChannelId,
+        name: &str,
+        value: &str,
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        let event =
+            (carried(name) && printable(value)).then(|| FromClient::Environment(name.to_owned(), value.to_owned()));
+        self.before_start(channel, event, session)
+    }
+
+    async fn shell_request(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), russh::Error> {
+        self.start(channel, Start::Shell, session)
+    }
+
+    async fn exec_request(
+        &mut self,
+        channel: ChannelId,
+        data: &[u8],
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        self.start(channel, Start::Exec(Bytes::copy_from_slice(data)), session)
+    }
+
+    async fn subsystem_request(
+        &mut self,
+        channel: ChannelId,
+        name: &str,
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        if !printable(name) {
+            return session.channel_failure(channel);
+        }
+        self.start(channel, Start::Subsystem(name.to_owned()), session)
+    }
+
+    async fn x11_request(
+        &mut self,
+        channel: ChannelId,
+        _single: bool,
+        _protocol: &str,
+        _cookie: &str,
+        _screen: u32,
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        session.channel_failure(channel)
+    }
+
+    async fn agent_request(&mut self, channel: ChannelId, session: &mut Session) -> Result<bool, russh::Error> {
+        session.channel_failure(channel)?;
+        Ok(false)
+    }
+
+    async fn window_change_request(
+        &mut self,
+        channel: ChannelId,
+        columns: u32,
+        rows: u32,
+        width: u32,
+        height: u32,
+        _session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        self.push(channel, FromClient::Resize { columns, rows, pixels: (width, height) });
+        Ok(())
+    }
+
+    async fn signal(&mut self, channel: ChannelId, signal: Sig, _session: &mut Session) -> Result<(), russh::Error> {
+        // Names outside RFC 4254 section 6.10 would go on as they came.
+        if !matches!(signal, Sig::Custom(_)) {
+            self.push(channel, FromClient::Signal(signal));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_variables_that_say_how_text_looks_are_carried() {
+        assert!(["LANG", "TERM", "LC_ALL", "LC_CTYPE"].into_iter().all(carried));
+        assert!(!["", "LC_", "LD_PRELOAD", "PATH", "LANGUAGE", "LC_A=B", "lang"].into_iter().any(carried));
+    }
+}

@@ -1,0 +1,361 @@
+//! The certificate of a minute: minted for each connection to a target, and never on the target itself.
+//!
+//! What exists on the target because of a session is its connections and what their programs left running. So a lease
+//! notes each connection, by the address that the target sees, before a credential is shown on it. (A handshake that
+//! comes no further leaves nothing.) Closing them is the session's own doing, and after a crash the kernel's. The receipt
+//! asks the target which processes still carry one of those addresses in their environment.
+
+use super::{
+    SshTarget,
+    inspect::{self, Leftovers},
+    target::{self, TargetConnection},
+};
+use crate::{
+    gate::Clock,
+    issuer::{Issuer, TargetError, Teardown},
+    pause,
+    refusal::Refusal,
+    session::Way,
+};
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::SocketAddr,
+    sync::{Arc, Mutex as Lock, PoisonError},
+    time::Duration,
+};
+use tidegate_ca::{Keys, SshCredential, UserCertificate};
+use tidegate_grants::{
+    Access, Event, Lease, LeaseId, LeaseKind, LeasePlan, Permit, Receipt, Store, TargetName, lease::Finding,
+};
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+/// A certificate is good from a little before now: clocks differ.
+const BEFORE: Duration = Duration::from_secs(30);
+/// And no longer than this.
+const AFTER: Duration = Duration::from_secs(60);
+/// A session that has opened so many connections to its target has to be opened anew: the lease names them all.
+const MOST_CONNECTIONS: usize = 1024;
+/// After so many failed attempts, a login whose shell does not answer is not waited for: whoever has the login can make it
+/// hang on purpose, and the lease would stay open for ever.
+const MOST_SILENCES: u32 = 3;
+
+/// A connection to the target, as its lease notes it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Noted {
+    /// Of its certificate.
+    pub(super) serial: u64,
+    /// When its certificate ends.
+    pub(super) valid_before: Timestamp,
+    /// Our end of it: sshd gives it to every process of the session.
+    pub(super) local: SocketAddr,
+    /// The target did not let it in.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) refused: bool,
+}
+
+/// What a lease notes.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Detail {
+    connections: Vec<Noted>,
+}
+
+impl Detail {
+    fn of(lease: &Lease) -> Result<Self, TargetError> {
+        serde_json::from_value(lease.detail().clone()).map_err(|error| ours("a lease that cannot be read", &error))
+    }
+
+    fn value(&self) -> Result<serde_json::Value, TargetError> {
+        serde_json::to_value(self).map_err(|error| ours("a lease that cannot be written", &error))
+    }
+}
+
+fn ours(what: &str, error: &dyn std::fmt::Display) -> TargetError {
+    TargetError::Ours(format!("{what}: {error}"))
+}
+
+/// Mints SSH certificates.
+#[derive(Debug)]
+pub struct SshIssuer {
+    store: Arc<Store>,
+    keys: Arc<Keys>,
+    targets: BTreeMap<TargetName, SshTarget>,
+    source_addresses: Vec<String>,
+    clock: Clock,
+    /// Leases whose keys were made here and have been destroyed with their sessions. For any other one (after a crash)
+    /// nobody knows where the key went, so its certificate is waited for.
+    made_here: Lock<HashSet<LeaseId>>,
+}
+
+/// A fresh key with its certificate, for one connection.
+#[derive(Debug)]
+pub struct Minted {
+    store: Arc<Store>,
+    credential: SshCredential,
+    login: String,
+    valid_before: Timestamp,
+}
+
+impl SshIssuer {
+    /// With the targets of the configuration. `source_addresses` is what targets see of the gateway.
+    pub fn new(
+        store: Arc<Store>,
+        keys: Arc<Keys>,
+        targets: BTreeMap<TargetName, SshTarget>,
+        source_addresses: Vec<String>,
+        clock: Clock,
+    ) -> Self {
+        Self { store, keys, targets, source_addresses, clock, made_here: Lock::default() }
+    }
+
+    fn target(&self, name: &TargetName) -> Result<&SshTarget, TargetError> {
+        self.targets.get(name).ok_or_else(|| TargetError::Unknown(name.to_string()))
+    }
+
+    fn sign(
+        &self,
+        target: &SshTarget,
+        login: &str,
+        terms: &CertificateTerms<'_>,
+    ) -> Result<SshCredential, TargetError> {
+        let principal = target.principal.replace("{login}", login).replace("{target}", target.name.as_str());
+        let spec = UserCertificate {
+            principal: &principal,
+            key_id: terms.key_id,
+            valid_after: terms.valid_before - AFTER - BEFORE,
+            valid_before: terms.valid_before,
+            source_addresses: &self.source_addresses,
+            extensions: terms.extensions,
+            force_command: terms.force_command,
+        };
+        self.keys.ssh_user.issue_user(&spec).map_err(|error| ours("no certificate", &error))
+    }
+
+    fn made_here(&self, lease: LeaseId) -> bool {
+        self.made_here.lock().unwrap_or_else(PoisonError::into_inner).contains(&lease)
+    }
+
+    /// After a crash: until the last certificate of the lease has ended. Its key is gone with the process that made
+    /// it, but nobody can prove that.
+    async fn outlive(&self, connections: &[Noted]) {
+        let Some(end) = connections.iter().map(|noted| noted.valid_before).max() else { return };
+        let now = (self.clock)();
+        let end = end.min(now + AFTER + BEFORE); // a clock that jumped back must not hold the lease for ever
+        while (self.clock)() < end {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    async fn look(&self, lease: &Lease, connections: &[Noted]) -> Result<Leftovers, TargetError> {
+        let target = self.target(lease.target())?;
+        let stream = inspect::dial_apart(target, connections).await?;
+        let key_id = format!("tidegate session={} receipt of lease={}", lease.session(), lease.id());
+        let terms = CertificateTerms {
+            key_id: &key_id,
+            valid_before: (self.clock)() + AFTER,
+            extensions: &[],
+            force_command: Some(inspect::SCRIPT),
+        };
+        let credential = self.sign(target, lease.name(), &terms)?;
+        let greeted = target::greet(stream, target).await?;
+        let connection = greeted.log_in(lease.name(), credential).await.map_err(|no_login| no_login.error)?;
+        // From here on it is the login's own shell that answers, or does not.
+        match inspect::look(target, &connection, connections).await {
+            Err(error) if lease.attempts() >= MOST_SILENCES => {
+                tracing::warn!(lease = %lease.id(), target = %target.name, %error, "closed without an answer");
+                Ok(Leftovers::Silent)
+            }
+            answer => answer,
+        }
+    }
+
+    async fn receipt(&self, lease: &Lease) -> Result<Receipt, TargetError> {
+        let mut connections = Detail::of(lease)?.connections;
+        let all = connections.len();
+        connections.retain(|noted| !noted.refused);
+        if connections.is_empty() {
+            let what = format!("logins on the target ({all} tried)");
+            let findings = vec![Finding { what, found: 0, items: Vec::new() }];
+            return Ok(Receipt { at: (self.clock)(), clean: true, findings, unverifiable: Vec::new() });
+        }
+        if !self.made_here(lease.id()) {
+            self.outlive(&connections).await;
+        }
+        let leftovers = self.look(lease, &connections).await?;
+        let now = (self.clock)();
+        let mut findings = vec![certificates(&connections, now)];
+        findings.extend(leftovers.finding());
+        Ok(Receipt { at: now, clean: true, findings, unverifiable: leftovers.unverifiable(lease.name()) })
+    }
+}
+
+/// What differs between a session's certificate and the one for its receipt.
+struct CertificateTerms<'a> {
+    key_id: &'a str,
+    valid_before: Timestamp,
+    extensions: &'a [&'a str],
+    force_command: Option<&'a str>,
+}
+
+/// The certificates of a lease: their keys are destroyed, their ends are named.
+fn certificates(connections: &[Noted], now: Timestamp) -> Finding {
+    let running = connections.iter().filter(|noted| noted.valid_before > now);
+    let items: Vec<String> = running
+        .map(|noted| format!("serial {} ends at {}; its key was destroyed", noted.serial, noted.valid_before))
+        .collect();
+    let what = format!("certificates that have not ended, of {}", connections.len());
+    Finding { what, found: items.len().try_into().unwrap_or(u64::MAX), items }
+}
+
+impl Teardown for SshIssuer {
+    /// Nothing to do: closing our connections is the session's own doing, and after a crash there is none to close.
+    fn disable<'a>(&'a self, _lease: &'a Lease) -> BoxFuture<'a, Result<(), TargetError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Nothing to do: on a login that others share, files and processes are the person's own. The receipt names them.
+    fn clean<'a>(&'a self, _lease: &'a Lease) -> BoxFuture<'a, Result<(), TargetError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn inspect<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<Receipt, TargetError>> {
+        Box::pin(async {
+            let receipt = self.receipt(lease).await?;
+            self.made_here.lock().unwrap_or_else(PoisonError::into_inner).remove(&lease.id());
+            Ok(receipt)
+        })
+    }
+}
+
+impl Issuer for SshIssuer {
+    type Credential = Minted;
+
+    fn plan(&self, permit: &Permit) -> Result<LeasePlan, TargetError> {
+        self.target(permit.target())?;
+        let name = login(permit)?;
+        Ok(LeasePlan { kind: LeaseKind::SshCertificate, name, detail: Detail::default().value()? })
+    }
+
+    /// Nothing reaches the target yet: the certificate is noted in the lease when there is a connection to use it on.
+    async fn mint(&self, permit: &Permit, lease: &Mutex<Lease>) -> Result<Minted, TargetError> {
+        let lease = lease.lock().await.id();
+        self.made_here.lock().unwrap_or_else(PoisonError::into_inner).insert(lease);
+        let login = login(permit)?;
+        let valid_before = ((self.clock)() + AFTER).min(permit.expires());
+        let (session, identity, grant) = (permit.session(), permit.identity(), permit.grant());
+        let key_id = format!("tidegate session={session} identity={identity} grant={grant}");
+        let terms =
+            CertificateTerms { key_id: &key_id, valid_before, extensions: &["permit-pty"], force_command: None };
+        let credential = self.sign(self.target(permit.target())?, &login, &terms)?;
+        Ok(Minted { store: self.store.clone(), credential, login, valid_before })
+    }
+}
+
+fn login(permit: &Permit) -> Result<String, TargetError> {
+    match permit.access() {
+        Access::Login(login) => Ok(login.to_string()),
+        Access::Database(_) => Err(TargetError::Ours("a database is no login".to_owned())),
+    }
+}
+
+impl Minted {
+    /// Connects, has the target prove itself, notes the connection in the lease, and only then shows the credential.
+    /// `None`: given up on the way. Notes are written all the same: one that is dropped half-way would be on disk and
+    /// not in `way.lease`, and the next one would overwrite it.
+    pub(super) async fn log_in(
+        self,
+        target: &SshTarget,
+        way: &Way<'_, SshIssuer>,
+        given_up: &CancellationToken,
+    ) -> Result<Option<TargetConnection>, TargetError> {
+        let reached = async {
+            let stream = target::dial(target).await?;
+            let local = stream.local_addr().map_err(|error| ours("no local address", &error))?;
+            Ok((target::greet(stream, target).await, local))
+        };
+        let Some(reached) = given_up.run_until_cancelled(reached).await else { return Ok(None) };
+        let (greeted, local) = reached?;
+        let greeted = match greeted {
+            Ok(greeted) => greeted,
+            Err(error) => {
+                let event = about("target.refused", way).detail(serde_json::json!({ "why": error.to_string() }));
+                if let Err(unwritten) = self.store.append(event, way.gate.now()).await {
+                    not_written(&unwritten, way);
+                }
+                return Err(error);
+            }
+        };
+        let serial = self.credential.certificate.serial();
+        self.note(serial, local, way).await?;
+        pause::at("during-connect").await;
+        let (store, login) = (self.store, self.login);
+        let attempt = greeted.log_in(&login, self.credential);
+        match given_up.run_until_cancelled(attempt).await {
+            None => Ok(None),
+            Some(Ok(connection)) => {
+                let event =
+                    about("target.connected", way).detail(serde_json::json!({ "serial": serial, "local": local }));
+                store.append(event, way.gate.now()).await.map_err(|error| ours("not connected", &error))?;
+                Ok(Some(connection))
+            }
+            Some(Err(no_login)) => {
+                if no_login.refused {
+                    note_refused(&store, serial, &no_login.error, way).await;
+                }
+                Err(no_login.error)
+            }
+        }
+    }
+
+    async fn note(&self, serial: u64, local: SocketAddr, way: &Way<'_, SshIssuer>) -> Result<(), TargetError> {
+        let mut lease = way.lease.lock().await;
+        let mut detail = Detail::of(&lease)?;
+        if detail.connections.len() >= MOST_CONNECTIONS {
+            return Err(TargetError::Ours(format!("a session may open {MOST_CONNECTIONS} connections")));
+        }
+        let noted = Noted { serial, valid_before: self.valid_before, local, refused: false };
+        let event = about("credential.minted", way).lease(lease.id()).detail(serde_json::json!(noted));
+        detail.connections.push(noted);
+        let noting = self.store.note(&mut lease, detail.value()?, event, way.gate.now());
+        noting.await.map_err(|error| ours("not noted", &error))
+    }
+}
+
+/// So that the receipt need not ask a target that let nobody in. An error leaves the note as it was, which asks more.
+async fn note_refused(store: &Store, serial: u64, why: &TargetError, way: &Way<'_, SshIssuer>) {
+    let mut lease = way.lease.lock().await;
+    let noted = async {
+        let mut detail = Detail::of(&lease)?;
+        detail.connections.iter_mut().filter(|noted| noted.serial == serial).for_each(|noted| noted.refused = true);
+        let event = about("target.refused", way)
+            .lease(lease.id())
+            .detail(serde_json::json!({ "serial": serial, "why": why.to_string() }));
+        let noting = store.note(&mut lease, detail.value()?, event, way.gate.now());
+        noting.await.map_err(|error| ours("not noted", &error))
+    };
+    if let Err(error) = noted.await {
+        not_written(&error, way);
+    }
+}
+
+fn not_written(error: &dyn std::fmt::Display, way: &Way<'_, SshIssuer>) {
+    tracing::error!(session = %way.permit.session(), %error, "the refusal could not be written");
+}
+
+/// Whether the lease has room for a further connection, and if not, what the person is told.
+pub(super) async fn room(way: &Way<'_, SshIssuer>) -> Result<(), Refusal> {
+    let detail = Detail::of(&*way.lease.lock().await).map_err(|error| Refusal::from(&error))?;
+    if detail.connections.len() < MOST_CONNECTIONS {
+        return Ok(());
+    }
+    Err(Refusal::new(format!("this session has opened {MOST_CONNECTIONS} channels, and may open no more"))
+        .next("end it and open a new one"))
+}
+
+fn about(kind: &str, way: &Way<'_, SshIssuer>) -> Event {
+    let permit = way.permit;
+    Event::new(kind).session(permit.session()).identity(permit.identity()).target(permit.target()).grant(permit.grant())
+}

@@ -1,0 +1,350 @@
+//! One client connection and its channels, as the tasks behind the door see them.
+//!
+//! What always holds: dropping the [`Seat`] hangs up, whatever the client is doing; and once the client is gone, every
+//! channel's queue ends with [`FromClient::Close`].
+
+use super::flow::{Hold, Item, Queue};
+use crate::refusal::Refusal;
+use bytes::Bytes;
+use futures::future::join_all;
+use russh::{ChannelId, ChannelWriteHalf, Disconnect, Pty, Sig, server};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+/// More channels than this at once are refused. (OpenSSH's own MaxSessions is 10.)
+pub(super) const MOST_LINES: usize = 32;
+/// How long a client may take to open its first channel when all that it will hear is a no.
+const TO_HEAR: Duration = Duration::from_secs(10);
+/// How long a client may take to hang up by itself once it has been told.
+const TO_LEAVE: Duration = Duration::from_secs(2);
+/// How long telling one channel may take: its reader may be stalled.
+const TO_TELL: Duration = Duration::from_millis(600);
+/// How long a client may take to hang up after a disconnect. With [`TO_TELL`] it stays within the second that a session
+/// gives to parting.
+const TO_DISCONNECT: Duration = Duration::from_millis(250);
+
+/// A terminal as the client asked for it (RFC 4254 section 6.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Terminal {
+    pub(super) term: String,
+    pub(super) columns: u32,
+    pub(super) rows: u32,
+    pub(super) pixels: (u32, u32),
+    pub(super) modes: Vec<(Pty, u32)>,
+}
+
+/// What is to run on a channel (RFC 4254 section 6.5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Start {
+    Shell,
+    Exec(Bytes),
+    Subsystem(String),
+}
+
+/// What a client sends on a channel, beside data.
+#[derive(Debug)]
+pub(super) enum FromClient {
+    Terminal(Terminal),
+    Environment(String, String),
+    Start(Start),
+    Resize { columns: u32, rows: u32, pixels: (u32, u32) },
+    Signal(Sig),
+    Eof,
+    Close,
+}
+
+/// One channel of a client.
+#[derive(Debug)]
+pub(super) struct Line {
+    /// russh's number.
+    pub(super) id: ChannelId,
+    /// Its number in the recording.
+    pub(super) number: u32,
+    /// What the client sent.
+    pub(super) up: Queue<FromClient>,
+    /// The only way out: it keeps to the client's window.
+    pub(super) out: ChannelWriteHalf<server::Msg>,
+    /// For what the write half cannot say; it goes through the same queue, so the order is kept.
+    handle: server::Handle,
+    /// The client has closed it or is gone.
+    pub(super) closed: CancellationToken,
+    terminal: AtomicBool,
+    started: AtomicBool,
+}
+
+impl Line {
+    /// The program may start only once. False if it has.
+    pub(super) fn start(&self) -> bool {
+        !self.started.swap(true, Ordering::SeqCst)
+    }
+
+    /// Whether a program was asked for.
+    pub(super) fn started(&self) -> bool {
+        self.started.load(Ordering::SeqCst)
+    }
+
+    /// The client asked for a terminal.
+    pub(super) fn set_terminal(&self) {
+        self.terminal.store(true, Ordering::SeqCst);
+    }
+
+    /// Answers the request to start a program.
+    pub(super) async fn answer(&self, yes: bool) {
+        // An error means that the connection is gone; its queue says so too.
+        let _ =
+            if yes { self.handle.channel_success(self.id).await } else { self.handle.channel_failure(self.id).await };
+    }
+
+    /// Bytes for the client's stderr.
+    pub(super) async fn stderr(&self, bytes: impl Into<Bytes>) {
+        let _ = self.out.extended_data_bytes(1, bytes.into()).await;
+    }
+
+    /// The program was killed by a signal.
+    pub(super) async fn exit_signal(&self, signal: Sig, core: bool, message: String) {
+        let _ = self.handle.exit_signal_request(self.id, signal, core, message, String::new()).await;
+    }
+
+    /// Ends the channel with an exit status.
+    pub(super) async fn finish(&self, status: u32) {
+        let _ = self.out.exit_status(status).await;
+        let _ = self.out.eof().await;
+        let _ = self.out.close().await;
+    }
+
+    /// Says no, or why it ends, and closes.
+    pub(super) async fn tell(&self, refusal: &Refusal) {
+        self.answer(true).await;
+        self.stderr(sentence(refusal, self.terminal.load(Ordering::SeqCst))).await;
+        self.finish(refusal.exit).await;
+    }
+
+    /// Says no to a channel that has only just been opened, and closes it whether or not its client listens.
+    pub(super) async fn turn_away(&self, refusal: &Refusal) {
+        if timeout(TO_HEAR, self.tell_once_started(refusal)).await.is_err() {
+            let _ = self.out.close().await;
+        }
+    }
+
+    /// Like [`Line::tell`], for one that may not have asked for a program yet: before that, a client does not listen.
+    async fn tell_once_started(&self, refusal: &Refusal) {
+        while !self.started() {
+            match self.up.pop().await {
+                Item::Event(FromClient::Start(_)) => break,
+                Item::Event(FromClient::Close) | Item::Overrun => return,
+                Item::Data { bytes, .. } => self.up.settle(bytes.len()),
+                Item::Event(_) => {}
+            }
+        }
+        self.tell(refusal).await;
+    }
+}
+
+/// What the person reads. On a terminal the line starts at the left, wherever the cursor was.
+pub(super) fn sentence(refusal: &Refusal, terminal: bool) -> String {
+    let start = if terminal { "\r\n" } else { "" };
+    let mut text = format!("{start}tidegate: {}.\r\n", plain(&refusal.sentence));
+    if let Some(next) = &refusal.next {
+        text.push_str(&format!("tidegate: {}\r\n", plain(next)));
+    }
+    text
+}
+
+/// The same in one line, for a disconnect.
+fn one_line(refusal: &Refusal) -> String {
+    let next = refusal.next.as_ref().map(|next| format!(" {}", plain(next))).unwrap_or_default();
+    format!("tidegate: {}.{next}", plain(&refusal.sentence))
+}
+
+/// Without control characters: reasons and names come from other people.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+/// A client connection, shared by its door (in russh's task) and the tasks behind it.
+#[derive(Debug)]
+pub(super) struct Connection {
+    lines: Mutex<HashMap<ChannelId, Arc<Line>>>,
+    numbers: AtomicU32,
+    arrivals: mpsc::Sender<Arc<Line>>,
+    /// For a last word when there is no channel that would take it.
+    handle: OnceLock<server::Handle>,
+    pub(super) hold: Arc<Hold>,
+    /// The client has gone.
+    pub(super) gone: CancellationToken,
+    /// We hang up.
+    pub(super) cut: CancellationToken,
+}
+
+/// New channels, in the order of their opening.
+pub(super) type Arrivals = mpsc::Receiver<Arc<Line>>;
+
+impl Connection {
+    pub(super) fn new() -> (Arc<Self>, Arrivals) {
+        let (sender, arrivals) = mpsc::channel(MOST_LINES);
+        let connection = Self {
+            lines: Mutex::default(),
+            numbers: AtomicU32::new(0),
+            arrivals: sender,
+            handle: OnceLock::new(),
+            hold: Arc::default(),
+            gone: CancellationToken::new(),
+            cut: CancellationToken::new(),
+        };
+        (Arc::new(connection), arrivals)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ChannelId, Arc<Line>>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Somebody has come in.
+    pub(super) fn admit(&self, handle: server::Handle) {
+        let _ = self.handle.set(handle);
+    }
+
+    /// Ends the connection with a reason, which OpenSSH prints whatever its channels are waiting for.
+    async fn disconnect(&self, refusal: &Refusal) {
+        let Some(handle) = self.handle.get() else { return };
+        let leaving = async {
+            // An error means that the connection is gone already.
+            let _ = handle.disconnect(Disconnect::ByApplication, one_line(refusal), "en".to_owned()).await;
+            self.gone.cancelled().await;
+        };
+        let _ = timeout(TO_DISCONNECT, leaving).await;
+    }
+
+    /// A new channel, unless there are too many.
+    pub(super) fn add(&self, out: ChannelWriteHalf<server::Msg>, handle: server::Handle) -> bool {
+        let mut lines = self.lock();
+        if lines.len() >= MOST_LINES {
+            return false;
+        }
+        let line = Arc::new(Line {
+            id: out.id(),
+            number: self.numbers.fetch_add(1, Ordering::SeqCst),
+            up: Queue::new(),
+            out,
+            handle,
+            closed: self.gone.child_token(),
+            terminal: AtomicBool::new(false),
+            started: AtomicBool::new(false),
+        });
+        if self.arrivals.try_send(line.clone()).is_err() {
+            return false;
+        }
+        lines.insert(line.id, line);
+        true
+    }
+
+    /// The channel with this number, while it is open.
+    pub(super) fn line(&self, id: ChannelId) -> Option<Arc<Line>> {
+        self.lock().get(&id).cloned()
+    }
+
+    /// The channel is over on our side or on theirs.
+    pub(super) fn remove(&self, id: ChannelId) {
+        if let Some(line) = self.lock().remove(&id) {
+            line.up.push(FromClient::Close);
+            line.closed.cancel();
+        }
+    }
+
+    /// The client is gone.
+    pub(super) fn leave(&self) {
+        self.gone.cancel();
+        let lines: Vec<_> = self.lock().drain().collect();
+        for (_, line) in lines {
+            line.up.push(FromClient::Close);
+        }
+    }
+
+    /// Whether this channel, and whether any, is so far behind that it should not be given more.
+    pub(super) fn stalled(&self, id: ChannelId) -> (bool, bool) {
+        let lines = self.lock();
+        let asker = lines.get(&id).is_some_and(|line| line.up.stalled());
+        (asker, asker || lines.values().any(|line| line.up.stalled()))
+    }
+
+    fn open(&self) -> Vec<Arc<Line>> {
+        self.lock().values().cloned().collect()
+    }
+}
+
+/// The place behind the door: whoever has it serves the connection, and dropping it hangs up.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) connection: Arc<Connection>,
+    pub(super) arrivals: Arrivals,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.connection.cut.cancel();
+    }
+}
+
+impl Seat {
+    /// For somebody who has just come, and only hears a no: they get the time to open their channel and hear it there.
+    pub(super) async fn farewell(self, refusal: &Refusal) {
+        self.part(refusal, TO_HEAR).await;
+    }
+
+    /// For somebody in the middle of something: they hear it within a second, or never.
+    pub(super) async fn cut_off(self, refusal: &Refusal) {
+        self.part(refusal, TO_TELL).await;
+    }
+
+    /// Tells every open channel and every one that still comes, lets the client hang up by itself, and hangs up. Where no
+    /// channel takes the message (none is open, or its reader is paused, as in `ssh … | less`), a disconnect carries it.
+    async fn part(mut self, refusal: &Refusal, patience: Duration) {
+        let connection = self.connection.clone();
+        let by = Instant::now() + patience;
+        let mut lines = connection.open();
+        if lines.is_empty() {
+            lines.extend(timeout_at(by, self.next()).await.ok().flatten());
+        }
+        let telling = lines.iter().map(|line| async {
+            let by = if line.started() { by.min(Instant::now() + TO_TELL) } else { by };
+            timeout_at(by, line.tell_once_started(refusal)).await.is_ok()
+        });
+        let told = join_all(telling).await;
+        if told.is_empty() || told.contains(&false) {
+            return connection.disconnect(refusal).await;
+        }
+        lines.iter().for_each(|line| connection.remove(line.id));
+        // A client hangs up when its last channel has closed. Disconnecting first would hide the exit status.
+        let late = async {
+            while let Some(line) = self.next().await {
+                line.tell_once_started(refusal).await;
+                connection.remove(line.id);
+            }
+        };
+        let _ = timeout(TO_LEAVE, late).await;
+    }
+
+    /// The next channel; `None` once the client is gone. Channels that closed while they waited are passed over.
+    pub(super) async fn next(&mut self) -> Option<Arc<Line>> {
+        loop {
+            let line = tokio::select! {
+                biased;
+                () = self.connection.gone.cancelled() => return None,
+                line = self.arrivals.recv() => line?,
+            };
+            if !line.closed.is_cancelled() {
+                return Some(line);
+            }
+        }
+    }
+}

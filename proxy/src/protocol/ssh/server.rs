@@ -1,0 +1,134 @@
+//! The listening side: our host key and its certificate, deadlines, and who did not get in.
+
+use super::{
+    Ssh, algorithms,
+    door::{Door, Progress},
+    flow::{Held, OPEN},
+    line::Connection,
+};
+use crate::{door::TurnedAway, listener};
+use jiff::{SignedDuration, Timestamp};
+use russh::{MethodKind, MethodSet, SshId, server};
+use std::{
+    borrow::Cow,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    io::BufReader,
+    net::{TcpListener, TcpStream},
+};
+
+/// From the first byte to an accepted key.
+const TO_AUTHENTICATE: Duration = Duration::from_secs(20);
+/// Every rejected key takes this long: guessing is slow, and an agent full of keys gets through all the same.
+const REJECTION: Duration = Duration::from_millis(20);
+/// Rejected keys per connection.
+const MOST_ATTEMPTS: usize = 100;
+/// A host certificate's life, and how early it is replaced.
+const CERTIFICATE: SignedDuration = SignedDuration::from_hours(7 * 24);
+const RENEWED: SignedDuration = SignedDuration::from_hours(24);
+
+/// russh's configuration, made anew before the host certificate in it ends.
+struct Host {
+    ssh: Arc<Ssh>,
+    current: Mutex<Option<(Arc<server::Config>, Timestamp)>>,
+}
+
+impl Host {
+    fn config(&self) -> Arc<server::Config> {
+        let now = self.ssh.gate.now();
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*current {
+            Some((config, made)) if now.duration_since(*made).abs() < RENEWED => config.clone(),
+            _ => {
+                let config = Arc::new(config(&self.ssh, now));
+                *current = Some((config.clone(), now));
+                config
+            }
+        }
+    }
+}
+
+fn config(ssh: &Ssh, now: Timestamp) -> server::Config {
+    let key = &ssh.keys.host_key;
+    let (from, until) = (now - SignedDuration::from_mins(5), now + CERTIFICATE);
+    let name = format!("tidegate host {}", ssh.gate.name);
+    let certificate = ssh.keys.ssh_host.issue_host(key.public_key(), &ssh.public_names, &name, from, until);
+    let certificates = certificate.map(|certificate| vec![certificate]).unwrap_or_else(|error| {
+        tracing::error!(%error, "no host certificate: clients see the plain host key");
+        Vec::new()
+    });
+    server::Config {
+        server_id: SshId::Standard(Cow::Borrowed("SSH-2.0-tidegate")),
+        methods: MethodSet::from(&[MethodKind::PublicKey][..]),
+        auth_rejection_time: REJECTION,
+        auth_rejection_time_initial: Some(Duration::ZERO),
+        keys: vec![key.clone()],
+        certificates,
+        preferred: algorithms::preferred(algorithms::signatures()),
+        max_auth_attempts: MOST_ATTEMPTS,
+        window_size: OPEN,
+        maximum_packet_size: 32 << 10,
+        inactivity_timeout: None,
+        // A client that vanished without a word is noticed within five minutes.
+        keepalive_interval: Some(Duration::from_secs(60)),
+        keepalive_max: 5,
+        nodelay: true,
+        ..server::Config::default()
+    }
+}
+
+/// Accepts connections until the gate stops.
+pub(super) async fn serve(listener: TcpListener, ssh: Arc<Ssh>) {
+    let host = Arc::new(Host { ssh: ssh.clone(), current: Mutex::default() });
+    let gate = ssh.gate.clone();
+    listener::accept(listener, &gate, move |stream, peer| {
+        let (host, ssh) = (host.clone(), ssh.clone());
+        async move { connection(host.config(), ssh, stream, peer).await }
+    })
+    .await;
+}
+
+/// One client, from its first byte to its last. A session's teardown goes on by itself.
+async fn connection(config: Arc<server::Config>, ssh: Arc<Ssh>, stream: TcpStream, peer: SocketAddr) {
+    if let Err(error) = stream.set_nodelay(true) {
+        return tracing::debug!(%peer, %error, "gone before the first byte");
+    }
+    let (connection, arrivals) = Connection::new();
+    let progress = Arc::new(Progress::default());
+    let door = Door::new(ssh.clone(), peer, connection.clone(), arrivals, progress.clone());
+    let stream = BufReader::with_capacity(64 << 10, stream);
+    let stream = Held::new(stream, connection.hold.clone(), connection.cut.clone());
+    let whole = async {
+        match server::run_stream(config, stream, door).await {
+            Ok(running) => running.await,
+            Err(error) => Err(error),
+        }
+    };
+    tokio::pin!(whole);
+    let stopping = ssh.gate.stopping.clone();
+    let why = tokio::select! {
+        ended = &mut whole => match ended {
+            Ok(()) => "it left without a key that we know".to_owned(),
+            Err(error) => format!("it left without a key that we know: {error}"),
+        },
+        () = progress.admitted.cancelled() => return finish(whole.await, peer),
+        () = tokio::time::sleep(TO_AUTHENTICATE) => "it did not authenticate in time".to_owned(),
+        () = stopping.cancelled() => return connection.cut.cancel(),
+    };
+    connection.cut.cancel();
+    if progress.admitted.is_cancelled() {
+        return; // it came in and left at once
+    }
+    let name = progress.name.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let source = peer.ip().to_canonical();
+    ssh.gate.turned_away(TurnedAway { protocol: "ssh", source, name: name.as_deref(), why: &why }).await;
+}
+
+fn finish(ended: Result<(), russh::Error>, peer: SocketAddr) {
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "the client's connection broke");
+    }
+}

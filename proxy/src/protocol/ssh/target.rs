@@ -1,0 +1,366 @@
+//! A connection to a target: dialled, the pinned host key demanded, logged in with a certificate of a minute.
+//!
+//! What always holds: the target proves itself before it gets anything from us; a connection carries one channel at a
+//! time (see [`flow`](super::flow)), and only one that we opened; and dropping a [`TargetConnection`] closes it, whatever
+//! the target is doing.
+
+use super::{
+    SshTarget, algorithms,
+    flow::{Gated, OPEN, Queue},
+};
+use crate::issuer::{TARGET_DEADLINE, TargetError};
+use russh::{
+    AlgorithmKind, Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Sig, SshId, cipher,
+    client::{self, AuthResult, ChannelOpenHandle, DisconnectReason, Handle, Msg, Session},
+    keys::{PublicKey, PublicKeyOrCertificate},
+};
+use std::{borrow::Cow, sync::Arc};
+use tidegate_ca::SshCredential;
+use tidegate_grants::TargetName;
+use tokio::{io::BufReader, net::TcpStream, time::timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Past this, an error message of a target is cut.
+const LONGEST_MESSAGE: usize = 256;
+
+/// What a target sends on its channel, beside data.
+#[derive(Debug)]
+pub(super) enum FromTarget {
+    /// To a request that wanted an answer.
+    Answer(bool),
+    Eof,
+    ExitStatus(u32),
+    ExitSignal {
+        signal: Sig,
+        core: bool,
+        message: String,
+    },
+    Close,
+}
+
+/// A logged-in connection to a target.
+pub struct TargetConnection {
+    handle: Handle<Hearing>,
+    pub(super) down: Arc<Queue<FromTarget>>,
+    _cut: DropGuard,
+}
+
+impl std::fmt::Debug for TargetConnection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TargetConnection").finish_non_exhaustive()
+    }
+}
+
+/// A login that did not come about.
+#[derive(Debug)]
+pub(super) struct NoLogin {
+    pub(super) error: TargetError,
+    /// The target said no to the credential: nothing can run there because of it.
+    pub(super) refused: bool,
+}
+
+impl TargetConnection {
+    /// Opens the one channel. Its data and events come out of `down`.
+    pub(super) async fn open(&self) -> Result<ChannelWriteHalf<Msg>, russh::Error> {
+        let (read, write) = self.handle.channel_open_session().await?.split();
+        drop(read); // its queue would block russh's loop
+        Ok(write)
+    }
+}
+
+/// A TCP connection to the target. Nothing has been said on it yet.
+pub(super) async fn dial(target: &SshTarget) -> Result<TcpStream, TargetError> {
+    let unreachable = |cause: String| TargetError::Unreachable { target: target.name.to_string(), cause };
+    let stream = timeout(TARGET_DEADLINE, TcpStream::connect(&target.address))
+        .await
+        .map_err(|_| unreachable("no answer in time".to_owned()))?
+        .map_err(|error| unreachable(error.to_string()))?;
+    stream.set_nodelay(true).map_err(|error| unreachable(error.to_string()))?;
+    Ok(stream)
+}
+
+/// A connection to a target that has proved itself. It knows nothing of who will log in.
+pub(super) struct Greeted {
+    handle: Handle<Hearing>,
+    down: Arc<Queue<FromTarget>>,
+    cut: DropGuard,
+    target: TargetName,
+}
+
+/// The handshake, up to and with the pinned host key.
+pub(super) async fn greet(stream: TcpStream, target: &SshTarget) -> Result<Greeted, TargetError> {
+    let down = Arc::new(Queue::new());
+    let cut = CancellationToken::new();
+    let guard = cut.clone().drop_guard(); // a handshake that is given up closes its connection
+    let stream = Gated::new(BufReader::with_capacity(64 << 10, stream), down.clone(), cut);
+    let hearing = Hearing { down: down.clone(), host_key: target.host_key.clone(), channel: None };
+    let connecting = client::connect_stream(Arc::new(config(&target.host_key)), stream, hearing);
+    let handle = timeout(TARGET_DEADLINE, connecting)
+        .await
+        .map_err(|_| late(&target.name))?
+        .map_err(|error| blame(&target.name, &error))?;
+    Ok(Greeted { handle, down, cut: guard, target: target.name.clone() })
+}
+
+impl Greeted {
+    /// Shows the credential.
+    pub(super) async fn log_in(self, login: &str, credential: SshCredential) -> Result<TargetConnection, NoLogin> {
+        let Self { mut handle, down, cut, target } = self;
+        let key = Arc::new(credential.key);
+        let attempt = handle.authenticate_openssh_cert(login, key, credential.certificate);
+        match timeout(TARGET_DEADLINE, attempt).await {
+            Ok(Ok(AuthResult::Success)) => Ok(TargetConnection { handle, down, _cut: cut }),
+            Ok(Ok(AuthResult::Failure { .. })) => {
+                let cause = format!("it did not accept a certificate of our SSH user CA for the login {login}");
+                Err(NoLogin { error: TargetError::Refused { target: target.to_string(), cause }, refused: true })
+            }
+            Ok(Err(error)) => Err(NoLogin { error: blame(&target, &error), refused: false }),
+            Err(_) => Err(NoLogin { error: late(&target), refused: false }),
+        }
+    }
+}
+
+fn config(host_key: &PublicKey) -> client::Config {
+    client::Config {
+        client_id: SshId::Standard(Cow::Borrowed("SSH-2.0-tidegate")),
+        preferred: algorithms::preferred(algorithms::of_host_key(host_key.algorithm())),
+        window_size: OPEN,
+        maximum_packet_size: 32 << 10,
+        // A gated stream is not read, so neither timer can tell a dead target from a slow reader.
+        inactivity_timeout: None,
+        keepalive_interval: None,
+        ..client::Config::default()
+    }
+}
+
+fn late(target: &TargetName) -> TargetError {
+    TargetError::Unreachable { target: target.to_string(), cause: "the SSH handshake was not done in time".to_owned() }
+}
+
+fn blame(target: &TargetName, error: &russh::Error) -> TargetError {
+    let (target, cause) = (target.to_string(), error.to_string());
+    match error {
+        russh::Error::UnknownKey => {
+            TargetError::Impostor { target, cause: "its host key is not the one in the configuration".to_owned() }
+        }
+        russh::Error::NoCommonAlgo { kind: AlgorithmKind::Key, .. } => {
+            TargetError::Impostor { target, cause: "it has no host key of the kind in the configuration".to_owned() }
+        }
+        russh::Error::WrongServerSig => TargetError::Impostor { target, cause },
+        russh::Error::NoCommonAlgo { .. } | russh::Error::Kex | russh::Error::KexInit => {
+            TargetError::Refused { target, cause }
+        }
+        _ => TargetError::Unreachable { target, cause },
+    }
+}
+
+/// russh's handler on this side: it only queues, and never waits.
+struct Hearing {
+    down: Arc<Queue<FromTarget>>,
+    host_key: PublicKey,
+    /// The channel that we opened last. What comes on any other one is not the session's, and is not heard.
+    channel: Option<ChannelId>,
+}
+
+impl Hearing {
+    fn hear(&self, channel: ChannelId, event: FromTarget) {
+        if self.channel == Some(channel) {
+            self.down.push(event);
+        }
+    }
+
+    fn hear_data(&self, channel: ChannelId, extended: Option<u32>, data: &[u8]) {
+        if self.channel == Some(channel) {
+            self.down.push_data(extended, data);
+        }
+    }
+}
+
+/// We ask a target for no forwarding, so it has no channel to open. (russh's defaults accept every one.)
+async fn reject(reply: ChannelOpenHandle) -> Result<(), russh::Error> {
+    reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await; // sends to an unbounded queue
+    Ok(())
+}
+
+impl Drop for Hearing {
+    fn drop(&mut self) {
+        self.down.push(FromTarget::Close);
+    }
+}
+
+impl client::Handler for Hearing {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
+        Ok(match shown {
+            PublicKeyOrCertificate::PublicKey { key, .. } => key.key_data() == self.host_key.key_data(),
+            PublicKeyOrCertificate::Certificate(_) => false,
+        })
+    }
+
+    async fn kex_done(
+        &mut self,
+        _secret: Option<&[u8]>,
+        names: &russh::Names,
+        _session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        // CVE-2023-48795: without strict key exchange, ChaCha20-Poly1305 lets messages be cut out.
+        if names.cipher == cipher::CHACHA20_POLY1305 && !names.strict_kex() {
+            return Err(russh::Error::Kex);
+        }
+        Ok(())
+    }
+
+    async fn channel_open_confirmation(
+        &mut self,
+        channel: ChannelId,
+        _largest_packet: u32,
+        _window: u32,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        self.channel = Some(channel);
+        Ok(())
+    }
+
+    async fn server_channel_open_session(
+        &mut self,
+        _: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        reject(reply).await
+    }
+
+    async fn server_channel_open_direct_tcpip(
+        &mut self,
+        _: Channel<Msg>,
+        _host: &str,
+        _port: u32,
+        _from: &str,
+        _from_port: u32,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        reject(reply).await
+    }
+
+    async fn server_channel_open_direct_streamlocal(
+        &mut self,
+        _: Channel<Msg>,
+        _path: &str,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        reject(reply).await
+    }
+
+    async fn server_channel_open_forwarded_tcpip(
+        &mut self,
+        _: Channel<Msg>,
+        _host: &str,
+        _port: u32,
+        _from: &str,
+        _from_port: u32,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        reject(reply).await
+    }
+
+    async fn server_channel_open_forwarded_streamlocal(
+        &mut self,
+        _: Channel<Msg>,
+        _path: &str,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        reject(reply).await
+    }
+
+    async fn server_channel_open_agent_forward(
+        &mut self,
+        _: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        reject(reply).await
+    }
+
+    async fn server_channel_open_x11(
+        &mut self,
+        _: Channel<Msg>,
+        _from: &str,
+        _from_port: u32,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        reject(reply).await
+    }
+
+    async fn should_accept_unknown_server_channel(&mut self, _: ChannelId, _kind: &str) -> bool {
+        false
+    }
+
+    async fn channel_success(&mut self, channel: ChannelId, _: &mut Session) -> Result<(), russh::Error> {
+        self.hear(channel, FromTarget::Answer(true));
+        Ok(())
+    }
+
+    async fn channel_failure(&mut self, channel: ChannelId, _: &mut Session) -> Result<(), russh::Error> {
+        self.hear(channel, FromTarget::Answer(false));
+        Ok(())
+    }
+
+    async fn data(&mut self, channel: ChannelId, data: &[u8], _: &mut Session) -> Result<(), russh::Error> {
+        self.hear_data(channel, None, data);
+        Ok(())
+    }
+
+    async fn extended_data(
+        &mut self,
+        channel: ChannelId,
+        stream: u32,
+        data: &[u8],
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        self.hear_data(channel, Some(stream), data);
+        Ok(())
+    }
+
+    async fn channel_eof(&mut self, channel: ChannelId, _: &mut Session) -> Result<(), russh::Error> {
+        self.hear(channel, FromTarget::Eof);
+        Ok(())
+    }
+
+    async fn exit_status(&mut self, channel: ChannelId, status: u32, _: &mut Session) -> Result<(), russh::Error> {
+        self.hear(channel, FromTarget::ExitStatus(status));
+        Ok(())
+    }
+
+    async fn exit_signal(
+        &mut self,
+        channel: ChannelId,
+        signal: Sig,
+        core: bool,
+        message: &str,
+        _language: &str,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        let message = message.chars().take(LONGEST_MESSAGE).collect();
+        self.hear(channel, FromTarget::ExitSignal { signal, core, message });
+        Ok(())
+    }
+
+    async fn channel_close(&mut self, channel: ChannelId, _: &mut Session) -> Result<(), russh::Error> {
+        self.hear(channel, FromTarget::Close);
+        Ok(())
+    }
+
+    async fn disconnected(&mut self, reason: DisconnectReason<russh::Error>) -> Result<(), russh::Error> {
+        self.down.push(FromTarget::Close);
+        match reason {
+            DisconnectReason::ReceivedDisconnect(_) => Ok(()),
+            DisconnectReason::Error(error) => Err(error),
+        }
+    }
+}

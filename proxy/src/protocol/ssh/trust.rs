@@ -1,0 +1,166 @@
+//! What to install on an SSH target, printed by `tidegate target trust`.
+//!
+//! What always holds: our CA is trusted for the named logins only, each login takes its own principal only, and no other
+//! key or password opens them: there is no way around the gate that the gate opened.
+
+use super::SshTarget;
+use crate::trust::Part;
+use tidegate_ca::Keys;
+use tidegate_grants::Login;
+
+const CA_FILE: &str = "/etc/ssh/tidegate_ca.pub";
+const PRINCIPALS_FOLDER: &str = "/etc/ssh/tidegate_principals";
+
+/// What to install on the target: parts `ca`, `sshd_config`, and `principals`, one for each login (none, where the
+/// certificate's principal is the login itself).
+pub fn trust(keys: &Keys, source_addresses: &[String], target: &SshTarget, logins: &[Login]) -> Vec<Part> {
+    let authority = keys.ssh_user.public_key().to_openssh();
+    let authority = authority.unwrap_or_else(|error| format!("# the CA's public key cannot be written: {error}"));
+    let mut parts = vec![
+        Part {
+            name: "ca",
+            place: CA_FILE.to_owned(),
+            text: format!("# signs tidegate's certificates of a minute\n{authority}\n"),
+        },
+        Part {
+            name: "sshd_config",
+            place: "/etc/ssh/sshd_config.d/10-tidegate.conf, then: systemctl reload ssh".to_owned(),
+            text: sshd_config(target, logins, source_addresses),
+        },
+    ];
+    if by_file(target) {
+        parts.extend(logins.iter().map(|login| Part {
+            name: "principals",
+            place: format!("{PRINCIPALS_FOLDER}/{login}"),
+            text: principals(target, login, source_addresses),
+        }));
+    }
+    parts
+}
+
+/// sshd compares the principal to the login by itself only if there is nothing else in it.
+fn by_file(target: &SshTarget) -> bool {
+    target.principal != "{login}"
+}
+
+fn principals(target: &SshTarget, login: &Login, source_addresses: &[String]) -> String {
+    let principal = target.principal.replace("{login}", login.as_str()).replace("{target}", target.name.as_str());
+    format!(
+        "# only certificates for this login on this target, and only from the gateway: a certificate for another\n\
+         # target, or one that was carried away, opens nothing here\n\
+         from=\"{}\" {principal}\n",
+        source_addresses.join(",")
+    )
+}
+
+fn sshd_config(target: &SshTarget, logins: &[Login], source_addresses: &[String]) -> String {
+    let mut text = format!(
+        "# tidegate: {target}. The first value that sshd reads is the one that counts: keep this file first.\n\
+         \n\
+         # each channel of a session is a connection of its own, and all come from the gateway's address\n\
+         MaxStartups 100:30:200\n\
+         # OpenSSH 9.8 and later also slow down an address that fails often; take the # away there:\n\
+         #PerSourcePenaltyExemptList {addresses}\n",
+        target = target.name,
+        addresses = source_addresses.join(","),
+    );
+    for login in logins {
+        text.push_str(&match_block(login, by_file(target)));
+    }
+    text.push_str("\n# back to everybody, for what other files say\nMatch all\n");
+    text
+}
+
+fn match_block(login: &Login, by_file: bool) -> String {
+    let principals = if by_file {
+        format!(
+            "    # which principals this login takes; without it, any host that trusts this CA would do\n    AuthorizedPrincipalsFile {PRINCIPALS_FOLDER}/%u\n"
+        )
+    } else {
+        String::new()
+    };
+    format!(
+        "\n\
+         Match User {login}\n\
+         \x20   # our CA, for this login alone\n\
+         \x20   TrustedUserCAKeys {CA_FILE}\n\
+         {principals}\
+         \x20   # a key that somebody adds would be a way around the gate\n\
+         \x20   AuthorizedKeysFile none\n\
+         \x20   AuthorizedKeysCommand none\n\
+         \x20   # so would a password\n\
+         \x20   PasswordAuthentication no\n\
+         \x20   KbdInteractiveAuthentication no\n\
+         \x20   HostbasedAuthentication no\n\
+         \x20   PubkeyAuthentication yes\n\
+         \x20   AuthenticationMethods publickey\n\
+         \x20   # what the gateway does not carry, nobody needs here\n\
+         \x20   AllowTcpForwarding no\n\
+         \x20   AllowStreamLocalForwarding no\n\
+         \x20   AllowAgentForwarding no\n\
+         \x20   X11Forwarding no\n\
+         \x20   PermitTunnel no\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::process::Command;
+
+    fn target(principal: &str) -> SshTarget {
+        let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
+        SshTarget {
+            name: "web-1".parse().unwrap(),
+            address: "10.0.0.11:22".to_owned(),
+            host_key: key.parse().unwrap(),
+            principal: principal.to_owned(),
+        }
+    }
+
+    #[test]
+    fn each_login_takes_its_own_principal_from_the_gateway_only() {
+        let text = principals(
+            &target("{login}@{target}"),
+            &"deploy".parse().unwrap(),
+            &["10.0.0.5".to_owned(), "2001:db8::5".to_owned()],
+        );
+        assert_eq!(text.lines().last(), Some("from=\"10.0.0.5,2001:db8::5\" deploy@web-1"));
+    }
+
+    /// The server of this machine judges: `sshd -T` reads the file and says what would hold for a login.
+    #[test]
+    fn sshd_accepts_the_configuration_and_closes_every_other_way_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let _ = std::fs::create_dir_all("/run/sshd"); // sshd wants it, and a container has none before its first start
+        let key = folder.path().join("host");
+        let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status().unwrap();
+        assert!(made.success());
+        let logins = ["deploy".parse().unwrap(), "root".parse().unwrap()];
+        let config = folder.path().join("sshd_config");
+        let ours = sshd_config(&target("{login}@{target}"), &logins, &["10.0.0.5".to_owned()]);
+        std::fs::write(&config, format!("HostKey {}\n{ours}PasswordAuthentication yes\n", key.display())).unwrap();
+        let holds = |user: &str| {
+            let spec = format!("user={user},host=h,addr=10.0.0.5");
+            let run = Command::new("/usr/sbin/sshd").args(["-T", "-C", &spec, "-f"]).arg(&config).output().unwrap();
+            assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+            String::from_utf8(run.stdout).unwrap().to_lowercase()
+        };
+        let deploy = holds("deploy");
+        for line in [
+            "trustedusercakeys /etc/ssh/tidegate_ca.pub",
+            "authorizedprincipalsfile /etc/ssh/tidegate_principals/%u",
+            "authorizedkeysfile none",
+            "passwordauthentication no",
+            "kbdinteractiveauthentication no",
+            "authenticationmethods publickey",
+            "allowtcpforwarding no",
+            "maxstartups 100:30:200",
+        ] {
+            assert!(deploy.lines().any(|l| l == line), "{line} does not hold for deploy");
+        }
+        let other = holds("somebody");
+        assert!(other.contains("trustedusercakeys none") && other.contains("passwordauthentication yes"));
+    }
+}
