@@ -1,15 +1,30 @@
-//! The ephemeral role: minted, disabled, cleaned, removed and looked for through the `tidegate` schema's functions.
+//! The ephemeral role: minted here, and removed in [`teardown`](super::teardown), through the `tidegate` schema's functions.
+//!
+//! The gateway's login on a target may call these functions and nothing else. What always holds: the lease is on disk before
+//! the role exists; the role's comment names the lease, so that a role whose OID we never heard of is found again; and a mint
+//! either takes effect within seconds of its plan or never ([`role::SETTLED`](super::role)).
 
-use super::PostgresTarget;
+use super::{
+    PostgresTarget,
+    admin::{Admin, Lane, Link, epoch, read},
+    fault::{Fault, Step},
+    role::{MINT_WINDOW, Mint, Notes, role_name},
+};
 use crate::{
     gate::Clock,
-    issuer::{Issuer, TargetError, Teardown},
+    issuer::{Issuer, TargetError},
+    pause,
 };
-use futures::future::BoxFuture;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 use tidegate_ca::Keys;
-use tidegate_grants::{Lease, LeasePlan, Permit, Receipt, Store, TargetName};
+use tidegate_grants::{
+    Access, Event, Lease, LeaseId, LeaseKind, LeasePlan, Leftovers, Permit, Store, TargetName, Terms,
+};
 use tokio::sync::Mutex;
+use tokio_postgres::types::Type;
 
 /// What the relay needs to log in as the ephemeral role.
 #[derive(Debug)]
@@ -18,15 +33,23 @@ pub struct RoleCredential {
     pub role: String,
     /// TLS to the target, verify-full, with a client certificate of a minute whose common name is the role.
     pub tls: Arc<rustls::ClientConfig>,
-    /// Start-up settings that we add for the session, if any.
+    /// Start-up settings that we add for the session: `role`, where the entitlement has an owner. (`ALTER ROLE … SET role`
+    /// is refused inside a security definer function.)
     pub settings: BTreeMap<String, String>,
 }
 
 /// Mints and removes ephemeral roles.
 #[derive(Debug)]
 pub struct PostgresIssuer {
-    // store, keys, targets, clock, admin connections
+    store: Arc<Store>,
+    clock: Clock,
+    pub(super) admin: Admin,
+    /// OIDs that no mint noted, found by name after a crash: the receipt asks by OID, when the name is gone already.
+    pub(super) found: std::sync::Mutex<HashMap<LeaseId, u32>>,
 }
+
+/// More than this of what mint saw is not kept to compare with: the receipt says so.
+const LONGEST_WITNESS: usize = 64 * 1024;
 
 impl PostgresIssuer {
     /// With the targets of the configuration.
@@ -36,29 +59,159 @@ impl PostgresIssuer {
         targets: BTreeMap<TargetName, PostgresTarget>,
         clock: Clock,
     ) -> Self {
-        let _ = (store, keys, targets, clock);
-        todo!()
+        Self { store, clock, admin: Admin::new(keys, targets, clock), found: Default::default() }
     }
-}
 
-impl Teardown for PostgresIssuer {
-    fn disable<'a>(&'a self, _lease: &'a Lease) -> BoxFuture<'a, Result<(), TargetError>> {
-        todo!()
-    }
-    fn clean<'a>(&'a self, _lease: &'a Lease) -> BoxFuture<'a, Result<(), TargetError>> {
-        todo!()
-    }
-    fn inspect<'a>(&'a self, _lease: &'a Lease) -> BoxFuture<'a, Result<Receipt, TargetError>> {
-        todo!()
+    pub(super) fn now(&self) -> jiff::Timestamp {
+        (self.clock)()
     }
 }
 
 impl Issuer for PostgresIssuer {
     type Credential = RoleCredential;
-    fn plan(&self, _permit: &Permit) -> Result<LeasePlan, TargetError> {
-        todo!()
+
+    fn plan(&self, permit: &Permit) -> Result<LeasePlan, TargetError> {
+        self.admin.target(permit.target())?;
+        let (Access::Database(database), Terms::Postgres { owner, leftovers, .. }) =
+            (permit.access(), &permit.entitlement().terms)
+        else {
+            return Err(TargetError::Ours("the permit is not for a database".into()));
+        };
+        let mut random = [0; 5];
+        getrandom::fill(&mut random).map_err(|error| TargetError::Ours(error.to_string()))?;
+        let notes = Notes {
+            database: database.clone(),
+            groups: permit.roles(),
+            owner: owner.clone(),
+            drop_leftovers: *leftovers == Leftovers::Drop,
+            planned: self.now(),
+            mint: Mint::Planned,
+            oid: None,
+            minted: None,
+            before: None,
+        };
+        let name = role_name(permit.identity(), random);
+        Ok(LeasePlan { kind: LeaseKind::PostgresRole, name, detail: notes.to_json() })
     }
-    async fn mint(&self, _permit: &Permit, _lease: &Mutex<Lease>) -> Result<RoleCredential, TargetError> {
-        todo!()
+
+    async fn mint(&self, permit: &Permit, lease: &Mutex<Lease>) -> Result<RoleCredential, TargetError> {
+        let target = self.admin.target(permit.target())?;
+        let mut lease = lease.lock().await;
+        let mut notes = Notes::of(&lease).map_err(TargetError::Ours)?;
+        // Before the role: nothing that can fail on our side comes between the role and its use.
+        let (tls, serial) = self.admin.tls(target, lease.name()).map_err(TargetError::Ours)?;
+        if notes.mint == Mint::Planned {
+            self.create(permit, &mut lease, &mut notes, &serial).await?;
+        } else if notes.mint == Mint::Failed {
+            return Err(TargetError::Ours("this lease's role was refused before".into()));
+        }
+        let settings = notes.owner.iter().map(|owner| ("role".to_owned(), owner.to_string())).collect();
+        Ok(RoleCredential { role: lease.name().to_owned(), tls: Arc::new(tls), settings })
     }
+}
+
+impl PostgresIssuer {
+    /// Has the target make the role, and notes how that went.
+    async fn create(
+        &self,
+        permit: &Permit,
+        lease: &mut Lease,
+        notes: &mut Notes,
+        serial: &str,
+    ) -> Result<(), TargetError> {
+        let blame = |fault: Fault| fault.blame(permit.target(), Step::Mint);
+        let link = match self.admin.link(permit.target(), notes.database.as_str(), Lane::Quick).await {
+            Ok(link) => link,
+            // It was never asked: nothing to wait for.
+            Err(fault) => {
+                let error = blame(fault);
+                self.note_failed(permit, lease, notes, &error).await?;
+                return Err(error);
+            }
+        };
+        match self.call_mint(&link, permit, lease, notes).await {
+            Ok(()) => link.keep(),
+            Err(fault) => {
+                let (definite, late) = (fault.is_definite(), fault.is_late());
+                let error = blame(fault);
+                if definite {
+                    self.note_failed(permit, lease, notes, &error).await?;
+                    if !late {
+                        link.keep();
+                    }
+                }
+                return Err(error);
+            }
+        }
+        pause::at("during-mint").await;
+        let detail = serde_json::json!({
+            "role": lease.name(), "oid": notes.oid, "database": notes.database, "groups": notes.groups,
+            "owner": notes.owner, "until": permit.expires(), "certificate": serial,
+        });
+        let event = about("credential.minted", permit, lease).detail(detail);
+        self.store.note(lease, notes.to_json(), event, self.now()).await.map_err(ours)?;
+        pause::at("after-mint").await;
+        Ok(())
+    }
+
+    async fn call_mint(&self, link: &Link, permit: &Permit, lease: &Lease, notes: &mut Notes) -> Result<(), Fault> {
+        let Terms::Postgres { max_connections, .. } = permit.entitlement().terms else {
+            return Err(Fault::Refused("the permit is not for a database".into()));
+        };
+        let groups: Vec<&str> = notes.groups.iter().map(|group| group.as_str()).collect();
+        let owner = notes.owner.as_ref().map(|owner| owner.as_str());
+        let (until, connections) = (epoch(permit.expires()), i32::from(max_connections));
+        let by = link.target_clock(notes.planned.duration_since(self.now()) + MINT_WINDOW);
+        let (lease_id, session) = (lease.id().to_string(), lease.session().to_string());
+        let row = link
+            .one(
+                "select role, before::text, extract(epoch from clock_timestamp())::float8 from tidegate.mint(\
+                 $1, $2, $3, to_timestamp($4), $5, to_timestamp($6), $7, $8::uuid, $9::uuid)",
+                &[
+                    (&lease.name(), Type::TEXT),
+                    (&groups, Type::TEXT_ARRAY),
+                    (&owner, Type::TEXT),
+                    (&until, Type::FLOAT8),
+                    (&connections, Type::INT4),
+                    (&by, Type::FLOAT8),
+                    (&permit.claims().aud, Type::TEXT),
+                    (&lease_id, Type::TEXT),
+                    (&session, Type::TEXT),
+                ],
+            )
+            .await?;
+        notes.oid = Some(read(&row, 0)?);
+        let before: Option<String> = read(&row, 1)?;
+        notes.before = before.filter(|before| before.len() <= LONGEST_WITNESS);
+        notes.minted = Some(read(&row, 2)?);
+        notes.mint = Mint::Done;
+        Ok(())
+    }
+
+    /// The target certainly made no role: the lease can be closed at once.
+    async fn note_failed(
+        &self,
+        permit: &Permit,
+        lease: &mut Lease,
+        notes: &mut Notes,
+        error: &TargetError,
+    ) -> Result<(), TargetError> {
+        notes.mint = Mint::Failed;
+        let detail = serde_json::json!({ "role": lease.name(), "why": error.to_string() });
+        let event = about("credential.refused", permit, lease).detail(detail);
+        self.store.note(lease, notes.to_json(), event, self.now()).await.map_err(ours)
+    }
+}
+
+fn about(kind: &str, permit: &Permit, lease: &Lease) -> Event {
+    Event::new(kind)
+        .session(permit.session())
+        .identity(permit.identity())
+        .target(permit.target())
+        .grant(permit.grant())
+        .lease(lease.id())
+}
+
+fn ours(error: tidegate_grants::StoreError) -> TargetError {
+    TargetError::Ours(error.to_string())
 }

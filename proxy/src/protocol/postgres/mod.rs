@@ -1,9 +1,34 @@
 //! PostgreSQL: `psql` and drivers on one side, the target's server on the other.
+//!
+//! A connection's way: [`door`] (TLS, start-up packet, SCRAM) → [`session::run`](crate::session::run) on a
+//! [`client`] → [`target`] (the target's log-in) → [`relay`] with two [`pump`]s. Bytes are interpreted in [`startup`],
+//! [`frame`], [`fields`], [`scram`] and [`watch`], which touch no socket.
 
+mod admin;
+mod answer;
+mod budget;
+mod cancel;
+mod client;
+mod door;
+mod fault;
+mod fields;
+mod frame;
 pub mod issuer;
+mod login;
+mod names;
+mod pump;
+mod relay;
+mod role;
+mod scram;
+mod startup;
+mod target;
+mod teardown;
+mod tls;
 pub mod trust;
+mod watch;
 
-use crate::{authenticate::Passwords, gate::Gate};
+use crate::{authenticate::Passwords, gate::Gate, listener};
+use door::Door;
 use issuer::PostgresIssuer;
 use std::{collections::BTreeMap, sync::Arc};
 use tidegate_ca::Keys;
@@ -42,6 +67,7 @@ pub struct Postgres {
 
 /// Accepts connections until the gate stops.
 pub async fn serve(listener: TcpListener, postgres: Arc<Postgres>) {
-    let _ = (listener, postgres);
-    todo!()
+    let gate = postgres.gate.clone();
+    let door = Arc::new(Door::new(postgres));
+    listener::accept(listener, &gate, move |stream, peer| door::welcome(door.clone(), stream, peer)).await;
 }

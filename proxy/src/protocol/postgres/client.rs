@@ -1,0 +1,130 @@
+//! A logged-in person or program at the PostgreSQL door, as [`session::run`](crate::session::run) sees it.
+
+use super::{
+    Door, PostgresTarget,
+    answer::{self, Fatal},
+    issuer::{PostgresIssuer, RoleCredential},
+    pump::Unsent,
+    relay,
+    startup::start_packet,
+    target::{self, Link},
+};
+use crate::{
+    issuer::TargetError,
+    pause,
+    refusal::Refusal,
+    session::{Client, Ending, Way},
+};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tidegate_grants::{Ask, DatabaseName, Event};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::server::TlsStream;
+
+/// How long a peer may take to read a last word before the connection is closed under it.
+const LAST_WORD: Duration = Duration::from_millis(500);
+/// How long we read on, so that what the peer still sends does not turn our close into a reset that swallows the word.
+const DRAIN: Duration = Duration::from_millis(200);
+
+/// One connection that has proven who it is.
+pub(super) struct PgClient {
+    pub(super) stream: TlsStream<TcpStream>,
+    pub(super) ask: Ask,
+    pub(super) database: DatabaseName,
+    pub(super) settings: BTreeMap<String, String>,
+    pub(super) door: Arc<Door>,
+    /// Recorded, and not yet sent.
+    pub(super) unsent: Unsent,
+    /// SQLSTATE of the end, where it is not "cut".
+    pub(super) code: Option<&'static str>,
+}
+
+impl PgClient {
+    pub(super) fn target(&self) -> Result<&PostgresTarget, TargetError> {
+        let known = self.door.postgres.targets.get(&self.ask.target);
+        known.ok_or_else(|| TargetError::Unknown(self.ask.target.to_string()))
+    }
+
+    /// The start-up packet for the target: our role, their settings. What the issuer sets wins.
+    fn start_packet(&self, credential: &RoleCredential) -> Result<Vec<u8>, TargetError> {
+        let theirs = self.settings.iter().filter(|(name, _)| !credential.settings.contains_key(*name));
+        let settings = theirs.chain(&credential.settings).map(|(name, value)| (name.as_str(), value.as_str()));
+        let names = [("user", credential.role.as_str()), ("database", self.database.as_str())];
+        start_packet(names.into_iter().chain(settings)).map_err(|error| TargetError::Ours(error.to_string()))
+    }
+}
+
+impl Client for PgClient {
+    type Issuer = PostgresIssuer;
+    type Target = Link;
+
+    const PROTOCOL: &'static str = "postgres";
+
+    fn ask(&self) -> &Ask {
+        &self.ask
+    }
+
+    async fn refuse(self, refusal: Refusal) {
+        self.door.told(self.ask.source);
+        last_word(self.stream, Some(&Fatal::new(answer::REFUSED, refusal))).await;
+    }
+
+    async fn connect(&self, credential: RoleCredential, way: &Way<'_, PostgresIssuer>) -> Result<Link, TargetError> {
+        let target = self.target()?;
+        let packet = self.start_packet(&credential)?;
+        pause::at("during-connect").await;
+        let link = target::connect(target, credential.tls, &packet).await?;
+        let connected = Event::new("target.connected")
+            .session(way.permit.session())
+            .identity(way.permit.identity())
+            .target(way.permit.target())
+            .grant(way.permit.grant())
+            .lease(way.lease.lock().await.id())
+            .detail(serde_json::json!({
+                "role": credential.role,
+                "address": target.address,
+                "backend": link.greeting.key.map(|key| key.process),
+            }));
+        let written = way.gate.store.append(connected, way.gate.now()).await;
+        written.map_err(|error| TargetError::Ours(error.to_string()))?;
+        Ok(link)
+    }
+
+    async fn relay(&mut self, link: Link, way: &Way<'_, PostgresIssuer>) -> Ending {
+        relay::carry(self, link, way).await
+    }
+
+    async fn part(mut self, ending: &Ending) {
+        let fatal = match ending {
+            Ending::Closed => None,
+            Ending::Failed(error) => Some(Fatal::of_target(error)),
+            Ending::Cut(refusal) => Some(Fatal::new(self.code.unwrap_or(answer::CUT), refusal.clone())),
+        };
+        if fatal.is_some() {
+            self.door.told(self.ask.source);
+        }
+        // What was recorded may go on; what was not may not.
+        let sent = timeout(LAST_WORD, self.unsent.send(&mut self.stream)).await;
+        let fits = matches!(sent, Ok(Ok(()))) && self.unsent.between_messages();
+        last_word(self.stream, fatal.as_ref().filter(|_| fits)).await;
+    }
+}
+
+/// Says why, closes, and lets the peer read it.
+pub(super) async fn last_word<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, fatal: Option<&Fatal>) {
+    let said = timeout(LAST_WORD, async {
+        if let Some(fatal) = fatal {
+            stream.write_all(&fatal.to_bytes()).await?;
+        }
+        stream.shutdown().await
+    });
+    if !matches!(said.await, Ok(Ok(()))) || fatal.is_none() {
+        return;
+    }
+    let mut rest = [0u8; 4096];
+    let drained = timeout(DRAIN, async { while matches!(stream.read(&mut rest).await, Ok(count) if count > 0) {} });
+    let _ = drained.await;
+}

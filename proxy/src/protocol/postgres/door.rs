@@ -1,0 +1,252 @@
+//! From an accepted connection to a proven client: TLS, start-up packet, names, password.
+//!
+//! What always holds: outside TLS nothing is believed but CancelRequest, whose key proves itself; all of it together
+//! has one deadline; whoever is turned away is told why in the terms of the protocol, and the ledger hears of it.
+
+use super::{
+    Postgres,
+    answer::{self, Fatal},
+    cancel::Cancels,
+    client::{PgClient, last_word},
+    login::{self, Claim},
+    names::{self, Names},
+    pump::Unsent,
+    startup::{self, CancelKey, First, Startup, StartupError},
+    target::something_is_buffered,
+    tls::ListenerTls,
+};
+use crate::{door::TurnedAway, refusal::Refusal, session};
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tidegate_grants::{Access, Ask};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
+use tokio_rustls::server::TlsStream;
+
+/// For everything up to the proven password.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// `sslmode=prefer` comes back in plaintext at once after a refusal over TLS: that is the same visit.
+const SAME_VISIT: Duration = Duration::from_secs(5);
+/// Sources that are remembered for it.
+const MOST_VISITORS: usize = 1024;
+
+/// What the connections of one listener share.
+#[derive(Debug)]
+pub(super) struct Door {
+    pub(super) postgres: Arc<Postgres>,
+    pub(super) cancels: Cancels,
+    tls: ListenerTls,
+    told: Mutex<HashMap<IpAddr, Instant>>,
+}
+
+/// Why a connection does not become a session.
+#[derive(Debug)]
+pub(super) enum Away {
+    /// They hung up, or were too slow. Nothing to say, and nobody to say it to.
+    Gone,
+    /// They are told why.
+    Refused {
+        /// What they are told.
+        fatal: Fatal,
+        /// The name that they gave.
+        name: Option<String>,
+        /// The answer to a guess is held back for so long.
+        delay: Duration,
+    },
+    /// A start-up without TLS.
+    Plaintext(Option<String>),
+}
+
+impl Away {
+    pub(super) fn refused(fatal: Fatal) -> Self {
+        Self::Refused { fatal, name: None, delay: Duration::ZERO }
+    }
+}
+
+impl From<io::Error> for Away {
+    fn from(_: io::Error) -> Self {
+        Self::Gone
+    }
+}
+
+impl From<StartupError> for Away {
+    fn from(error: StartupError) -> Self {
+        Self::refused(Fatal::new(error.code(), Refusal::new(error.to_string())))
+    }
+}
+
+/// What a connection turned out to be.
+enum Visit {
+    /// Its TLS handshake comes next.
+    Tls,
+    /// A request to cancel.
+    Cancel(CancelKey),
+    /// A session with these names, proven, and settings.
+    Session(Names, Startup),
+}
+
+/// Serves one connection to its end.
+pub(super) async fn welcome(door: Arc<Door>, mut tcp: TcpStream, peer: SocketAddr) {
+    let (source, deadline) = (peer.ip().to_canonical(), Instant::now() + HANDSHAKE);
+    match in_time(deadline, plain(&mut tcp)).await {
+        Ok(Visit::Cancel(key)) => return door.cancels.cancel(key).await,
+        Ok(_) => {}
+        Err(away) => return door.turn_away(tcp, source, away).await,
+    }
+    let current = match door.tls.current(door.postgres.gate.now()) {
+        Ok(current) => current,
+        Err(error) => return tracing::error!(%error, "no certificate for the PostgreSQL listener"),
+    };
+    let mut tls = match timeout_at(deadline, current.acceptor.accept(tcp)).await {
+        Ok(Ok(tls)) => Box::new(tls),
+        Ok(Err(error)) => return door.no_tls(source, &error).await,
+        Err(_) => return,
+    };
+    match in_time(deadline, door.inside(&mut tls, source, &current.end_point)).await {
+        Ok(Visit::Session(names, startup)) => {
+            let client = PgClient::new(door.clone(), *tls, names, startup, source);
+            let postgres = &door.postgres;
+            Box::pin(session::run(&postgres.gate, &*postgres.issuer, client)).await;
+        }
+        Ok(Visit::Cancel(key)) => door.cancels.cancel(key).await,
+        Ok(Visit::Tls) => {}
+        Err(away) => door.turn_away(*tls, source, away).await,
+    }
+}
+
+async fn in_time<T>(deadline: Instant, steps: impl Future<Output = Result<T, Away>>) -> Result<T, Away> {
+    timeout_at(deadline, steps).await.unwrap_or(Err(Away::Gone))
+}
+
+/// Reads one first packet and not a byte more.
+async fn first<S: AsyncRead + Unpin>(stream: &mut S) -> Result<First, Away> {
+    let mut word = [0u8; 4];
+    stream.read_exact(&mut word).await?;
+    let mut body = vec![0u8; startup::body_length(word)?];
+    stream.read_exact(&mut body).await?;
+    Ok(startup::parse(&body)?)
+}
+
+/// Before TLS.
+async fn plain(tcp: &mut TcpStream) -> Result<Visit, Away> {
+    let mut visits = 0;
+    loop {
+        let request = first(tcp).await?;
+        let answer = match request {
+            First::Cancel(key) => return Ok(Visit::Cancel(key)),
+            First::Start(start) => return Err(Away::Plaintext(Some(start.user))),
+            First::Ssl => b'S',
+            First::GssEnc => b'N',
+        };
+        visits += 1;
+        if something_is_buffered(tcp) || visits > 2 {
+            let refusal = Refusal::new("bytes came in clear behind the request for encryption")
+                .next("somebody may be between you and the gateway; tell your admin");
+            return Err(Away::refused(Fatal::new(answer::VIOLATION, refusal)));
+        }
+        tcp.write_all(&[answer]).await?;
+        if answer == b'S' {
+            return Ok(Visit::Tls);
+        }
+    }
+}
+
+impl Door {
+    pub(super) fn new(postgres: Arc<Postgres>) -> Self {
+        let tls = ListenerTls::new(postgres.keys.clone(), postgres.public_names.clone());
+        Self { postgres, cancels: Cancels::default(), tls, told: Mutex::default() }
+    }
+
+    /// Inside TLS: what they want, and whether they are who they say.
+    async fn inside<S>(&self, stream: &mut S, source: IpAddr, end_point: &[u8]) -> Result<Visit, Away>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let startup = match first(stream).await? {
+            First::Start(startup) => startup,
+            First::Cancel(key) => return Ok(Visit::Cancel(key)),
+            First::Ssl | First::GssEnc => return Err(StartupError::Malformed.into()),
+        };
+        if let Some(unknown) = &startup.negotiate {
+            stream.write_all(&answer::negotiate(unknown)).await?;
+        }
+        let names = names::parse(&startup.user, startup.database.as_deref()).map_err(|error| Away::Refused {
+            fatal: Fatal::new(answer::REFUSED, Refusal::new(error.to_string()).next(error.next())),
+            name: Some(startup.user.clone()),
+            delay: Duration::ZERO,
+        })?;
+        let claim = Claim { names: &names, source, end_point, clock: self.postgres.gate.clock };
+        login::prove(stream, &self.postgres.passwords, &claim).await?;
+        Ok(Visit::Session(names, startup))
+    }
+
+    /// Tells them why, and the ledger too.
+    async fn turn_away<S>(&self, stream: S, source: IpAddr, away: Away)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (fatal, name, counted) = match away {
+            Away::Gone => return,
+            Away::Refused { fatal, name, delay } => {
+                self.told(source);
+                tokio::time::sleep(delay).await;
+                (fatal, name, true)
+            }
+            Away::Plaintext(name) => (self.tls_required(), name, !self.was_told(source)),
+        };
+        if counted {
+            let why = &fatal.refusal.sentence;
+            let refused = TurnedAway { protocol: "postgres", source, name: name.as_deref(), why };
+            self.postgres.gate.turned_away(refused).await;
+        }
+        last_word(stream, Some(&fatal)).await;
+    }
+
+    /// The handshake failed: there is no channel to say it on.
+    async fn no_tls(&self, source: IpAddr, error: &io::Error) {
+        if error.get_ref().is_none_or(|inner| !inner.is::<rustls::Error>()) {
+            return; // they hung up, e.g. to look at our certificate
+        }
+        self.told(source);
+        let why = format!("the TLS handshake failed: {error}");
+        self.postgres.gate.turned_away(TurnedAway { protocol: "postgres", source, name: None, why: &why }).await;
+    }
+
+    fn tls_required(&self) -> Fatal {
+        let refusal = Refusal::new("TLS is required here").next(
+            "connect with sslmode=verify-full sslrootcert=FILE, where FILE has the gateway's CA certificate \
+             (`tidegate ca show x509` prints it)",
+        );
+        Fatal::new(answer::REFUSED, refusal)
+    }
+
+    /// Remembers that somebody from there has just been refused over TLS.
+    pub(super) fn told(&self, source: IpAddr) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|_, at| at.elapsed() < SAME_VISIT);
+        if told.len() < MOST_VISITORS {
+            told.insert(source, Instant::now());
+        }
+    }
+
+    fn was_told(&self, source: IpAddr) -> bool {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.get(&source).is_some_and(|at| at.elapsed() < SAME_VISIT)
+    }
+}
+
+impl PgClient {
+    fn new(door: Arc<Door>, stream: TlsStream<TcpStream>, names: Names, startup: Startup, source: IpAddr) -> Self {
+        let Names { identity, target, database, entitlement } = names;
+        let ask = Ask { identity, target, access: Access::Database(database.clone()), entitlement, source };
+        Self { stream, ask, database, settings: startup.settings, door, unsent: Unsent::default(), code: None }
+    }
+}

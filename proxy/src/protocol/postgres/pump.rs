@@ -1,0 +1,215 @@
+//! One direction of the relay: read, frame, record, forward.
+//!
+//! What always holds: the one call that writes to a peer takes [`Recorded`], so nothing goes on that was not accounted
+//! for; memory is one buffer, since nothing is read while what was read before has not gone on; and what goes on ends
+//! between two messages (but for those larger than [`HOLD`](super::frame::HOLD)), also when the relay is dropped in the
+//! middle of a write: the unsent rest is kept outside, in [`Unsent`].
+
+use super::{
+    frame::{FrameError, Framer, Sender},
+    watch::{Found, Watch},
+};
+use crate::gate::Clock;
+use bytes::{Buf as _, Bytes, BytesMut};
+use std::{future::Future as _, io, pin::pin, task::Poll, time::Duration};
+use tidegate_recorder::{Event, Keep, LiveRecording, RecordError, Recorded, Stream};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    time::timeout,
+};
+
+/// What is read at once, and all that one direction holds beside a message that comes in pieces.
+const BUFFER: usize = 32 * 1024;
+/// A buffer with less room than this is replaced.
+const LEAST_ROOM: usize = 16 * 1024;
+
+/// How long the target may take to hear that the client hung up.
+const HANG_UP: Duration = Duration::from_secs(2);
+
+/// What was recorded for a peer and has not gone on yet.
+#[derive(Debug)]
+pub(super) struct Unsent {
+    bytes: Bytes,
+    /// Whether the peer stands between two messages once it has these bytes.
+    between_messages: bool,
+}
+
+impl Default for Unsent {
+    fn default() -> Self {
+        Self { bytes: Bytes::new(), between_messages: true }
+    }
+}
+
+impl Unsent {
+    /// Takes what was recorded. Whatever was there before has gone on.
+    pub(super) fn put(&mut self, recorded: Recorded, between_messages: bool) {
+        *self = Self { bytes: recorded.into_bytes(), between_messages };
+    }
+
+    /// Sends it. May be dropped and called again.
+    pub(super) async fn send<W: AsyncWrite + Unpin>(&mut self, to: &mut W) -> io::Result<()> {
+        while self.bytes.has_remaining() {
+            let sent = to.write(&self.bytes).await?;
+            if sent == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            self.bytes.advance(sent);
+        }
+        self.bytes = Bytes::new(); // so that the buffer behind it can be used again
+        to.flush().await
+    }
+
+    /// Whether a message of ours may follow.
+    pub(super) fn between_messages(&self) -> bool {
+        self.between_messages && self.bytes.is_empty()
+    }
+}
+
+/// Why a pump stopped.
+#[derive(Debug)]
+pub(super) enum Stopped {
+    /// The side that it reads from is done: hung up, or said good-bye.
+    Done,
+    /// The side that it writes to is gone.
+    Lost,
+    /// The side that it reads from broke the protocol.
+    Violation(FrameError),
+    /// It could not be recorded.
+    Unrecorded(RecordError),
+}
+
+/// One direction.
+pub(super) struct Pump<'a, R, W> {
+    from: R,
+    to: W,
+    unsent: &'a mut Unsent,
+    framer: Framer,
+    watch: Watch,
+    plain: Stream,
+    buffer: BytesMut,
+    recording: &'a LiveRecording,
+    clock: Clock,
+}
+
+impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<'a, R, W> {
+    pub(super) fn new(
+        sender: Sender,
+        from: R,
+        to: W,
+        unsent: &'a mut Unsent,
+        recording: &'a LiveRecording,
+        clock: Clock,
+    ) -> Self {
+        let plain = if sender == Sender::Client { Stream::FromClient } else { Stream::FromTarget };
+        let (framer, watch, buffer) = (Framer::new(sender), Watch::new(sender), BytesMut::with_capacity(BUFFER));
+        Self { from, to, unsent, framer, watch, plain, buffer, recording, clock }
+    }
+
+    /// Starts with bytes that were read before.
+    pub(super) fn with(mut self, read: &[u8]) -> Self {
+        self.buffer.extend_from_slice(read);
+        self
+    }
+
+    /// Carries until it has to stop.
+    pub(super) async fn run(mut self) -> Stopped {
+        loop {
+            match self.carry().await {
+                Ok(()) => {}
+                Err(stopped) => return stopped,
+            }
+            if self.buffer.capacity() - self.buffer.len() < LEAST_ROOM {
+                self.buffer.reserve(BUFFER); // takes the same memory again where it can
+            }
+            match fill(&mut self.from, &mut self.buffer).await {
+                Ok(0) | Err(_) => {
+                    if self.plain == Stream::FromClient {
+                        // The target finishes as it would if the client had hung up on it.
+                        let _ = timeout(HANG_UP, self.to.shutdown()).await;
+                    }
+                    return Stopped::Done;
+                }
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Records and forwards what is whole in the buffer.
+    async fn carry(&mut self) -> Result<(), Stopped> {
+        let walk = self.framer.walk(&self.buffer, |piece| self.watch.see(piece));
+        if walk.taken > 0 {
+            let found = std::mem::take(&mut self.watch.found);
+            let chunk = self.buffer.split_to(walk.taken).freeze();
+            let events = self.account(&chunk, found);
+            let recorded = self.recording.record(events, chunk, (self.clock)()).map_err(Stopped::Unrecorded)?;
+            self.unsent.put(recorded, self.framer.between_messages());
+            self.unsent.send(&mut self.to).await.map_err(|_| Stopped::Lost)?;
+            if self.watch.terminated() {
+                return Err(Stopped::Done);
+            }
+        }
+        walk.fault.map_or(Ok(()), |fault| Err(Stopped::Violation(fault)))
+    }
+
+    /// Events that account for every byte of `chunk`: COPY's data as such, all else as protocol bytes, which are counted
+    /// unless they are kept for want of an event that says what they mean.
+    fn account(&self, chunk: &Bytes, found: Vec<Found>) -> Vec<Event> {
+        let data = |stream, keep, data| Event::Data { channel: 0, stream, keep, data };
+        let (mut events, mut copied, mut other) =
+            (Vec::with_capacity(found.len() + 1), BytesMut::new(), BytesMut::new());
+        let copied_event = |copied: &mut BytesMut| {
+            let run = (!copied.is_empty()).then(|| copied.split().freeze());
+            run.map(|run| data(self.watch.copy_stream(), Keep::UpToLimit, run))
+        };
+        let mut at = 0;
+        for found in found {
+            match found {
+                Found::Copied(range) => {
+                    other.extend_from_slice(chunk.get(at..range.start).unwrap_or_default());
+                    at = range.end;
+                    copied.extend_from_slice(chunk.get(range).unwrap_or_default());
+                }
+                Found::Kept(range) => {
+                    // In the order of the stream, which is the order of its digest.
+                    other.extend_from_slice(chunk.get(at..range.start).unwrap_or_default());
+                    at = range.end;
+                    events.extend(copied_event(&mut copied));
+                    events.extend((!other.is_empty()).then(|| data(self.plain, Keep::Count, other.split().freeze())));
+                    let kept = Bytes::copy_from_slice(chunk.get(range).unwrap_or_default());
+                    events.push(data(self.plain, Keep::Whole, kept));
+                }
+                Found::Event(event) => {
+                    events.extend(copied_event(&mut copied));
+                    events.push(event);
+                }
+            }
+        }
+        events.extend(copied_event(&mut copied));
+        let rest = if at == 0 {
+            chunk.clone()
+        } else {
+            other.extend_from_slice(chunk.get(at..).unwrap_or_default());
+            other.freeze()
+        };
+        if !rest.is_empty() {
+            events.push(data(self.plain, Keep::Count, rest));
+        }
+        events
+    }
+}
+
+/// Waits for bytes, then takes all that are there, up to the buffer's room: TLS hands out one record at a time.
+/// Zero means that no more will come.
+async fn fill<R: AsyncRead + Unpin>(from: &mut R, buffer: &mut BytesMut) -> io::Result<usize> {
+    let count = from.read_buf(buffer).await?;
+    let mut more = count;
+    while more > 0 && buffer.capacity() > buffer.len() {
+        // An end or an error behind bytes that count comes again at the next call.
+        more = std::future::poll_fn(|context| match pin!(from.read_buf(buffer)).poll(context) {
+            Poll::Ready(Ok(more)) => Poll::Ready(more),
+            Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(0),
+        })
+        .await;
+    }
+    Ok(count)
+}

@@ -1,0 +1,130 @@
+//! The first packets, right and wrong.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use super::*;
+use proptest::prelude::*;
+
+fn packet(version: u32, parameters: &[(&str, &str)]) -> Vec<u8> {
+    let mut body = version.to_be_bytes().to_vec();
+    for text in parameters.iter().flat_map(|(name, value)| [name, value]) {
+        body.extend(text.as_bytes());
+        body.push(0);
+    }
+    body.push(0);
+    body
+}
+
+fn started(parameters: &[(&str, &str)]) -> Result<Startup, StartupError> {
+    match parse(&packet(PROTOCOL, parameters))? {
+        First::Start(start) => Ok(start),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn requests_are_told_apart() {
+    assert_eq!(parse(&ssl_request()[4..]), Ok(First::Ssl));
+    assert_eq!(parse(&80_877_104u32.to_be_bytes()), Ok(First::GssEnc));
+    let key = CancelKey { process: 7, secret: 0x8000_0001 };
+    assert_eq!(parse(&cancel_request(key)[4..]), Ok(First::Cancel(key)));
+    assert_eq!(parse(&cancel_request(key)[4..15]), Err(StartupError::Malformed));
+    assert_eq!(parse(&[ssl_request()[4..].to_vec(), vec![0]].concat()), Err(StartupError::Malformed));
+}
+
+#[test]
+fn lengths_that_no_packet_has_are_refused() {
+    for length in [0u32, 3, 4, 7, 10_001, 0x8000_0000, u32::MAX] {
+        assert_eq!(body_length(length.to_be_bytes()), Err(StartupError::Length(length)));
+    }
+    assert_eq!(body_length(8u32.to_be_bytes()), Ok(4));
+}
+
+#[test]
+fn what_psql_sends_is_accepted() {
+    let start = started(&[
+        ("user", "alice"),
+        ("database", "orders/shop"),
+        ("application_name", "psql"),
+        ("client_encoding", "UTF8"),
+    ]);
+    let start = start.unwrap();
+    assert_eq!((start.user.as_str(), start.database.as_deref()), ("alice", Some("orders/shop")));
+    assert_eq!(start.settings.len(), 2);
+    assert_eq!(start.negotiate, None);
+}
+
+#[test]
+fn settings_are_taken_by_allow_list_and_spelled_as_the_server_does() {
+    let start = started(&[("user", "a"), ("datestyle", "ISO"), ("tidegate.reason", "x"), ("TIMEZONE", "UTC")]).unwrap();
+    let settings: Vec<_> = start.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(settings, [("DateStyle", "ISO"), ("TimeZone", "UTC")]);
+    for name in
+        ["search_path", "role", "post_auth_delay", "replication", "session_authorization", "local_preload_libraries"]
+    {
+        assert_eq!(started(&[("user", "a"), (name, "x")]), Err(StartupError::Parameter(name.to_owned())));
+    }
+}
+
+#[test]
+fn duplicates_are_refused_whatever_their_spelling_and_place() {
+    let twice = |first: (&'static str, &'static str), second| started(&[("user", "a"), first, second]).unwrap_err();
+    assert_eq!(twice(("user", "b"), ("database", "d")), StartupError::Duplicate("user".to_owned()));
+    assert_eq!(twice(("database", "b"), ("database", "d")), StartupError::Duplicate("database".to_owned()));
+    assert_eq!(twice(("DateStyle", "b"), ("datestyle", "d")), StartupError::Duplicate("DateStyle".to_owned()));
+    assert_eq!(twice(("jit", "b"), ("options", "-c jit=off")), StartupError::Duplicate("jit".to_owned()));
+}
+
+#[test]
+fn options_are_read_as_the_server_reads_them() {
+    let start =
+        started(&[("user", "a"), ("options", r"-c statement_timeout=5s --lock-timeout=1 -cgeqo=a\ b\\c")]).unwrap();
+    let settings: Vec<_> = start.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(settings, [("geqo", r"a b\c"), ("lock_timeout", "1"), ("statement_timeout", "5s")]);
+    for (options, error) in [
+        ("-c search_path=evil", StartupError::Parameter("search_path".to_owned())),
+        ("-c role=owner", StartupError::Parameter("role".to_owned())),
+        ("--post-auth-delay=9", StartupError::Parameter("post_auth_delay".to_owned())),
+        ("-W 9", StartupError::Options),
+        ("-c", StartupError::Options),
+        ("-c jit", StartupError::Options),
+    ] {
+        assert_eq!(started(&[("user", "a"), ("options", options)]), Err(error), "{options}");
+    }
+}
+
+#[test]
+fn control_characters_and_loose_ends_are_refused() {
+    assert_eq!(started(&[("user", "al\nice")]), Err(StartupError::Value("user".to_owned())));
+    assert_eq!(started(&[("user", "a"), ("jit", "\x1b[2J")]), Err(StartupError::Value("jit".to_owned())));
+    assert_eq!(started(&[("database", "d")]), Err(StartupError::NoUser));
+    // A NUL inside a name ends it, and what follows is read as the next name.
+    assert_eq!(started(&[("user", "alice\0evil")]), Err(StartupError::Parameter("evil".to_owned())));
+    let mut behind = packet(PROTOCOL, &[("user", "a")]);
+    behind.push(1);
+    assert_eq!(parse(&behind), Err(StartupError::Malformed));
+}
+
+#[test]
+fn later_minor_versions_are_negotiated_and_other_protocols_refused() {
+    let First::Start(start) = parse(&packet(PROTOCOL + 2, &[("user", "a"), ("_pq_.shiny", "1")])).unwrap() else {
+        panic!()
+    };
+    assert_eq!(start.negotiate, Some(vec!["_pq_.shiny".to_owned()]));
+    assert_eq!(parse(&packet(2 << 16, &[])), Err(StartupError::Protocol(2, 0)));
+}
+
+#[test]
+fn our_own_packet_reads_back() {
+    let bytes = start_packet([("user", "tg_alice_x"), ("database", "shop"), ("jit", "off")]).unwrap();
+    let First::Start(start) = parse(&bytes[4..]).unwrap() else { panic!() };
+    assert_eq!((start.user.as_str(), start.settings["jit"].as_str()), ("tg_alice_x", "off"));
+    assert!(start_packet([("user", "a\0b")]).is_err());
+}
+
+proptest! {
+    #[test]
+    fn garbage_never_panics(body in prop::collection::vec(any::<u8>(), 0..400)) {
+        let _ = parse(&body);
+        let _ = parse(&[PROTOCOL.to_be_bytes().to_vec(), body].concat());
+    }
+}

@@ -1,0 +1,213 @@
+//! The gateway's own connection to a target: TLS that verifies the host in full, then a log-in by client certificate.
+//!
+//! The target is as little trusted as the client: every step has a deadline ([`TARGET_DEADLINE`] for all of them), every
+//! message a bound, bytes that came before TLS close the connection (PostgreSQL CVE-2021-23222), and a target that asks
+//! for a password is told nothing.
+
+use super::{
+    PostgresTarget,
+    fields::Fields,
+    frame::{Framer, Go, Sender},
+    startup::{CancelKey, cancel_request, ssl_request},
+};
+use crate::issuer::{TARGET_DEADLINE, TargetError};
+use bytes::BytesMut;
+use rustls::{ClientConfig, crypto::aws_lc_rs, pki_types::ServerName};
+use std::{future::Future, io, sync::Arc};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+/// All that a target may say before it is ready.
+const MOST_GREETING: usize = 128 * 1024;
+
+/// A logged-in connection.
+#[derive(Debug)]
+pub(super) struct Link {
+    /// The connection.
+    pub(super) stream: TlsStream<TcpStream>,
+    /// What it said on the way.
+    pub(super) greeting: Greeting,
+}
+
+/// What a target said between start-up and its first ReadyForQuery.
+#[derive(Debug, Default)]
+pub(super) struct Greeting {
+    /// ParameterStatus and NoticeResponse, as they came.
+    pub(super) messages: Vec<u8>,
+    /// Its cancel key, which stays with us.
+    pub(super) key: Option<CancelKey>,
+    /// ReadyForQuery as it came, and whatever came behind it.
+    pub(super) rest: BytesMut,
+}
+
+/// Dials, verifies, logs in.
+pub(super) async fn connect(
+    target: &PostgresTarget,
+    tls: Arc<ClientConfig>,
+    start_packet: &[u8],
+) -> Result<Link, TargetError> {
+    within_deadline(target, async {
+        let mut stream = secured(target, tls).await?;
+        let greeting = log_in(&mut stream, start_packet, target.name.as_str()).await?;
+        Ok(Link { stream, greeting })
+    })
+    .await
+}
+
+/// Tells the target to cancel what the backend with this key does. Without a client certificate: this logs nobody in,
+/// and the session's may have ended.
+pub(super) async fn cancel(target: &PostgresTarget, key: CancelKey) -> Result<(), TargetError> {
+    within_deadline(target, async {
+        let ours = |error: rustls::Error| TargetError::Ours(error.to_string());
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(ours)?
+            .with_root_certificates(target.roots.clone())
+            .with_no_client_auth();
+        let mut stream = secured(target, Arc::new(config)).await?;
+        let lost = |error| lost(target.name.as_str(), &error);
+        stream.write_all(&cancel_request(key)).await.map_err(lost)?;
+        stream.flush().await.map_err(lost)?;
+        // The server closes once it has sent the signal.
+        let _ = stream.read(&mut [0u8; 1]).await;
+        Ok(())
+    })
+    .await
+}
+
+async fn within_deadline<T>(
+    target: &PostgresTarget,
+    steps: impl Future<Output = Result<T, TargetError>>,
+) -> Result<T, TargetError> {
+    timeout(TARGET_DEADLINE, Box::pin(steps)).await.unwrap_or_else(|_| {
+        let cause = format!("no answer within {} s", TARGET_DEADLINE.as_secs());
+        Err(TargetError::Unreachable { target: target.name.to_string(), cause })
+    })
+}
+
+async fn secured(target: &PostgresTarget, tls: Arc<ClientConfig>) -> Result<TlsStream<TcpStream>, TargetError> {
+    let name = target.name.as_str();
+    let impostor = |cause: &str| TargetError::Impostor { target: name.to_owned(), cause: cause.to_owned() };
+    let host =
+        host(&target.address).ok_or_else(|| TargetError::Ours(format!("{} is not an address", target.address)))?;
+    let mut tcp = TcpStream::connect(&target.address).await.map_err(|error| lost(name, &error))?;
+    tcp.set_nodelay(true).map_err(|error| lost(name, &error))?;
+    tcp.write_all(&ssl_request()).await.map_err(|error| lost(name, &error))?;
+    let answer = tcp.read_u8().await.map_err(|error| lost(name, &error))?;
+    if answer != b'S' {
+        return Err(impostor("it does not offer TLS"));
+    }
+    if something_is_buffered(&tcp) {
+        return Err(impostor("it sent bytes before TLS began"));
+    }
+    TlsConnector::from(tls).connect(host, tcp).await.map_err(|error| lost(name, &error))
+}
+
+/// Whether bytes lie in the socket already, where the peer should be waiting for us.
+pub(super) fn something_is_buffered(tcp: &TcpStream) -> bool {
+    matches!(tcp.try_read(&mut [0u8; 1]), Ok(count) if count > 0)
+}
+
+/// The name that the certificate must carry.
+fn host(address: &str) -> Option<ServerName<'static>> {
+    let (host, _port) = address.rsplit_once(':')?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    ServerName::try_from(host.to_owned()).ok()
+}
+
+/// Who is to blame for a connection that failed.
+fn lost(target: &str, error: &io::Error) -> TargetError {
+    let (target, cause) = (target.to_owned(), error.to_string());
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::AlertReceived(_)) => TargetError::Refused { target, cause },
+        Some(_) => TargetError::Impostor { target, cause },
+        None => TargetError::Unreachable { target, cause },
+    }
+}
+
+/// Sends the start-up packet and reads up to the first ReadyForQuery.
+async fn log_in<S>(stream: &mut S, start_packet: &[u8], target: &str) -> Result<Greeting, TargetError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    stream.write_all(start_packet).await.map_err(|error| lost(target, &error))?;
+    stream.flush().await.map_err(|error| lost(target, &error))?;
+    let (mut framer, mut greeting) = (Framer::new(Sender::TargetStarting), Greeting::default());
+    let mut buffer = BytesMut::with_capacity(8 * 1024);
+    let mut said = 0usize;
+    loop {
+        let count = stream.read_buf(&mut buffer).await.map_err(|error| lost(target, &error))?;
+        said = said.saturating_add(count);
+        if count == 0 || said > MOST_GREETING {
+            let cause = if count == 0 { "it hung up" } else { "it talks without end before it is ready" };
+            return Err(TargetError::Refused { target: target.to_owned(), cause: cause.to_owned() });
+        }
+        let mut ready = Ok(None);
+        let walk = framer.walk(&buffer, |piece| match greeting.hear(piece.tag, piece.body) {
+            Ok(false) => Go::On,
+            Ok(true) => {
+                ready = Ok(Some(piece.at - 5)); // ReadyForQuery goes on to the client as it came
+                Go::Stop
+            }
+            Err(cause) => {
+                ready = Err(cause);
+                Go::Stop
+            }
+        });
+        let refused = |cause: String| TargetError::Refused { target: target.to_owned(), cause };
+        if let Some(at) = ready.map_err(refused)? {
+            greeting.rest = buffer.split_off(at);
+            return Ok(greeting);
+        }
+        if let Some(fault) = walk.fault {
+            return Err(refused(fault.to_string()));
+        }
+        let _ = buffer.split_to(walk.taken);
+    }
+}
+
+impl Greeting {
+    /// Takes the next message. True when the target is ready; an error says why it never will be.
+    fn hear(&mut self, tag: u8, body: &[u8]) -> Result<bool, String> {
+        match tag {
+            b'R' => match Fields(body).u32() {
+                Some(0) => Ok(false),
+                _ => Err("it asked for a password where our certificate should do: see its pg_hba.conf".to_owned()),
+            },
+            b'K' => {
+                let mut fields = Fields(body);
+                let (process, secret) = (fields.u32(), fields.u32());
+                self.key = process.zip(secret).map(|(process, secret)| CancelKey { process, secret });
+                Ok(false)
+            }
+            b'S' | b'N' => {
+                self.messages.extend(super::answer::message(tag, &[body]));
+                Ok(false)
+            }
+            b'E' => Err(error_text(body)),
+            _ => Ok(true),
+        }
+    }
+}
+
+/// Code and message of an ErrorResponse, for the log.
+fn error_text(body: &[u8]) -> String {
+    let (mut fields, mut code, mut message) = (Fields(body), String::new(), String::new());
+    while let Some(field) = fields.byte().filter(|field| *field != 0) {
+        let text = super::fields::bounded(fields.text(), 1024);
+        match field {
+            b'C' => code = text,
+            b'M' => message = text,
+            _ => {}
+        }
+    }
+    format!("{code} {message}")
+}
+
+#[cfg(test)]
+#[path = "target_tests.rs"]
+mod tests;

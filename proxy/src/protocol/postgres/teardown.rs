@@ -1,0 +1,315 @@
+//! Removes an ephemeral role: disable → sever → prepared transactions → hand over or drop → strip → drop role → look again.
+//!
+//! Needs nothing but the lease, and every step can be repeated: the reaper starts from the top after a crash. A role is ours
+//! by OID, name and mark together; where the OID was never noted, by name, mark and the lease in its comment. What fits
+//! only in part is not touched: the lease is held, with the reason.
+
+use super::{
+    admin::{Lane, Link, read},
+    fault::{Fault, Step, plain},
+    issuer::PostgresIssuer,
+    role::{Mint, Notes},
+};
+use crate::issuer::{TargetError, Teardown};
+use futures::{FutureExt, future::BoxFuture};
+use std::{collections::BTreeSet, sync::PoisonError, time::Duration};
+use tidegate_grants::{Lease, Receipt, lease::Finding};
+use tokio::time::{Instant, sleep};
+use tokio_postgres::types::Type;
+
+/// Between two looks at the backends that were told to end.
+const SEVER_PAUSE: Duration = Duration::from_millis(25);
+/// Backends that have not ended by then are the next attempt's.
+const SEVER_PATIENCE: Duration = Duration::from_secs(8);
+/// Objects of each kind per call: locks are held until its end, and lock memory is finite.
+const BATCH: i32 = 500;
+/// So many batches in one attempt; a session that left more is cleaned over several.
+const MOST_BATCHES: u32 = 2_000;
+
+/// Where the role of a lease is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whereabouts {
+    /// This one, if it still exists.
+    Oid(u32),
+    /// It was never made, or is gone.
+    Nowhere,
+}
+
+impl Teardown for PostgresIssuer {
+    fn disable<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<(), TargetError>> {
+        self.disable_and_sever(lease).boxed()
+    }
+
+    fn clean<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<(), TargetError>> {
+        self.clean_and_remove(lease).boxed()
+    }
+
+    fn inspect<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<Receipt, TargetError>> {
+        self.look_again(lease).boxed()
+    }
+}
+
+impl PostgresIssuer {
+    async fn disable_and_sever(&self, lease: &Lease) -> Result<(), TargetError> {
+        let notes = Notes::of(lease).map_err(TargetError::Ours)?;
+        if notes.mint == Mint::Failed {
+            return Ok(());
+        }
+        let link = self.teardown_link(lease, &notes, Lane::Quick).await?;
+        if let Whereabouts::Oid(oid) = self.whereabouts(lease, &notes, &link).await? {
+            self.lock_out(lease, &link, oid).await.map_err(|fault| blame(fault, lease))?;
+        }
+        link.keep();
+        Ok(())
+    }
+
+    async fn clean_and_remove(&self, lease: &Lease) -> Result<(), TargetError> {
+        let notes = Notes::of(lease).map_err(TargetError::Ours)?;
+        if notes.mint == Mint::Failed {
+            return Ok(());
+        }
+        let link = self.teardown_link(lease, &notes, Lane::Slow).await?;
+        if let Whereabouts::Oid(oid) = self.whereabouts(lease, &notes, &link).await? {
+            // Again, and first: the caller may know only that an earlier attempt succeeded.
+            self.lock_out(lease, &link, oid).await.map_err(|fault| blame(fault, lease))?;
+            self.roll_back_prepared(lease, &link, oid).await.map_err(|fault| blame(fault, lease))?;
+            self.clean_everywhere(lease, &notes, link, oid).await?;
+        }
+        Ok(())
+    }
+
+    async fn teardown_link(&self, lease: &Lease, notes: &Notes, lane: Lane) -> Result<Link, TargetError> {
+        self.admin.target(lease.target())?;
+        let link = self.admin.link(lease.target(), notes.database.as_str(), lane).await;
+        link.map_err(|fault| blame(fault, lease))
+    }
+
+    async fn whereabouts(&self, lease: &Lease, notes: &Notes, link: &Link) -> Result<Whereabouts, TargetError> {
+        let found_before = self.found.lock().unwrap_or_else(PoisonError::into_inner).get(&lease.id()).copied();
+        if let Some(oid) = notes.oid.or(found_before) {
+            return Ok(Whereabouts::Oid(oid));
+        }
+        let (id, name) = (lease.id().to_string(), lease.name());
+        let found = link
+            .rows("select role, ours from tidegate.find($1, $2::uuid)", &[(&name, Type::TEXT), (&id, Type::TEXT)])
+            .await
+            .map_err(|fault| blame(fault, lease))?;
+        let Some(row) = found.first() else {
+            if notes.is_settled(self.now()) {
+                return Ok(Whereabouts::Nowhere);
+            }
+            let cause = "its mint may still be under way; looking again soon".to_owned();
+            return Err(TargetError::Unreachable { target: lease.target().to_string(), cause });
+        };
+        let (oid, ours) = read(row, 0).and_then(|oid| Ok((oid, read(row, 1)?))).map_err(|fault| blame(fault, lease))?;
+        if ours {
+            self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(lease.id(), oid);
+            return Ok(Whereabouts::Oid(oid));
+        }
+        let cause = format!("there is a role {name} that does not carry this lease: it is not ours to touch");
+        Err(TargetError::Held { target: lease.target().to_string(), cause })
+    }
+
+    /// No login any more, and no session: none seen twice running, since one may have been starting up at the first look.
+    ///
+    /// A session, or a transaction that it prepared, can hold its role's row locked: those end first then, so that what a
+    /// session holds puts its end off by no more than a moment.
+    async fn lock_out(&self, lease: &Lease, link: &Link, oid: u32) -> Result<(), Fault> {
+        let name = lease.name();
+        let role = [(&name as _, Type::TEXT), (&oid as _, Type::OID)];
+        let give_up = Instant::now() + SEVER_PATIENCE;
+        loop {
+            match link.one("select tidegate.disable($1, $2)", &role).await {
+                Ok(row) if read(&row, 0)? => break,
+                Ok(_) => return Ok(()),
+                Err(fault) if fault.is_locked() && Instant::now() < give_up => {
+                    sever(link, name, oid).await?;
+                    self.roll_back_prepared(lease, link, oid).await?;
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        let mut quiet = 0;
+        while quiet < 2 {
+            let seen = sever(link, name, oid).await?;
+            quiet = if seen == 0 { quiet + 1 } else { 0 };
+            if seen > 0 && Instant::now() > give_up {
+                return Err(Fault::Silent(format!("{seen} backends of {name} were told to end and have not")));
+            }
+            sleep(SEVER_PAUSE).await;
+        }
+        Ok(())
+    }
+
+    /// Rolled back as their owner, which the administrator becomes for that moment, on connections of their own.
+    async fn roll_back_prepared(&self, lease: &Lease, link: &Link, oid: u32) -> Result<(), Fault> {
+        let role = [(&lease.name() as _, Type::TEXT), (&oid as _, Type::OID)];
+        let prepared = link.rows("select gid, database from tidegate.lend($1, $2)", &role).await?;
+        if prepared.is_empty() {
+            return Ok(());
+        }
+        let mut outcome = Ok(());
+        for row in &prepared {
+            let (gid, database): (&str, &str) = (read(row, 0)?, read(row, 1)?);
+            outcome = outcome.and(self.roll_back(lease, gid, database).await);
+        }
+        link.rows("select tidegate.unlend($1, $2)", &role).await?;
+        outcome
+    }
+
+    /// `gid` is a literal that the target quoted.
+    async fn roll_back(&self, lease: &Lease, gid: &str, database: &str) -> Result<(), Fault> {
+        let link = self.admin.link(lease.target(), database, Lane::Quick).await?;
+        // The name is of [a-z0-9_] alone: mint refused any other.
+        link.simple(&format!("set role \"{}\"", lease.name().replace('"', ""))).await?;
+        link.simple(&format!("rollback prepared {gid}")).await?;
+        Ok(()) // and the connection, which is somebody else now, is not kept
+    }
+
+    async fn clean_everywhere(&self, lease: &Lease, notes: &Notes, link: Link, oid: u32) -> Result<(), TargetError> {
+        let blame = |fault| blame(fault, lease);
+        let rows = link.rows("select tidegate.places($1)", &[(&oid, Type::OID)]).await.map_err(blame)?;
+        let mut places = BTreeSet::new();
+        for row in &rows {
+            places.insert(read::<String>(row, 0).map_err(blame)?);
+        }
+        // Our own database always: privileges on shared objects are taken back there.
+        places.insert(notes.database.to_string());
+        // One connection at a time: two cleanings that each waited for a second one would both give up.
+        link.keep();
+        for place in places {
+            let there = self.admin.link(lease.target(), &place, Lane::Slow).await.map_err(blame)?;
+            clean_here(&there, lease, notes, oid).await.map_err(blame)?;
+            there.keep();
+        }
+        let link = self.teardown_link(lease, notes, Lane::Slow).await?;
+        let role = [(&lease.name() as _, Type::TEXT), (&oid as _, Type::OID)];
+        link.rows("select tidegate.remove($1, $2)", &role).await.map_err(blame)?;
+        link.keep();
+        Ok(())
+    }
+
+    async fn look_again(&self, lease: &Lease) -> Result<Receipt, TargetError> {
+        let notes = Notes::of(lease).map_err(TargetError::Ours)?;
+        // Nobody needs to be reached for what was never made: else a target that is down would pile up leases.
+        if notes.mint == Mint::Failed {
+            return Ok(never_made(lease, &notes, self.now()));
+        }
+        let link = self.teardown_link(lease, &notes, Lane::Quick).await?;
+        let receipt = match self.whereabouts(lease, &notes, &link).await? {
+            Whereabouts::Nowhere => never_made(lease, &notes, self.now()),
+            Whereabouts::Oid(oid) => {
+                let findings = findings(&link, lease, &notes, oid).await.map_err(|fault| blame(fault, lease))?;
+                let clean = findings.iter().all(|(finding, harmless)| *harmless || finding.found == 0);
+                let findings = findings.into_iter().map(|(finding, _)| finding).collect();
+                Receipt { at: self.now(), clean, findings, unverifiable: unverifiable(&notes) }
+            }
+        };
+        link.keep();
+        if receipt.clean {
+            self.found.lock().unwrap_or_else(PoisonError::into_inner).remove(&lease.id());
+        }
+        Ok(receipt)
+    }
+}
+
+/// Tells its backends to end; how many were still seen.
+async fn sever(link: &Link, name: &str, oid: u32) -> Result<i32, Fault> {
+    let role = [(&name as _, Type::TEXT), (&oid as _, Type::OID)];
+    read(&link.one("select tidegate.sever($1, $2)", &role).await?, 0)
+}
+
+/// In the database of this connection.
+async fn clean_here(link: &Link, lease: &Lease, notes: &Notes, oid: u32) -> Result<(), Fault> {
+    let name = lease.name();
+    let role = [(&name as _, Type::TEXT), (&oid as _, Type::OID)];
+    if notes.drop_leftovers {
+        let dropped: i32 = read(&link.one("select tidegate.discard($1, $2)", &role).await?, 0)?;
+        tracing::info!(lease = %lease.id(), role = name, dropped, "leftovers dropped");
+        return Ok(());
+    }
+    let batch = [(&name as _, Type::TEXT), (&oid as _, Type::OID), (&BATCH as _, Type::INT4)];
+    for _ in 0..MOST_BATCHES {
+        let moved: i32 = read(&link.one("select tidegate.handover($1, $2, $3)", &batch).await?, 0)?;
+        if moved == 0 {
+            break;
+        }
+        tracing::info!(lease = %lease.id(), role = name, moved, "leftovers handed to the heir");
+    }
+    for _ in 0..MOST_BATCHES {
+        let rows = link.rows("select what, item from tidegate.clean($1, $2, $3)", &batch).await?;
+        let mut more = false;
+        for row in &rows {
+            let (what, item): (&str, &str) = (read(row, 0)?, read(row, 1)?);
+            more |= what == "more";
+            tracing::info!(lease = %lease.id(), role = name, what = plain(what), item = plain(item), "leftover silenced");
+        }
+        if !more {
+            return Ok(());
+        }
+    }
+    Err(Fault::Silent(format!("{name} left very much behind; going on at the next attempt")))
+}
+
+/// What the target knows of the OID now; `true` where it may be more than nothing.
+async fn findings(link: &Link, lease: &Lease, notes: &Notes, oid: u32) -> Result<Vec<(Finding, bool)>, Fault> {
+    let rows = link
+        .rows(
+            "select what, found, items, harmless from tidegate.inspect($1, $2, $3, to_timestamp($4), $5::jsonb)",
+            &[
+                (&lease.name(), Type::TEXT),
+                (&oid, Type::OID),
+                (&notes.reachable(), Type::TEXT_ARRAY),
+                (&notes.minted, Type::FLOAT8),
+                (&notes.before, Type::TEXT),
+            ],
+        )
+        .await?;
+    let mut findings = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let items: Option<Vec<String>> = read(row, 2)?;
+        let items = items.unwrap_or_default().iter().take(MOST_ITEMS).map(|item| plain(item)).collect();
+        // A count below zero is no answer of ours: it counts as something.
+        let found = u64::try_from(read::<i64>(row, 1)?).unwrap_or(u64::MAX);
+        findings.push((Finding { what: plain(read(row, 0)?), found, items }, read(row, 3)?));
+    }
+    // An answer that says nothing about the role itself must not read as "nothing is left".
+    let asked =
+        ["pg_roles", "pg_shdepend", "pg_stat_activity", "pg_auth_members", "pg_db_role_setting", "pg_prepared_xacts"];
+    if asked.iter().any(|what| !findings.iter().any(|(finding, harmless)| finding.what == *what && !harmless)) {
+        return Err(Fault::Refused("its answer does not say what is left".into()));
+    }
+    Ok(findings)
+}
+
+/// Named in a receipt; the count says how many there are.
+const MOST_ITEMS: usize = 50;
+
+fn never_made(lease: &Lease, notes: &Notes, at: jiff::Timestamp) -> Receipt {
+    let why = match notes.mint {
+        Mint::Failed => "the target refused to make it, or was never asked",
+        Mint::Planned | Mint::Done => {
+            "asked by name, mark and lease, after the last moment at which the target would make it"
+        }
+    };
+    let what = format!("role {}: {why}", lease.name());
+    Receipt { at, clean: true, findings: vec![Finding { what, found: 0, items: Vec::new() }], unverifiable: Vec::new() }
+}
+
+fn unverifiable(notes: &Notes) -> Vec<String> {
+    let mut unverifiable = vec![
+        "what the session changed in data and objects of other roles: the recording has its statements".to_owned(),
+    ];
+    if notes.before.is_none() {
+        unverifiable.push(
+            "changes to passwords, memberships, default privileges and settings of the roles that it could become: what \
+             they were at its start is not known"
+                .to_owned(),
+        );
+    }
+    unverifiable
+}
+
+fn blame(fault: Fault, lease: &Lease) -> TargetError {
+    fault.blame(lease.target(), Step::Teardown)
+}

@@ -1,0 +1,165 @@
+//! A throwaway PostgreSQL with TLS, a database and our trust installed on it.
+
+use std::{
+    fs,
+    io::Write,
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+use tidegate_proxy::trust::Part;
+
+/// PostgreSQL refuses to run as root.
+const ACCOUNT: &str = "postgres";
+
+pub(crate) struct Server {
+    pub(crate) port: u16,
+    process: Option<Child>,
+    install: String,
+    dir: TempDir,
+}
+
+/// A free port: bound, looked at, given back.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Server {
+    /// Not started yet: the trust that is installed needs its port.
+    pub(crate) fn create(certificate: &str, key: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("tidegate-roles-").tempdir_in("/tmp").unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(dir.path().join("server.pem"), certificate).unwrap();
+        fs::write(dir.path().join("server.key"), key).unwrap();
+        fs::set_permissions(dir.path().join("server.key"), fs::Permissions::from_mode(0o600)).unwrap();
+        let server = Self { port: free_port(), process: None, install: String::new(), dir };
+        server.chown();
+        let mut initdb = as_account();
+        initdb.arg(binary("initdb")).arg("-D").arg(server.data()).args(["-A", "trust", "-U", ACCOUNT, "--no-sync"]);
+        ok(initdb.stdout(Stdio::null()).output().unwrap());
+        server
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn chown(&self) {
+        ok(Command::new("chown").args(["-R", ACCOUNT]).arg(self.dir.path()).output().unwrap());
+    }
+
+    /// Starts it with our parts in place; a line that would let anybody in by password stands behind them.
+    pub(crate) fn start(&mut self, parts: &[Part]) {
+        let part = |name: &str| parts.iter().find(|part| part.name == name).unwrap().text.as_str();
+        let dir = self.dir.path().display();
+        let conf = format!(
+            "{}\nlisten_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = '{dir}'\nfsync = off\n\
+             max_prepared_transactions = 10\nshared_buffers = 16MB\nssl_cert_file = '{dir}/server.pem'\n\
+             ssl_key_file = '{dir}/server.key'\n",
+            part("postgresql_conf"),
+            self.port
+        );
+        let hba = format!(
+            "local all {ACCOUNT} trust\n{}host all all 127.0.0.1/32 scram-sha-256\nlocal all all scram-sha-256\n",
+            part("pg_hba")
+        );
+        fs::write(self.data().join("postgresql.conf"), conf).unwrap();
+        fs::write(self.data().join("pg_hba.conf"), hba).unwrap();
+        fs::write(self.data().join("tidegate-ca.pem"), part("ca")).unwrap();
+        self.chown();
+        let log = fs::File::create(self.dir.path().join("log")).unwrap();
+        // Ends with the test, however that ends.
+        let mut postgres = Command::new("setpriv");
+        postgres
+            .args(["--reuid", ACCOUNT, "--regid", ACCOUNT, "--clear-groups", "--pdeathsig", "QUIT"])
+            .current_dir("/");
+        postgres.arg(binary("postgres")).arg("-D").arg(self.data());
+        self.process = Some(postgres.stdout(Stdio::null()).stderr(log).spawn().unwrap());
+        let start = Instant::now();
+        while !self.psql("postgres", "select 1").status.success() {
+            assert!(start.elapsed() < Duration::from_secs(30), "{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.script("postgres", include_str!("shop.sql"));
+        self.install = part("sql").to_owned();
+        self.install();
+        self.install(); // twice, as after a change of entitlements
+    }
+
+    /// Our functions, as a superuser installs them.
+    pub(crate) fn install(&self) {
+        self.script("postgres", &self.install);
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// psql on the local socket.
+    fn client(&self, database: &str, user: &str) -> Command {
+        let mut psql = Command::new(binary("psql"));
+        psql.args(["-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-U", user, "-d", database, "-h"]).arg(self.dir.path());
+        psql.args(["-p", &self.port.to_string()]);
+        psql
+    }
+
+    pub(crate) fn script(&self, database: &str, sql: &str) {
+        let mut psql = self.client(database, ACCOUNT);
+        let mut psql = psql.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        psql.stdin.take().unwrap().write_all(sql.as_bytes()).unwrap();
+        ok(psql.wait_with_output().unwrap());
+    }
+
+    fn psql(&self, database: &str, sql: &str) -> Output {
+        self.client(database, ACCOUNT).args(["-c", sql]).output().unwrap()
+    }
+
+    /// One statement as superuser; what it says.
+    pub(crate) fn ask(&self, database: &str, sql: &str) -> String {
+        String::from_utf8(ok(self.psql(database, sql)).stdout).unwrap().trim().to_owned()
+    }
+
+    /// A login past the gate, with a password; what psql says.
+    pub(crate) fn direct_login(&self, host: Option<&str>, user: &str, password: &str) -> Output {
+        let mut psql = self.client("shop", user);
+        psql.env("PGPASSWORD", password).args(["-c", "select 1"]);
+        if let Some(host) = host {
+            psql.args(["-h", host]);
+        }
+        psql.output().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let Some(mut process) = self.process.take() else { return };
+        let id = i32::try_from(process.id()).unwrap();
+        let id = rustix::process::Pid::from_raw(id).unwrap();
+        rustix::process::kill_process(id, rustix::process::Signal::QUIT).ok();
+        process.wait().ok();
+    }
+}
+
+fn as_account() -> Command {
+    let mut command = Command::new("runuser");
+    command.args(["-u", ACCOUNT, "--"]).current_dir("/");
+    command
+}
+
+/// A program of the newest PostgreSQL on this machine, or of `TIDEGATE_PG_BIN`.
+fn binary(name: &str) -> PathBuf {
+    if let Some(dir) = std::env::var_os("TIDEGATE_PG_BIN") {
+        return Path::new(&dir).join(name);
+    }
+    let versions = fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL is installed").flatten();
+    let newest = versions.max_by_key(|v| v.file_name().to_string_lossy().parse::<u32>().unwrap_or(0));
+    newest.expect("PostgreSQL's server is installed").path().join("bin").join(name)
+}
+
+fn ok(output: Output) -> Output {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
