@@ -1,2 +1,5 @@
-//! (being written)
-fn main() {}
+//! The program `tidegate`.
+
+fn main() -> std::process::ExitCode {
+    tidegate::main()
+}

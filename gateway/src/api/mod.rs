@@ -1,0 +1,129 @@
+//! The HTTP API on the Unix socket `state/tidegate.sock`, and the client of it that the commands are.
+//!
+//! The socket is open to every local account; who may do what is decided by the peer's credentials
+//! (`SO_PEERCRED`), mapped to a named identity by `unix_user` and to its roles by `[roles]`. An account that maps to
+//! nobody gets `status` only: the socket may be mounted into a container.
+
+pub(crate) mod client;
+pub(crate) mod peer;
+pub(crate) mod problem;
+mod routes;
+pub(crate) mod socket;
+
+pub(crate) use routes::Api;
+
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeSet, net::SocketAddr};
+use tidegate_grants::{
+    DatabaseName, EntitlementName, GrantId, IdentityName, LeaseId, LeaseKind, LeaseState, Login, Receipt, RoleName,
+    SessionId, TargetName,
+};
+
+/// The socket's name in the state directory.
+pub(crate) const SOCKET: &str = "tidegate.sock";
+
+/// `GET /v1/status`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Status {
+    /// This program's version.
+    pub(crate) version: String,
+    /// The gateway's name.
+    pub(crate) gateway: String,
+    /// The node.
+    pub(crate) node: String,
+    /// SHA-256 of the configuration in force, hex.
+    pub(crate) config: String,
+    /// New sessions are let in.
+    pub(crate) ready: bool,
+    /// Why not, one sentence each.
+    pub(crate) faults: Vec<String>,
+    /// Where it listens.
+    pub(crate) listeners: Listeners,
+    /// Live sessions.
+    pub(crate) sessions: usize,
+    /// Leases that are not closed.
+    pub(crate) open_leases: usize,
+    /// When the ledger's head last went to an anchor outside. There are no anchors yet.
+    pub(crate) last_anchor: Option<jiff::Timestamp>,
+}
+
+/// Where the gateway listens.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Listeners {
+    /// SSH.
+    pub(crate) ssh: Option<SocketAddr>,
+    /// PostgreSQL.
+    pub(crate) postgres: Option<SocketAddr>,
+}
+
+/// `POST /v1/grants`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct IssueBody {
+    pub(crate) user: IdentityName,
+    pub(crate) target: TargetName,
+    pub(crate) entitlement: EntitlementName,
+    /// Like `30m`.
+    #[serde(rename = "for")]
+    pub(crate) duration: String,
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
+    #[serde(default)]
+    pub(crate) ticket: Option<String>,
+    #[serde(default)]
+    pub(crate) login: Option<Login>,
+    #[serde(default)]
+    pub(crate) database: Option<DatabaseName>,
+    #[serde(default)]
+    pub(crate) roles: Option<BTreeSet<RoleName>>,
+    #[serde(default)]
+    pub(crate) single_use: bool,
+}
+
+/// `POST /v1/grants/import`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ImportBody {
+    /// JWS compact.
+    pub(crate) token: String,
+}
+
+/// `POST /v1/grants/{id}/revoke`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RevokeBody {
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
+}
+
+/// What `POST` on grants answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct GrantMade {
+    pub(crate) id: GrantId,
+}
+
+/// What `POST /v1/leases/{id}/retry` answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LeaseWoken {
+    pub(crate) id: LeaseId,
+}
+
+/// A lease as `lease list --json` prints it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LeaseView {
+    pub(crate) id: LeaseId,
+    pub(crate) session: SessionId,
+    pub(crate) target: TargetName,
+    pub(crate) kind: LeaseKind,
+    pub(crate) name: String,
+    pub(crate) state: LeaseState,
+    pub(crate) deadline: jiff::Timestamp,
+    pub(crate) attempts: u32,
+    pub(crate) last_error: Option<String>,
+    /// With `--all`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) receipt: Option<Receipt>,
+}
+
+/// Longer bodies are refused.
+pub(crate) const LARGEST_BODY: usize = 64 << 10;

@@ -1,0 +1,189 @@
+//! Who is at the other end of the Unix socket, and what they may do. Pure, but for the look-up of the account's name.
+
+use super::problem::Problem;
+use axum::http::StatusCode;
+use tidegate_grants::{IdentityName, Policy};
+
+/// A local process, by the account that it runs as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Caller {
+    /// Its name, or its number if it has none.
+    pub(crate) account: String,
+    /// The identity that has this `unix_user`.
+    pub(crate) identity: Option<IdentityName>,
+    admin: bool,
+    auditor: bool,
+}
+
+/// What somebody wants of the gateway itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Is it up?
+    Status,
+    /// Issue or import a grant.
+    MakeGrants,
+    /// Revoke one.
+    RevokeGrants,
+    /// List or show grants.
+    ReadGrants,
+    /// List leases.
+    ReadLeases,
+    /// Wake the reaper.
+    RetryLeases,
+    /// List sessions.
+    ReadSessions,
+}
+
+/// How much of it they may see. It is what an allowed action returns, so that a route cannot forget to ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "what may be seen depends on it"]
+pub(crate) enum Scope {
+    /// All there is.
+    All,
+    /// What is this identity's own.
+    Own(IdentityName),
+}
+
+impl Caller {
+    /// By the policy in force. `None`: an account without a name, which maps to nobody.
+    pub(crate) fn new(policy: &Policy, uid: u32, account: Option<String>) -> Self {
+        let known = account.as_deref();
+        let mut people = policy.identities.values();
+        let identity = people.find(|person| known.is_some() && person.unix_user.as_deref() == known);
+        Self {
+            admin: identity.is_some_and(|person| !person.groups.is_disjoint(&policy.admins)),
+            auditor: identity.is_some_and(|person| !person.groups.is_disjoint(&policy.auditors)),
+            identity: identity.map(|person| person.name.clone()),
+            account: account.unwrap_or_else(|| uid.to_string()),
+        }
+    }
+
+    /// Whether this caller may do this, and on what; a refusal says who may.
+    pub(crate) fn may(&self, action: Action) -> Result<Scope, Problem> {
+        if action == Action::Status {
+            return Ok(Scope::All);
+        }
+        let identity = self.known()?;
+        match action {
+            Action::Status => Ok(Scope::All),
+            Action::MakeGrants | Action::RevokeGrants | Action::RetryLeases if self.admin => Ok(Scope::All),
+            Action::ReadGrants | Action::ReadLeases | Action::ReadSessions if self.admin || self.auditor => {
+                Ok(Scope::All)
+            }
+            Action::ReadGrants => Ok(Scope::Own(identity.clone())),
+            Action::MakeGrants | Action::RevokeGrants | Action::RetryLeases => {
+                Err(forbidden(format!("{identity} is not an admin of this gateway (roles.admin)")))
+            }
+            Action::ReadLeases | Action::ReadSessions => Err(forbidden(format!(
+                "{identity} is neither an admin nor an auditor of this gateway (roles.admin, roles.auditor)"
+            ))),
+        }
+    }
+
+    /// The identity that answers for an action; an account that maps to nobody may see the status and nothing else.
+    pub(crate) fn known(&self) -> Result<&IdentityName, Problem> {
+        self.identity.as_ref().ok_or_else(|| {
+            forbidden(format!(
+                "the local account {} is nobody here: no user of the configuration has it as unix_user",
+                self.account
+            ))
+        })
+    }
+}
+
+fn forbidden(sentence: String) -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, sentence)
+}
+
+/// The account of this uid, by the system's own databases. Blocks; an error is no account.
+pub(crate) fn account(uid: u32) -> Option<String> {
+    nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten().map(|user| user.name)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(super) mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use tidegate_grants::Identity;
+
+    pub(in crate::api) fn policy() -> Policy {
+        let person = |name: &str, group: &str, unix_user: Option<&str>| {
+            let name: IdentityName = name.parse().unwrap();
+            let identity = Identity {
+                name: name.clone(),
+                groups: [group.parse().unwrap()].into(),
+                ssh_keys: Vec::new(),
+                unix_user: unix_user.map(str::to_owned),
+            };
+            (name, identity)
+        };
+        Policy {
+            gateway: "gate".to_owned(),
+            node: "a".to_owned(),
+            config: String::new(),
+            identities: [
+                person("ada", "platform", Some("ada")),
+                person("audrey", "audit", Some("audrey")),
+                person("eve", "sre", Some("eve")),
+                person("remote", "platform", None),
+            ]
+            .into(),
+            targets: BTreeMap::new(),
+            entitlements: BTreeMap::new(),
+            issuers: BTreeMap::new(),
+            admins: ["platform".parse().unwrap()].into(),
+            auditors: ["audit".parse().unwrap()].into(),
+        }
+    }
+
+    /// `all`, `own` or `no` for each action.
+    fn row(caller: &Caller) -> Vec<&'static str> {
+        let actions = [
+            Action::Status,
+            Action::MakeGrants,
+            Action::RevokeGrants,
+            Action::ReadGrants,
+            Action::ReadLeases,
+            Action::RetryLeases,
+            Action::ReadSessions,
+        ];
+        let word = |action| match caller.may(action) {
+            Ok(Scope::All) => "all",
+            Ok(Scope::Own(_)) => "own",
+            Err(problem) => {
+                assert_eq!(problem.status, 403);
+                "no"
+            }
+        };
+        actions.into_iter().map(word).collect()
+    }
+
+    #[test]
+    fn account_decides_what_its_identity_may_do() {
+        let policy = policy();
+        let caller = |account: &str| Caller::new(&policy, 1000, Some(account.to_owned()));
+        // status, make, revoke, read grants, read leases, retry leases, read sessions
+        assert_eq!(row(&caller("ada")), ["all", "all", "all", "all", "all", "all", "all"]);
+        assert_eq!(row(&caller("audrey")), ["all", "no", "no", "all", "all", "no", "all"]);
+        assert_eq!(row(&caller("eve")), ["all", "no", "no", "own", "no", "no", "no"]);
+        assert_eq!(row(&caller("mallory")), ["all", "no", "no", "no", "no", "no", "no"]);
+    }
+
+    #[test]
+    fn root_and_nameless_accounts_are_nobody_unless_mapped() {
+        let policy = policy();
+        let nobody = ["all", "no", "no", "no", "no", "no", "no"];
+        assert_eq!(row(&Caller::new(&policy, 0, Some("root".to_owned()))), nobody);
+        // `remote` is an admin without a unix_user: an account without a name is not them.
+        assert_eq!(row(&Caller::new(&policy, 4242, None)), nobody);
+        assert_eq!(row(&Caller::new(&policy, 4242, Some("remote".to_owned()))), nobody);
+    }
+
+    #[test]
+    fn a_plain_user_sees_their_own_grants_only() {
+        let policy = policy();
+        let eve = Caller::new(&policy, 1000, Some("eve".to_owned()));
+        assert_eq!(eve.may(Action::ReadGrants), Ok(Scope::Own("eve".parse().unwrap())));
+    }
+}

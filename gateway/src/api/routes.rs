@@ -1,0 +1,335 @@
+//! What each address of the API does.
+
+use super::{
+    GrantMade, ImportBody, IssueBody, LARGEST_BODY, LeaseView, LeaseWoken, Listeners, RevokeBody, Status,
+    peer::{Action, Caller, Scope},
+    problem::Problem,
+};
+use crate::config;
+use axum::{
+    Extension, Json, Router,
+    extract::{self, DefaultBodyLimit, FromRequest as _, FromRequestParts, Request, State},
+    http::{Method, StatusCode, request::Parts},
+    middleware::{self, Next},
+    response::Response,
+    routing::{get, post},
+};
+use serde::de::DeserializeOwned;
+use std::{sync::Arc, time::Duration};
+use tidegate_grants::{GrantView, Lease, Policy, authority::IssueRequest, store::SessionRow};
+use tidegate_proxy::Gate;
+
+/// What the routes answer from.
+#[derive(Debug)]
+pub(crate) struct Api {
+    pub(crate) gate: Gate,
+    pub(crate) listeners: Listeners,
+}
+
+impl Api {
+    fn policy(&self) -> Arc<Policy> {
+        self.gate.authority.policy()
+    }
+}
+
+/// The caller is put into each request by the socket; a route without it answers 500, never yes.
+type Answer<T> = Result<Json<T>, Problem>;
+type Shared = State<Arc<Api>>;
+type Who = Extension<Caller>;
+
+/// A request's body must be here by then.
+const BODY_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A JSON body, bounded, whose faults are problems too. A function and no extractor: extractors come before the
+/// question whether the caller may do this, and nothing is read from who may not.
+async fn body<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
+    match tokio::time::timeout(BODY_DEADLINE, Json::from_request(request, &())).await {
+        Ok(Ok(Json(body))) => Ok(body),
+        Ok(Err(rejection)) => Err(Problem::new(rejection.status(), rejection.body_text())),
+        Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the request's body did not come in time")),
+    }
+}
+
+/// The id in an address, whose faults are problems too.
+struct Id(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match extract::Path::from_request_parts(parts, state).await {
+            Ok(extract::Path(id)) => Ok(Self(id)),
+            Err(rejection) => Err(Problem::new(rejection.status(), rejection.body_text())),
+        }
+    }
+}
+
+/// What comes after the question mark, whose faults are problems too.
+struct Query<T>(T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match extract::Query::from_request_parts(parts, state).await {
+            Ok(extract::Query(query)) => Ok(Self(query)),
+            Err(rejection) => Err(Problem::new(rejection.status(), rejection.body_text())),
+        }
+    }
+}
+
+/// An account that maps to nobody gets the status; nothing else of its request is looked at.
+async fn strangers_see_the_status(Extension(caller): Who, request: Request, next: Next) -> Result<Response, Problem> {
+    if !(request.method() == Method::GET && request.uri().path() == "/v1/status") {
+        caller.known()?;
+    }
+    Ok(next.run(request).await)
+}
+
+pub(crate) fn router(api: Arc<Api>) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/grants", get(list_grants).post(issue_grant))
+        .route("/v1/grants/import", post(import_grant))
+        .route("/v1/grants/{id}", get(show_grant))
+        .route("/v1/grants/{id}/revoke", post(revoke_grant))
+        .route("/v1/leases", get(list_leases))
+        .route("/v1/leases/{id}/retry", post(retry_lease))
+        .route("/v1/sessions", get(list_sessions))
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this address"))
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not take this method")
+        })
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(middleware::from_fn(strangers_see_the_status))
+        .with_state(api)
+}
+
+async fn status(State(api): Shared, Extension(caller): Who) -> Answer<Status> {
+    let _: Scope = caller.may(Action::Status)?;
+    let policy = api.policy();
+    let mut faults = Vec::new();
+    if !*api.gate.recordable.borrow() {
+        faults.push("the disk does not take recordings".to_owned());
+    }
+    if let Err(error) = api.gate.store.trusted().await {
+        faults.push(error.to_string());
+    }
+    if api.gate.stopping.is_cancelled() {
+        faults.push("the gateway is stopping".to_owned());
+    }
+    let sessions = api.gate.store.sessions().await?;
+    Ok(Json(Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        gateway: policy.gateway.clone(),
+        node: policy.node.clone(),
+        config: policy.config.clone(),
+        ready: faults.is_empty(),
+        faults,
+        listeners: api.listeners.clone(),
+        sessions: sessions.iter().filter(|session| session.end.is_none()).count(),
+        open_leases: api.gate.store.leases(false).await?.len(),
+        last_anchor: None,
+    }))
+}
+
+async fn issue_grant(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<GrantMade> {
+    let _: Scope = caller.may(Action::MakeGrants)?;
+    let body: IssueBody = body(request).await?;
+    let duration = config::duration(&body.duration)
+        .map_err(|wrong| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("for: {wrong}; write it like 30m")))?;
+    let request = IssueRequest {
+        user: body.user,
+        target: body.target,
+        entitlement: body.entitlement,
+        login: body.login,
+        database: body.database,
+        roles: body.roles,
+        duration,
+        reason: body.reason,
+        ticket: body.ticket,
+        single_use: body.single_use,
+    };
+    let id = api.gate.authority.issue(caller.known()?, request, api.gate.now()).await?;
+    Ok(Json(GrantMade { id }))
+}
+
+async fn import_grant(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<GrantMade> {
+    let _: Scope = caller.may(Action::MakeGrants)?;
+    let body: ImportBody = body(request).await?;
+    let id = api.gate.authority.import(caller.known()?, body.token.trim(), api.gate.now()).await?;
+    Ok(Json(GrantMade { id }))
+}
+
+async fn list_grants(State(api): Shared, Extension(caller): Who) -> Answer<Vec<GrantView>> {
+    let scope = caller.may(Action::ReadGrants)?;
+    let mut grants = api.gate.authority.grants(api.gate.now()).await?;
+    if let Scope::Own(identity) = scope {
+        grants.retain(|grant| grant.claims.sub == identity);
+    }
+    Ok(Json(grants))
+}
+
+async fn show_grant(State(api): Shared, Extension(caller): Who, Id(id): Id) -> Answer<GrantView> {
+    match caller.may(Action::ReadGrants)? {
+        Scope::All => Ok(Json(api.gate.authority.grant(&id, api.gate.now()).await?)),
+        // Looked for among their own, so that an id of somebody else's is no different from none.
+        Scope::Own(identity) => {
+            let mut grants = api.gate.authority.grants(api.gate.now()).await?;
+            grants.retain(|grant| grant.claims.sub == identity);
+            one("grant", grants, &id, |grant| grant.id.to_string()).map(Json)
+        }
+    }
+}
+
+async fn revoke_grant(State(api): Shared, Extension(caller): Who, Id(id): Id, request: Request) -> Answer<GrantMade> {
+    let _: Scope = caller.may(Action::RevokeGrants)?;
+    let body: RevokeBody = body(request).await?;
+    let id = api.gate.authority.revoke(caller.known()?, &id, body.reason, api.gate.now()).await?;
+    Ok(Json(GrantMade { id }))
+}
+
+/// `?all=true`: closed ones too, with their receipts.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LeaseQuery {
+    #[serde(default)]
+    all: bool,
+}
+
+async fn list_leases(
+    State(api): Shared,
+    Extension(caller): Who,
+    Query(LeaseQuery { all }): Query<LeaseQuery>,
+) -> Answer<Vec<LeaseView>> {
+    let _: Scope = caller.may(Action::ReadLeases)?;
+    let leases = api.gate.store.leases(all).await?;
+    Ok(Json(leases.iter().map(|lease| view(lease, all)).collect()))
+}
+
+fn view(lease: &Lease, receipt: bool) -> LeaseView {
+    LeaseView {
+        id: lease.id(),
+        session: lease.session(),
+        target: lease.target().clone(),
+        kind: lease.kind(),
+        name: lease.name().to_owned(),
+        state: lease.state(),
+        deadline: lease.deadline(),
+        attempts: lease.attempts(),
+        last_error: lease.last_error().map(str::to_owned),
+        receipt: lease.receipt().filter(|_| receipt).cloned(),
+    }
+}
+
+async fn retry_lease(State(api): Shared, Extension(caller): Who, Id(id): Id) -> Answer<LeaseWoken> {
+    let _: Scope = caller.may(Action::RetryLeases)?;
+    let leases = api.gate.store.leases(false).await?;
+    let lease = one("open lease", leases, &id, |lease| lease.id().to_string())?;
+    api.gate.custody.retry();
+    Ok(Json(LeaseWoken { id: lease.id() }))
+}
+
+async fn list_sessions(State(api): Shared, Extension(caller): Who) -> Answer<Vec<SessionRow>> {
+    let _: Scope = caller.may(Action::ReadSessions)?;
+    Ok(Json(api.gate.store.sessions().await?))
+}
+
+/// The one thing whose id is, begins or ends with this (digits of the simple form, dashes ignored).
+fn one<T>(what: &str, all: Vec<T>, wanted: &str, id: impl Fn(&T) -> String) -> Result<T, Problem> {
+    let digits = |text: &str| text.replace('-', "").to_ascii_lowercase();
+    let wanted = digits(wanted);
+    let not_found = |sentence| Problem::new(StatusCode::NOT_FOUND, sentence);
+    if wanted.is_empty() {
+        return Err(not_found(format!("name the {what} by its id")));
+    }
+    let mut fitting = all.into_iter().filter(|item| {
+        let id = digits(&id(item));
+        id.starts_with(&wanted) || id.ends_with(&wanted)
+    });
+    match (fitting.next(), fitting.next()) {
+        (Some(item), None) => Ok(item),
+        (None, _) => Err(not_found(format!("no {what} has this id"))),
+        (Some(_), Some(_)) => Err(not_found(format!("several {what}s fit: give more digits"))),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+    use hyper::{
+        body::{Bytes, Frame},
+        service::Service as _,
+    };
+    use hyper_util::service::TowerToHyperService;
+    use std::{
+        convert::Infallible,
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    /// A body that never comes.
+    struct Dawdling;
+
+    impl hyper::body::Body for Dawdling {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Pending
+        }
+    }
+
+    /// What a router with the same extractors answers: status and content type.
+    async fn answered(account: &str, method: Method, uri: &str, body: Body) -> (u16, String) {
+        let caller = Caller::new(&super::super::peer::tests::policy(), 1000, Some(account.to_owned()));
+        let router: Router = Router::new()
+            .route("/v1/status", get(async || "up"))
+            .route("/v1/leases", get(async |Query(LeaseQuery { all }): Query<LeaseQuery>| all.to_string()))
+            .route("/v1/grants/{id}", get(async |Id(id): Id| id))
+            .route(
+                "/v1/grants",
+                post(async |request: Request| super::body::<RevokeBody>(request).await.map(|_| "made")),
+            )
+            .layer(middleware::from_fn(strangers_see_the_status))
+            .layer(Extension(caller));
+        let request = Request::builder().method(method).uri(uri).header("content-type", "application/json");
+        let answer = TowerToHyperService::new(router).call(request.body(body).unwrap());
+        let response = tokio::time::timeout(BODY_DEADLINE * 2, answer).await.unwrap().unwrap();
+        let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
+        (response.status().as_u16(), kind)
+    }
+
+    #[tokio::test]
+    async fn faults_of_an_address_are_problems() {
+        let problem = |status: u16| (status, "application/problem+json".to_owned());
+        let ask = |uri| answered("ada", Method::GET, uri, Body::empty());
+        assert_eq!(ask("/v1/leases?all=true").await.0, 200);
+        assert_eq!(ask("/v1/leases?foo=1").await, problem(400));
+        assert_eq!(ask("/v1/grants/%ff").await, problem(400));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_is_not_waited_for_and_a_strangers_is_not_read() {
+        let problem = |status: u16| (status, "application/problem+json".to_owned());
+        let before = tokio::time::Instant::now();
+        assert_eq!(answered("mallory", Method::POST, "/v1/grants", Body::new(Dawdling)).await, problem(403));
+        assert_eq!(answered("mallory", Method::GET, "/v1/status", Body::new(Dawdling)).await.0, 200);
+        assert!(before.elapsed() < BODY_DEADLINE / 2);
+        assert_eq!(answered("ada", Method::POST, "/v1/grants", Body::new(Dawdling)).await, problem(408));
+    }
+
+    #[test]
+    fn unique_prefix_or_suffix_names_one() {
+        let ids = || vec!["0199a000-0000-7000-8000-00000000abcd", "0199b000-0000-7000-8000-00000000abce"];
+        let find = |wanted: &str| one("lease", ids(), wanted, |id| (*id).to_owned()).map_err(|p| p.detail);
+        assert_eq!(find("0000abcd").unwrap(), ids()[0]);
+        assert_eq!(find("0199B").unwrap(), ids()[1]);
+        assert_eq!(find("0199b000-0000").unwrap(), ids()[1]);
+        assert_eq!(find("0199").unwrap_err(), "several leases fit: give more digits");
+        assert_eq!(find("ffff").unwrap_err(), "no lease has this id");
+        assert_eq!(find("-").unwrap_err(), "name the lease by its id");
+    }
+}

@@ -1,0 +1,127 @@
+//! The commands, one file per group. Each prints its result on stdout; what went wrong is one plain line on stderr.
+
+mod ca;
+mod check;
+mod grant;
+mod lease;
+mod ledger;
+mod recording;
+mod session;
+mod status;
+mod target;
+
+use crate::{
+    api::client::Client,
+    cli::{CaCommand, Cli, Command, RecordingCommand, SessionCommand, TargetCommand},
+    config, init, serve,
+    text::plain,
+};
+use anyhow::Context as _;
+use std::{
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+/// Runs one command.
+pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let named = cli.config.as_deref();
+    match cli.command {
+        Command::Init { dir } => init::run(dir.as_deref().unwrap_or(Path::new("."))),
+        Command::Check => check::run(named),
+        Command::Serve => serve::run(&config::locate(named)?),
+        Command::Status { json } => status::run(&client(named)?, json.json),
+        Command::Target(TargetCommand::Trust { name, part, login }) => {
+            target::trust(named, &name, part.as_deref(), login.as_ref())
+        }
+        Command::Target(TargetCommand::Test(_)) => later("target test"),
+        Command::Grant(command) => grant::run(&client(named)?, command),
+        Command::Session(SessionCommand::List { json }) => session::list(&client(named)?, json.json),
+        Command::Session(SessionCommand::Show(_)) => later("session show"),
+        Command::Session(SessionCommand::Watch(_)) => later("session watch"),
+        Command::Session(SessionCommand::Kill(_)) => later("session kill"),
+        Command::Recording(RecordingCommand::Search(_)) => later("recording search"),
+        Command::Recording(command) => recording::run(named, command),
+        Command::Lease(command) => lease::run(&client(named)?, command),
+        Command::Ledger(command) => ledger::run(named, command),
+        Command::Ca(CaCommand::Show { part }) => ca::show(named, part),
+        Command::Ca(CaCommand::Rotate(_)) => later("ca rotate"),
+        Command::Evidence(_) => later("evidence"),
+        Command::Verify(_) => later("verify"),
+        Command::Reload(_) => later("reload"),
+    }
+}
+
+/// Says what went wrong, in one line unless it is a list of faults, and gives the exit code.
+pub(crate) fn complain(error: &anyhow::Error) -> ExitCode {
+    if error
+        .chain()
+        .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe))
+    {
+        // `tidegate … | head`: nobody is listening any more.
+        return ExitCode::from(1);
+    }
+    if let Some(config::ConfigError::Faults(faults)) = error.downcast_ref() {
+        say_error(&faults.to_string());
+        return ExitCode::from(1);
+    }
+    say_error(&plain(&format!("tidegate: {error:#}")));
+    let unreachable = error.downcast_ref::<crate::api::client::Unreachable>().is_some();
+    ExitCode::from(if unreachable { 3 } else { 1 })
+}
+
+fn say_error(line: &str) {
+    // Nobody is left to tell if stderr is gone.
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// A command of the contract that is not there yet.
+fn later(command: &str) -> anyhow::Result<ExitCode> {
+    anyhow::bail!("`{command}` is not supported yet")
+}
+
+/// Prints to stdout.
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints as JSON, pretty, with a newline.
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<ExitCode> {
+    print(&format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+/// Where the state of the configured gateway is.
+fn state_dir(named: Option<&Path>) -> anyhow::Result<PathBuf> {
+    Ok(config::state_dir(&config::locate(named)?)?)
+}
+
+/// Speaks to the running gateway.
+fn client(named: Option<&Path>) -> anyhow::Result<Client> {
+    Ok(Client::new(&state_dir(named)?)?)
+}
+
+/// The key that proves ledger and recordings: from a file, else from the state directory.
+fn verification_key(state: &Path, file: Option<&Path>) -> anyhow::Result<ed25519_dalek::VerifyingKey> {
+    use ed25519_dalek::pkcs8::DecodePublicKey as _;
+    let Some(file) = file else {
+        let keys = tidegate_ca::Keys::open(&state.join("keys"))?;
+        return Ok(keys.ledger.verifying_key());
+    };
+    let pem = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let key = ed25519_dalek::VerifyingKey::from_public_key_pem(pem.trim()).ok();
+    key.with_context(|| format!("{}: not a verification key as `tidegate ca show ledger` prints it", file.display()))
+}
+
+/// A moment of the log as people read it: RFC 3339, UTC, whole seconds.
+fn moment(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// The last 8 digits of an id, as lists show it.
+fn short(id: &str) -> String {
+    let digits: Vec<char> = id.chars().filter(char::is_ascii_hexdigit).collect();
+    digits.iter().skip(digits.len().saturating_sub(8)).collect()
+}

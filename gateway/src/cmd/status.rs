@@ -1,0 +1,29 @@
+//! `tidegate status`
+
+use super::{print, print_json};
+use crate::api::{Status, client::Client};
+use std::{fmt::Write as _, process::ExitCode};
+
+/// Exit 0 when the gateway is ready to serve, 1 when it runs and is not, 3 when it does not run.
+pub(super) fn run(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
+    let status: Status = client.get("/v1/status")?;
+    if json {
+        print_json(&status)?;
+    } else {
+        let door = |at: Option<std::net::SocketAddr>| at.map_or_else(|| "off".to_owned(), |at| at.to_string());
+        let mut out = String::new();
+        let word = if status.ready { "ready" } else { "NOT ready" };
+        writeln!(out, "{word}: gateway {} (node {}), tidegate {}", status.gateway, status.node, status.version)?;
+        for fault in &status.faults {
+            writeln!(out, "  fault          {fault}")?;
+        }
+        writeln!(out, "  ssh            {}", door(status.listeners.ssh))?;
+        writeln!(out, "  postgres       {}", door(status.listeners.postgres))?;
+        writeln!(out, "  live sessions  {}", status.sessions)?;
+        writeln!(out, "  open leases    {}", status.open_leases)?;
+        writeln!(out, "  last anchor    {}", status.last_anchor.map_or_else(|| "none".to_owned(), super::moment))?;
+        writeln!(out, "  configuration  {:.12}", status.config)?;
+        print(&out)?;
+    }
+    Ok(ExitCode::from(u8::from(!status.ready)))
+}

@@ -1,0 +1,230 @@
+//! `[[entitlement]]`: what groups may ask for, on which targets, and on which terms.
+
+use super::{
+    gateway::groups,
+    section::{Section, Spot, TextSpot},
+    targets::Targets,
+    value::{self, DURATION_FIX},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    str::FromStr,
+    time::Duration,
+};
+use tidegate_grants::{
+    Entitlement, EntitlementName, InvalidName, Kind, Leftovers, RoleName, TargetName, Terms, entitlement::Selector,
+};
+
+const SSH_KEYS: [&str; 1] = ["logins"];
+const POSTGRES_KEYS: [&str; 5] = ["databases", "roles", "owner", "leftovers", "max_connections"];
+
+/// Keys of the contract that cannot be honoured yet. Ignoring one would open what it keeps shut.
+const LATER: [&str; 20] = [
+    "approvals",
+    "escalate",
+    "reason",
+    "ticket",
+    "mfa",
+    "exclusive",
+    "clock",
+    "hours",
+    "when",
+    "max_sessions",
+    "idle_timeout",
+    "extend",
+    "break_glass",
+    "watch",
+    "files",
+    "forward",
+    "inherit",
+    "results",
+    "mask",
+    "max_rows",
+];
+
+/// All entitlements. What was faulty is left out, and has said so.
+pub(super) fn entitlements(root: &Section<'_>, targets: &Targets) -> BTreeMap<EntitlementName, Entitlement> {
+    let mut entitlements = BTreeMap::new();
+    for section in root.sections("entitlement") {
+        let name = section
+            .need("name", section.text("name"), "write name = \"shell\"")
+            .and_then(|name| name.parse(str::parse::<EntitlementName>, "choose such a name"));
+        let groups = section.need("groups", section.texts("groups").map(|_| ()), GROUPS_FIX).map(|()| {
+            let groups = groups(&section, "groups");
+            if groups.is_empty() {
+                section.fault("groups", "names no group: nobody could ever ask", GROUPS_FIX);
+            }
+            groups
+        });
+        let selector = selector(&section, targets);
+        let terms = terms(&section);
+        if let (Some(selector), Some(terms)) = (&selector, &terms) {
+            fits(selector, terms, targets);
+        }
+        let max_duration = section
+            .need("max_duration", section.text("max_duration"), DURATION_FIX)
+            .and_then(|longest| longest.parse(value::positive_duration, DURATION_FIX))
+            .and_then(not_too_long);
+        section.not_yet(&LATER);
+        section.unknown();
+        let Some(name) = name else { continue };
+        if entitlements.contains_key(&name.value) {
+            name.fault("is the name of another entitlement already", "give each entitlement a name of its own");
+            continue;
+        }
+        if let (Some(groups), Some(selector), Some(terms), Some(max_duration)) = (groups, selector, terms, max_duration)
+        {
+            let targets = selector.value;
+            let entitlement = Entitlement { name: name.value.clone(), groups, targets, terms, max_duration };
+            entitlements.insert(name.value, entitlement);
+        }
+    }
+    entitlements
+}
+
+const GROUPS_FIX: &str = "list who may ask, like [\"sre\"]";
+const TARGETS_FIX: &str = "write a list of names, [\"orders\"], or labels, { env = \"prod\" }";
+
+fn not_too_long(longest: Spot<'_, Duration>) -> Option<Duration> {
+    if longest.value > Duration::from_secs(30 * 24 * 60 * 60) {
+        longest.fault("is longer than 30 days: that is a standing permission", "write a duration that a session needs");
+        return None;
+    }
+    Some(longest.value)
+}
+
+fn selector<'a>(section: &Section<'a>, targets: &Targets) -> Option<Spot<'a, Selector>> {
+    if section.is_table("targets") {
+        let pairs = section.pairs("targets")?;
+        if pairs.value.is_empty() {
+            pairs.fault("names no label: that would be every target", TARGETS_FIX);
+            return None;
+        }
+        let labels = pairs.value.iter().map(|(key, value)| ((*key).to_owned(), value.value.to_owned())).collect();
+        return Some(pairs.with(Selector::Labels(labels)));
+    }
+    let list = section.need("targets", section.texts("targets"), TARGETS_FIX)?;
+    let place = list.with(());
+    if list.value.is_empty() {
+        list.fault("names no target", TARGETS_FIX);
+        return None;
+    }
+    let mut names = BTreeSet::new();
+    for item in list.value {
+        let Some(name) = item.parse(str::parse::<TargetName>, "write the name of a [[target]]") else { continue };
+        if targets.by_name.contains_key(&name.value) {
+            names.insert(name.value);
+        } else {
+            name.fault(
+                format!("there is no target {:?}", name.value.as_str()),
+                "write a [[target]] of this name, or correct it",
+            );
+        }
+    }
+    Some(place.with(Selector::Names(names)))
+}
+
+/// What it is for is told by its terms: logins for SSH, databases and roles for PostgreSQL.
+fn terms<'a>(section: &Section<'a>) -> Option<Terms> {
+    let ssh = section.has("logins");
+    let postgres = POSTGRES_KEYS.iter().any(|key| section.has(key));
+    match (ssh, postgres) {
+        (true, false) => {
+            section.pass_over(&POSTGRES_KEYS);
+            let logins = names(section, "logins", "list accounts on the targets, like [\"deploy\"]")?;
+            Some(Terms::Ssh { logins })
+        }
+        (false, true) => {
+            section.pass_over(&SSH_KEYS);
+            postgres_terms(section)
+        }
+        (true, true) => {
+            section.pass_over(&SSH_KEYS);
+            let (wrong, fix) = (
+                "is for PostgreSQL, and this entitlement has logins, which are for SSH",
+                "make two entitlements of it",
+            );
+            section.misplaced(&POSTGRES_KEYS, wrong, fix);
+            None
+        }
+        (false, false) => {
+            let fix = "write logins = [\"deploy\"] for SSH, or databases and roles for PostgreSQL";
+            section.fault("logins", "is missing, and databases with roles too: it opens nothing", fix);
+            None
+        }
+    }
+}
+
+fn postgres_terms(section: &Section<'_>) -> Option<Terms> {
+    let databases = names(section, "databases", "list databases, like [\"shop\"]");
+    let roles = names(section, "roles", "list what the ephemeral role is made a member of, like [\"shop_reader\"]");
+    let owner = match section.text("owner") {
+        Some(owner) => {
+            Some(owner.parse(str::parse::<RoleName>, "write the NOLOGIN role that shall own what is made")?.value)
+        }
+        None => None,
+    };
+    let leftovers = match section.text("leftovers") {
+        Some(leftovers) => leftovers_of(&leftovers),
+        None => Some(Leftovers::Quarantine),
+    };
+    let max_connections = match section.integer("max_connections") {
+        Some(most) => {
+            let number = u16::try_from(most.value).ok().filter(|most| (1..=1000).contains(most));
+            if number.is_none() {
+                most.fault("is not between 1 and 1000", "write how many connections one login may open at once");
+            }
+            number
+        }
+        None => Some(10),
+    };
+    Some(Terms::Postgres {
+        databases: databases?,
+        roles: roles?,
+        owner,
+        leftovers: leftovers?,
+        max_connections: max_connections?,
+    })
+}
+
+fn leftovers_of(leftovers: &TextSpot<'_>) -> Option<Leftovers> {
+    match leftovers.value {
+        "quarantine" => Some(Leftovers::Quarantine),
+        "drop" => Some(Leftovers::Drop),
+        _ => {
+            leftovers.fault("is neither \"quarantine\" nor \"drop\"", "write one of them");
+            None
+        }
+    }
+}
+
+/// A list of names that may not be empty. `None` has said why.
+fn names<T: FromStr<Err = InvalidName> + Ord>(
+    section: &Section<'_>,
+    key: &'static str,
+    fix: &str,
+) -> Option<BTreeSet<T>> {
+    let list = section.need(key, section.texts(key), fix)?;
+    if list.value.is_empty() {
+        list.fault("is empty", fix);
+        return None;
+    }
+    let names: Vec<Option<T>> =
+        list.value.into_iter().map(|item| item.parse(str::parse::<T>, fix).map(|name| name.value)).collect();
+    names.into_iter().collect()
+}
+
+/// Targets that are named must be of the kind that the terms are for. (Labels may reach both: the others are not opened.)
+fn fits(selector: &Spot<'_, Selector>, terms: &Terms, targets: &Targets) {
+    let Selector::Names(names) = &selector.value else { return };
+    let (kind, has, wants) = match terms {
+        Terms::Ssh { .. } => (Kind::Ssh, "logins, which are for SSH", "databases and roles"),
+        Terms::Postgres { .. } => (Kind::Postgres, "databases and roles, which are for PostgreSQL", "logins"),
+    };
+    for name in names {
+        if targets.by_name.get(name).is_some_and(|target| target.kind != kind) {
+            let wrong = format!("{name} is of the other kind: this entitlement has {has}");
+            selector.fault(wrong, format!("make an entitlement of its own for {name}, with {wants}"));
+        }
+    }
+}

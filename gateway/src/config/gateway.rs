@@ -1,0 +1,201 @@
+//! The gateway itself: where it keeps its state, what it is called, where it listens, how it records.
+
+use super::{
+    section::{Section, Spot, TextSpot},
+    value::{self, DURATION_FIX, PLAIN_NAME_FIX},
+};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tidegate_grants::GroupName;
+use tidegate_recorder::Settings;
+
+/// What `[gateway]` says.
+pub(super) struct Gateway {
+    pub(super) name: String,
+    pub(super) node: String,
+    pub(super) public_names: Vec<String>,
+    pub(super) source_addresses: Vec<String>,
+}
+
+/// What `[roles]` says.
+#[derive(Default)]
+pub(super) struct Roles {
+    pub(super) admin: BTreeSet<GroupName>,
+    pub(super) auditor: BTreeSet<GroupName>,
+}
+
+/// Where it listens.
+pub(super) struct Doors {
+    pub(super) ssh: Option<SocketAddr>,
+    pub(super) postgres: Option<SocketAddr>,
+    pub(super) password_window: Duration,
+}
+
+pub(super) fn version(root: &Section<'_>) -> Option<()> {
+    let version = root.need("version", root.integer("version"), "write version = 1")?;
+    if version.value == 1 {
+        return Some(());
+    }
+    version.fault("is not a version that this tidegate knows", "write version = 1");
+    None
+}
+
+pub(super) fn state_dir(root: &Section<'_>, folder: &Path) -> Option<PathBuf> {
+    let dir = root.need("state_dir", root.text("state_dir"), "write state_dir = \"state\"")?;
+    if dir.value.is_empty() || dir.value.contains('\0') {
+        dir.fault("is not a path", "name a directory of the gateway's own, like \"state\"");
+        return None;
+    }
+    Some(folder.join(dir.value))
+}
+
+pub(super) fn gateway(root: &Section<'_>) -> Option<Gateway> {
+    const NAMES: &str = "list the names that people type, like [\"gate.example.com\"]";
+    const ADDRESSES: &str = "list the addresses that targets see, like [\"10.0.0.5\"]";
+    let Some(section) = root.section("gateway") else {
+        for key in ["gateway.name", "gateway.public_names", "gateway.source_addresses"] {
+            if !root.has("gateway") {
+                root.fault(key, "is missing", "write a [gateway] section; `tidegate init` shows one");
+            }
+        }
+        return None;
+    };
+    let name = section.need("name", section.text("name"), "write name = \"gate\"");
+    let name = name.and_then(|name| name.parse(value::plain_name, PLAIN_NAME_FIX));
+    let node = match section.text("node") {
+        Some(node) => node.parse(value::plain_name, PLAIN_NAME_FIX).map(|node| node.value),
+        None => Some("a".to_owned()),
+    };
+    let names = section.need("public_names", section.texts("public_names"), NAMES).and_then(|list| {
+        list_of(list.value.clone(), &list.with(""), NAMES, |name| {
+            name.parse(value::public_name, NAMES).map(|name| name.value)
+        })
+    });
+    let address = |text: TextSpot<'_>| {
+        let parse = |text: &str| text.parse::<IpAddr>().map_err(|_| "is not an IP address");
+        text.parse(parse, ADDRESSES).map(|address| address.value.to_string())
+    };
+    let addresses = section
+        .need("source_addresses", section.texts("source_addresses"), ADDRESSES)
+        .and_then(|list| list_of(list.value.clone(), &list.with(""), ADDRESSES, address));
+    section.unknown();
+    Some(Gateway { name: name?.value, node: node?, public_names: names?, source_addresses: addresses? })
+}
+
+/// Each item parsed; an empty list is a fault, and so is the same item twice.
+fn list_of<'a>(
+    items: Vec<TextSpot<'a>>,
+    whole: &TextSpot<'a>,
+    fix: &str,
+    parse: impl Fn(TextSpot<'a>) -> Option<String>,
+) -> Option<Vec<String>> {
+    if items.is_empty() {
+        whole.fault("is empty", fix);
+        return None;
+    }
+    let mut list: Vec<String> = Vec::new();
+    for item in items {
+        let place = item.with(());
+        let parsed = parse(item)?;
+        if list.contains(&parsed) {
+            place.fault("is listed twice", "take one out");
+        }
+        list.push(parsed);
+    }
+    Some(list)
+}
+
+pub(super) fn roles(root: &Section<'_>) -> Roles {
+    let Some(section) = root.section("roles") else { return Roles::default() };
+    let roles = Roles { admin: groups(&section, "admin"), auditor: groups(&section, "auditor") };
+    section.unknown();
+    roles
+}
+
+/// A list of group names; absent is empty.
+pub(super) fn groups(section: &Section<'_>, key: &'static str) -> BTreeSet<GroupName> {
+    let items = section.texts(key).map(|list| list.value).unwrap_or_default();
+    let parsed = items.into_iter().filter_map(|item| item.parse(str::parse, "write a group name, like \"sre\""));
+    parsed.map(|group| group.value).collect()
+}
+
+pub(super) fn doors(root: &Section<'_>) -> Option<Doors> {
+    const FIX: &str = "write an IP address and a port, like \"127.0.0.1:2222\" or \"[::1]:0\"";
+    fn listen<'a>(section: &Section<'a>) -> Option<Spot<'a, SocketAddr>> {
+        section.need("listen", section.text("listen"), FIX).and_then(|at| at.parse(value::listen, FIX))
+    }
+    let ssh = root.section("ssh").and_then(|section| {
+        let listen = listen(&section);
+        section.not_yet(&["user_ca", "revoked", "proxy_protocol"]);
+        section.unknown();
+        listen
+    });
+    let mut password_window = Some(Duration::from_secs(600));
+    let postgres = root.section("postgres").and_then(|section| {
+        let listen = listen(&section);
+        if let Some(window) = section.text("password_window") {
+            password_window = window.parse(value::positive_duration, DURATION_FIX).map(|window| window.value);
+        }
+        section.not_yet(&["tls_cert", "tls_key", "proxy_protocol"]);
+        section.unknown();
+        listen
+    });
+    if !root.has("ssh") && !root.has("postgres") {
+        root.fault(
+            "ssh",
+            "is missing, and [postgres] too: there is no door",
+            "write [ssh] listen = \"127.0.0.1:2222\"",
+        );
+        return None;
+    }
+    if let (Some(ssh), Some(postgres)) = (&ssh, &postgres)
+        && ssh.value == postgres.value
+        && ssh.value.port() != 0
+    {
+        postgres.fault("is where [ssh] listens already", "choose another port");
+    }
+    let sound = ssh.is_some() == root.has("ssh") && postgres.is_some() == root.has("postgres");
+    let doors =
+        Doors { ssh: ssh.map(|at| at.value), postgres: postgres.map(|at| at.value), password_window: password_window? };
+    sound.then_some(doors)
+}
+
+pub(super) fn recording(root: &Section<'_>) -> Option<Settings> {
+    const RECIPIENTS: &str = "list the auditors' public keys, like [\"age1…\"]; `tidegate init` makes one";
+    let Some(section) = root.section("recording") else {
+        if !root.has("recording") {
+            root.fault("recording.recipients", "is missing", RECIPIENTS);
+        }
+        return None;
+    };
+    let recipients = section.need("recipients", section.texts("recipients"), RECIPIENTS).and_then(|list| {
+        let parse = |key: TextSpot<'_>| key.parse(value::recipient, RECIPIENTS).map(|key| key.value);
+        list_of(list.value.clone(), &list.with(""), RECIPIENTS, parse)
+    });
+    let stream_limit = match section.text("stream_limit") {
+        Some(limit) => limit.parse(value::size, "write it like \"1MiB\", \"64KiB\" or \"0B\"").map(|limit| limit.value),
+        None => Some(1 << 20),
+    };
+    let fsync = section.text("durability").map_or(Some(false), |durability| match durability.value {
+        "kernel" => Some(false),
+        "disk" => Some(true),
+        _ => {
+            durability
+                .fault("is neither \"kernel\" nor \"disk\"", "write \"kernel\", or \"disk\" for an fsync per write");
+            None
+        }
+    });
+    if let Some(window) = section.text("replay_window")
+        && let Some(window) = window.parse(|text| value::duration(text).map(|d| (text, d)), DURATION_FIX)
+        && !window.value.1.is_zero()
+    {
+        window.fault("is not supported yet", "write \"0s\" or take it out");
+    }
+    section.not_yet(&["results", "mask", "retention", "anchor", "keystroke_recipients"]);
+    section.unknown();
+    Some(Settings { recipients: recipients?, stream_limit: stream_limit?, fsync: fsync? })
+}

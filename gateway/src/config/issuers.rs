@@ -1,0 +1,160 @@
+//! `[[issuer]]`: outside approval systems whose signed grants we honour, each with its pinned algorithm and its scope.
+
+use super::{
+    Secret,
+    section::{Section, TextSpot},
+    value::{self, DURATION_FIX, PLAIN_NAME_FIX},
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use ed25519_dalek::{VerifyingKey, pkcs8::DecodePublicKey as _};
+use secrecy::SecretSlice;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+};
+use tidegate_grants::{Entitlement, EntitlementName, TrustedIssuer, grant::IssuerKey};
+use zeroize::Zeroizing;
+
+/// All issuers, and the secrets that they make us hold.
+#[derive(Default)]
+pub(super) struct Issuers {
+    pub(super) by_name: BTreeMap<String, TrustedIssuer>,
+    pub(super) secrets: Vec<Secret>,
+}
+
+/// All issuers. `gateway` is our own name, which is our own issuer's too.
+pub(super) fn issuers(
+    root: &Section<'_>,
+    folder: &Path,
+    entitlements: &BTreeMap<EntitlementName, Entitlement>,
+    gateway: Option<&str>,
+) -> Issuers {
+    let mut issuers = Issuers::default();
+    for section in root.sections("issuer") {
+        let name = section
+            .need("name", section.text("name"), "write name = \"servicedesk\", the iss of its grants")
+            .and_then(|name| name.parse(value::plain_name, PLAIN_NAME_FIX));
+        let key = key(&section, folder, &mut issuers.secrets);
+        let scope = scope(&section, entitlements);
+        let max_ttl = section
+            .need("max_ttl", section.text("max_ttl"), DURATION_FIX)
+            .and_then(|ttl| ttl.parse(value::positive_duration, DURATION_FIX));
+        let counts = section.boolean("counts_as_approval").is_some_and(|counts| counts.value);
+        section.not_yet(&["jwks_url", "audience"]);
+        section.unknown();
+        let Some(name) = name else { continue };
+        if gateway == Some(name.value.as_str()) {
+            name.fault("is the gateway's own name, under which it signs its own grants", "choose another");
+        } else if issuers.by_name.contains_key(&name.value) {
+            name.fault("is the name of another issuer already", "give each issuer a name of its own");
+        } else if let (Some(key), Some(entitlements), Some(max_ttl)) = (key, scope, max_ttl) {
+            let name = name.value;
+            let issuer = TrustedIssuer {
+                name: name.clone(),
+                key,
+                entitlements,
+                max_ttl: max_ttl.value,
+                counts_as_approval: counts,
+            };
+            issuers.by_name.insert(name, issuer);
+        }
+    }
+    issuers
+}
+
+fn key(section: &Section<'_>, folder: &Path, secrets: &mut Vec<Secret>) -> Option<IssuerKey> {
+    const FIX: &str = "write algorithm = \"HS256\" with secret_file, or algorithm = \"EdDSA\" with public_key";
+    let algorithm = section.need("algorithm", section.text("algorithm"), FIX);
+    match algorithm.as_ref().map(|algorithm| algorithm.value) {
+        Some("HS256") => {
+            section.misplaced(
+                &["public_key"],
+                "belongs to algorithm \"EdDSA\"",
+                "take it out, or change the algorithm",
+            );
+            let fix = "name a file with the shared secret, of 32 bytes or more and mode 0600";
+            let file = section.need("secret_file", section.text("secret_file"), fix)?;
+            let path = folder.join(file.value);
+            let why = format!("HS256 secret of the {}", section.name());
+            let secret = file.parse(|_| secret(&path), fix)?;
+            secrets.push(Secret { file: path, why });
+            Some(IssuerKey::Hs256(secret.value))
+        }
+        Some("EdDSA") => {
+            section.misplaced(
+                &["secret_file"],
+                "belongs to algorithm \"HS256\"",
+                "take it out, or change the algorithm",
+            );
+            let fix = "paste its Ed25519 public key: PEM, or the 32 bytes in base64";
+            let text = section.need("public_key", section.text("public_key"), fix)?;
+            Some(IssuerKey::EdDsa(text.parse(public_key, fix)?.value))
+        }
+        other => {
+            section.pass_over(&["secret_file", "public_key"]);
+            if let (Some(algorithm), Some(_)) = (algorithm, other) {
+                algorithm.fault("is not an algorithm that is accepted here", FIX);
+            }
+            None
+        }
+    }
+}
+
+/// A text file's last newline is no part of the secret.
+fn secret(file: &Path) -> Result<SecretSlice<u8>, String> {
+    let shown = file.display();
+    let unreadable = |cause: std::io::Error| format!("{shown} cannot be read: {cause}");
+    let mode = std::fs::metadata(file).map_err(unreadable)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(format!("{shown} is open to others (mode {:04o}): chmod 600 it", mode & 0o7777));
+    }
+    let bytes = Zeroizing::new(std::fs::read(file).map_err(unreadable)?);
+    let mut secret: &[u8] = &bytes;
+    if let Some(line) = secret.strip_suffix(b"\n")
+        && line.iter().all(|b| (b' '..=b'~').contains(b) || *b == b'\r')
+    {
+        secret = line.strip_suffix(b"\r").unwrap_or(line);
+    }
+    if secret.len() < 32 {
+        return Err(format!("{shown} holds {} bytes: too few for a secret", secret.len()));
+    }
+    Ok(SecretSlice::from(secret.to_vec()))
+}
+
+fn public_key(text: &str) -> Result<[u8; 32], String> {
+    let key = if text.contains("-----BEGIN") {
+        VerifyingKey::from_public_key_pem(text.trim()).map_err(|_| "is not an Ed25519 public key in PEM")?
+    } else {
+        let bytes = BASE64_STANDARD.decode(text.trim()).map_err(|_| "is not base64")?;
+        let bytes: [u8; 32] = bytes.try_into().map_err(|_| "is not 32 bytes long")?;
+        VerifyingKey::from_bytes(&bytes).map_err(|_| "is not an Ed25519 public key")?
+    };
+    if key.is_weak() { Err("is a weak key".to_owned()) } else { Ok(key.to_bytes()) }
+}
+
+fn scope(section: &Section<'_>, known: &BTreeMap<EntitlementName, Entitlement>) -> Option<BTreeSet<EntitlementName>> {
+    const FIX: &str = "list the entitlements that it may grant, like [\"readonly\"]";
+    let list = section.need("entitlements", section.texts("entitlements"), FIX)?;
+    if list.value.is_empty() {
+        list.fault("is empty: it could grant nothing", FIX);
+        return None;
+    }
+    let mut scope = BTreeSet::new();
+    for item in list.value {
+        let Some(name) = parsed(item, FIX) else { continue };
+        if known.contains_key(&name.value) {
+            scope.insert(name.value);
+        } else {
+            name.fault(
+                format!("there is no sound entitlement {:?}", name.value.as_str()),
+                "write an [[entitlement]] of this name, or correct it",
+            );
+        }
+    }
+    Some(scope)
+}
+
+fn parsed<'a>(item: TextSpot<'a>, fix: &str) -> Option<super::section::Spot<'a, EntitlementName>> {
+    item.parse(str::parse::<EntitlementName>, fix)
+}

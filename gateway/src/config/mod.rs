@@ -1,0 +1,226 @@
+//! `tidegate.toml`: the one truth for people, targets and terms.
+//!
+//! [`load`] reads the whole file and either gives a [`Config`], in which every reference is resolved, every file
+//! that it names was read and every default is filled in, or every fault that it found, each with its place, what is
+//! wrong and what to do. Nothing else in this program knows the file's keys.
+//!
+//! Keys that DESIGN's contract has and this version cannot honour fail as "not supported yet": a gateway that ignored
+//! `approvals = …` would open what its admin meant to keep shut.
+
+mod entitlements;
+mod fault;
+mod gateway;
+mod issuers;
+mod people;
+mod section;
+pub(crate) mod summary;
+mod targets;
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub(crate) use fault::{Fault, Faults};
+pub(crate) use value::{duration, show_duration};
+
+use fault::Findings;
+use section::Section;
+use sha2::{Digest, Sha256};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tidegate_grants::{Policy, TargetName};
+use tidegate_proxy::protocol::{postgres::PostgresTarget, ssh::SshTarget};
+use toml::de::DeTable;
+
+/// A configuration without faults.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// Where ledger, leases, recordings and keys are.
+    pub(crate) state_dir: PathBuf,
+    /// For certificates and printed client configuration.
+    pub(crate) public_names: Vec<String>,
+    /// What targets see of the gateway.
+    pub(crate) source_addresses: Vec<String>,
+    /// Where SSH listens, if it does.
+    pub(crate) ssh: Option<SocketAddr>,
+    /// Where PostgreSQL listens, if it does.
+    pub(crate) postgres: Option<SocketAddr>,
+    /// The life of a password of `ssh gate password`.
+    pub(crate) password_window: Duration,
+    /// How recordings are made.
+    pub(crate) recording: tidegate_recorder::Settings,
+    /// People, targets, terms.
+    pub(crate) policy: Policy,
+    /// SSH hosts by name.
+    pub(crate) ssh_targets: BTreeMap<TargetName, SshTarget>,
+    /// PostgreSQL servers by name.
+    pub(crate) postgres_targets: BTreeMap<TargetName, PostgresTarget>,
+    /// Files with secrets that the gateway reads beside its own keys: what, and why.
+    pub(crate) secrets: Vec<Secret>,
+    /// What is allowed and yet may not be what was meant.
+    pub(crate) notes: Vec<String>,
+}
+
+/// A secret that the configuration makes the gateway hold.
+#[derive(Debug, Clone)]
+pub(crate) struct Secret {
+    /// Where.
+    pub(crate) file: PathBuf,
+    /// Why.
+    pub(crate) why: String,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// None was named, and none is where one is looked for.
+    #[error(
+        "no configuration: neither ./tidegate.toml nor /etc/tidegate/tidegate.toml exists; write one with `tidegate init`, or name it with --config"
+    )]
+    NotFound,
+    /// It cannot be read.
+    #[error("{}: cannot be read: {cause}", .file.display())]
+    Unreadable {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// It was read, and this is wrong with it.
+    #[error(transparent)]
+    Faults(#[from] Faults),
+}
+
+/// The directory of recordings in the state directory.
+pub(crate) const RECORDINGS: &str = "recordings";
+
+/// Larger is no configuration.
+const LARGEST: u64 = 16 << 20;
+
+/// The file to use: the named one, else `./tidegate.toml`, else `/etc/tidegate/tidegate.toml`.
+pub(crate) fn locate(named: Option<&Path>) -> Result<PathBuf, ConfigError> {
+    if let Some(named) = named {
+        return Ok(named.to_owned());
+    }
+    let places = ["tidegate.toml", "/etc/tidegate/tidegate.toml"];
+    places.iter().map(PathBuf::from).find(|place| place.exists()).ok_or(ConfigError::NotFound)
+}
+
+/// Reads and checks all of it.
+pub(crate) fn load(file: &Path) -> Result<Config, ConfigError> {
+    let text = read(file)?;
+    Ok(parse(file, &text)?)
+}
+
+/// Only where the state is, for commands that work beside a running gateway whatever else the file says by now.
+pub(crate) fn state_dir(file: &Path) -> Result<PathBuf, ConfigError> {
+    let text = read(file)?;
+    let findings = Findings::new(&text);
+    let (table, errors) = DeTable::parse_recoverable(&text);
+    syntax(&findings, &errors);
+    let found = gateway::state_dir(&Section::root(table.get_ref(), &findings), &folder(file));
+    findings.into_result(file)?;
+    found.ok_or(ConfigError::NotFound)
+}
+
+fn read(file: &Path) -> Result<String, ConfigError> {
+    let unreadable = |cause| ConfigError::Unreadable { file: file.to_owned(), cause };
+    let size = std::fs::metadata(file).map_err(unreadable)?.len();
+    if size > LARGEST {
+        return Err(unreadable(std::io::Error::other("larger than 16 MiB")));
+    }
+    let bytes = std::fs::read(file).map_err(unreadable)?;
+    String::from_utf8(bytes).map_err(|_| unreadable(std::io::Error::other("not UTF-8 text")))
+}
+
+/// What relative paths in the file are relative to.
+fn folder(file: &Path) -> PathBuf {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    folder.canonicalize().unwrap_or_else(|_| folder.to_owned())
+}
+
+/// Checks a file's text. `file` names it in messages and is what relative paths start from.
+pub(crate) fn parse(file: &Path, text: &str) -> Result<Config, Faults> {
+    let findings = Findings::new(text);
+    let (table, errors) = DeTable::parse_recoverable(text);
+    syntax(&findings, &errors);
+    let config = if errors.is_empty() {
+        let hash = hex(&Sha256::digest(text.as_bytes()));
+        assemble(&Section::root(table.get_ref(), &findings), &folder(file), hash)
+    } else {
+        None
+    };
+    if config.is_none() {
+        // A value that could not be made has said why; if one ever has not, that is a fault of ours, and still no yes.
+        findings.into_result(file)?;
+        let (wrong, fix) = ("this file could not be understood".to_owned(), "report this as a bug".to_owned());
+        let list = vec![Fault { line: 1, column: 1, key: String::new(), wrong, fix }];
+        return Err(Faults { file: file.display().to_string(), list });
+    }
+    findings.into_result(file)?;
+    config.ok_or_else(|| Faults { file: file.display().to_string(), list: Vec::new() })
+}
+
+fn syntax(findings: &Findings<'_>, errors: &[toml::de::Error]) {
+    for error in errors {
+        let at = error.span().map_or(0, |span| span.start);
+        findings.add(at, "", format!("not TOML: {}", error.message()), "see https://toml.io for how to write it");
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Every section is read whatever the others came to, so that all faults are found at once.
+fn assemble(root: &Section<'_>, folder: &Path, hash: String) -> Option<Config> {
+    let mut notes = Vec::new();
+    let version = gateway::version(root);
+    let state_dir = gateway::state_dir(root, folder);
+    let gateway = gateway::gateway(root);
+    let roles = gateway::roles(root);
+    let doors = gateway::doors(root);
+    let recording = gateway::recording(root);
+    let people = people::people(root);
+    let targets = targets::targets(root, folder);
+    let entitlements = entitlements::entitlements(root, &targets);
+    let issuers = issuers::issuers(root, folder, &entitlements, gateway.as_ref().map(|g| g.name.as_str()));
+    root.not_yet(&["api", "include", "inventory", "limits", "notify", "workload", "oidc", "anchor", "retention"]);
+    root.unknown();
+    notes.extend(summary::notes(&people, &roles, &targets.by_name, &entitlements));
+
+    version?;
+    let (gateway, doors) = (gateway?, doors?);
+    Some(Config {
+        state_dir: state_dir?,
+        public_names: gateway.public_names,
+        source_addresses: gateway.source_addresses,
+        ssh: doors.ssh,
+        postgres: doors.postgres,
+        password_window: doors.password_window,
+        recording: recording?,
+        policy: Policy {
+            gateway: gateway.name,
+            node: gateway.node,
+            config: hash,
+            identities: people,
+            targets: targets.by_name,
+            entitlements,
+            issuers: issuers.by_name,
+            admins: roles.admin,
+            auditors: roles.auditor,
+        },
+        ssh_targets: targets.ssh,
+        postgres_targets: targets.postgres,
+        secrets: issuers.secrets,
+        notes,
+    })
+}

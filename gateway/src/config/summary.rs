@@ -1,0 +1,151 @@
+//! What `check` says about a configuration without faults: who may do what, and which keys and secrets are held, and
+//! why (promise 7).
+
+use super::{Config, gateway::Roles, show_duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
+use tidegate_grants::{
+    Entitlement, EntitlementName, GroupName, Identity, IdentityName, Kind, Leftovers, Target, TargetName, Terms,
+    entitlement::Selector, grant::IssuerKey,
+};
+
+/// What is allowed and yet may not be what was meant.
+pub(super) fn notes(
+    people: &BTreeMap<IdentityName, Identity>,
+    roles: &Roles,
+    targets: &BTreeMap<TargetName, Target>,
+    entitlements: &BTreeMap<EntitlementName, Entitlement>,
+) -> Vec<String> {
+    let mut notes = Vec::new();
+    let members = |groups: &BTreeSet<GroupName>| -> Vec<&Identity> {
+        people.values().filter(|person| !person.groups.is_disjoint(groups)).collect()
+    };
+    if members(&roles.admin).is_empty() {
+        notes.push("roles.admin: nobody is an admin of this gateway, so nobody can issue a grant".to_owned());
+    } else if !members(&roles.admin).iter().any(|person| person.unix_user.is_some()) {
+        notes.push("roles.admin: no admin has a unix_user, so nobody can use the admin commands".to_owned());
+    }
+    for entitlement in entitlements.values() {
+        let name = &entitlement.name;
+        if members(&entitlement.groups).is_empty() {
+            notes.push(format!("entitlement[{name}].groups: no user is in one of them"));
+        }
+        let kind = kind_of(&entitlement.terms);
+        let (fit, unfit): (Vec<&Target>, Vec<&Target>) =
+            targets.values().filter(|target| entitlement.reaches(target)).partition(|target| target.kind == kind);
+        if fit.is_empty() {
+            notes.push(format!("entitlement[{name}].targets: no target that its terms are for has these labels"));
+        }
+        for target in unfit {
+            notes
+                .push(format!("entitlement[{name}].targets: {} has the labels, but is of the other kind", target.name));
+        }
+    }
+    for target in targets.values() {
+        if !entitlements.values().any(|entitlement| entitlement.reaches(target)) {
+            notes.push(format!("target[{}]: no entitlement reaches it", target.name));
+        }
+    }
+    notes
+}
+
+fn kind_of(terms: &Terms) -> Kind {
+    match terms {
+        Terms::Ssh { .. } => Kind::Ssh,
+        Terms::Postgres { .. } => Kind::Postgres,
+    }
+}
+
+/// The whole summary, a few lines for each thing.
+pub(crate) fn summary(config: &Config) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_summary(&mut out, config);
+    out
+}
+
+fn write_summary(out: &mut String, config: &Config) -> std::fmt::Result {
+    let policy = &config.policy;
+    writeln!(out, "gateway {} (node {}), configuration {:.12}", policy.gateway, policy.node, policy.config)?;
+    writeln!(out, "  state    {}", config.state_dir.display())?;
+    let door = |at: Option<std::net::SocketAddr>| at.map_or_else(|| "off".to_owned(), |at| at.to_string());
+    writeln!(out, "  ssh      {}", door(config.ssh))?;
+    writeln!(
+        out,
+        "  postgres {} (passwords good for {})",
+        door(config.postgres),
+        show_duration(config.password_window)
+    )?;
+    writeln!(out, "  targets see {}", config.source_addresses.join(", "))?;
+    let recording = &config.recording;
+    let durability = if recording.fsync { "fsync after each write" } else { "handed to the kernel" };
+    writeln!(
+        out,
+        "  recordings for {} auditor key(s), streams up to {} bytes, {durability}",
+        recording.recipients.len(),
+        recording.stream_limit
+    )?;
+    writeln!(out, "{} user(s), {} target(s)", policy.identities.len(), policy.targets.len())?;
+    for entitlement in policy.entitlements.values() {
+        write_entitlement(out, entitlement)?;
+    }
+    for issuer in policy.issuers.values() {
+        let counts = if issuer.counts_as_approval { ", counts as an approval" } else { "" };
+        let names: Vec<&str> = issuer.entitlements.iter().map(|name| name.as_str()).collect();
+        let (name, ttl) = (&issuer.name, show_duration(issuer.max_ttl));
+        writeln!(out, "issuer {name}: may grant {} for up to {ttl}{counts}", names.join(", "))?;
+    }
+    write_secrets(out, config)
+}
+
+fn write_entitlement(out: &mut String, entitlement: &Entitlement) -> std::fmt::Result {
+    let join = |names: Vec<&str>| names.join(", ");
+    let groups = join(entitlement.groups.iter().map(|group| group.as_str()).collect());
+    let targets = match &entitlement.targets {
+        Selector::Names(names) => join(names.iter().map(|name| name.as_str()).collect()),
+        Selector::Labels(labels) => {
+            let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            format!("targets with {}", labels.join(" and "))
+        }
+    };
+    let longest = show_duration(entitlement.max_duration);
+    writeln!(out, "entitlement {}: {groups} on {targets}, up to {longest}", entitlement.name)?;
+    match &entitlement.terms {
+        Terms::Ssh { logins } => {
+            writeln!(out, "  as {}", join(logins.iter().map(|login| login.as_str()).collect()))?;
+        }
+        Terms::Postgres { databases, roles, owner, leftovers, max_connections } => {
+            let databases = join(databases.iter().map(|name| name.as_str()).collect());
+            let roles = join(roles.iter().map(|name| name.as_str()).collect());
+            writeln!(out, "  in {databases}, with the privileges of {roles}, {max_connections} connections at once")?;
+            match (owner, leftovers) {
+                (Some(owner), _) => writeln!(
+                    out,
+                    "  works as {owner}, which owns what is made: this grants all its privileges, to alter and drop what \
+                     {owner} owns too"
+                )?,
+                (None, Leftovers::Quarantine) => writeln!(out, "  what a session makes is kept aside for a human")?,
+                (None, Leftovers::Drop) => writeln!(out, "  what a session makes is dropped with its role")?,
+            }
+        }
+    }
+    writeln!(out, "  opens only by `tidegate grant issue` or an imported grant")
+}
+
+/// Every key and secret that the gateway holds, and why.
+fn write_secrets(out: &mut String, config: &Config) -> std::fmt::Result {
+    writeln!(out, "keys and secrets that the gateway holds, in {}:", config.state_dir.join("keys").display())?;
+    for (file, why) in tidegate_ca::signer::FILES {
+        writeln!(out, "  {file:<13} {why}")?;
+    }
+    for secret in &config.secrets {
+        writeln!(out, "  {}: {}", secret.file.display(), secret.why)?;
+    }
+    let attested = config.policy.issuers.values().filter(|issuer| matches!(issuer.key, IssuerKey::Hs256(_))).count();
+    if attested > 0 {
+        writeln!(out, "  (a grant under HS256 is attested, not signed: the gateway could have made it too)")?;
+    }
+    writeln!(out, "  no password and no key of any target: each session gets its own, and it ends with the session")
+}

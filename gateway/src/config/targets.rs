@@ -1,0 +1,151 @@
+//! `[[target]]`: SSH hosts and database servers, and how each proves that it is itself.
+
+use super::{
+    section::{Section, TextSpot},
+    value::{self, SSH_KEY_FIX},
+};
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+use tidegate_grants::{Kind, RoleName, Target, TargetName};
+use tidegate_proxy::protocol::{postgres::PostgresTarget, ssh::SshTarget};
+
+/// All targets. What was faulty beyond its name is only in `by_name`, so that references to it are not faults as well.
+#[derive(Default)]
+pub(super) struct Targets {
+    pub(super) by_name: BTreeMap<TargetName, Target>,
+    pub(super) ssh: BTreeMap<TargetName, SshTarget>,
+    pub(super) postgres: BTreeMap<TargetName, PostgresTarget>,
+}
+
+const SSH_KEYS: [&str; 3] = ["host_key", "host_ca", "principal"];
+const POSTGRES_KEYS: [&str; 5] = ["tls_ca", "auth", "admin_user", "admin_address", "admin_password_file"];
+
+pub(super) fn targets(root: &Section<'_>, folder: &Path) -> Targets {
+    let mut targets = Targets::default();
+    for section in root.sections("target") {
+        let name = section
+            .need("name", section.text("name"), "write name = \"web-1\"")
+            .and_then(|name| name.parse(str::parse::<TargetName>, "choose such a name"));
+        let kind = section.need("kind", section.text("kind"), KIND_FIX).and_then(kind);
+        let address = section
+            .need("address", section.text("address"), ADDRESS_FIX)
+            .and_then(|address| address.parse(value::address, ADDRESS_FIX));
+        let address = address.map(|address| address.value);
+        let labels = labels(&section);
+        let named = name.as_ref().map(|name| &name.value);
+        let mut of_kind = (None, None);
+        match kind {
+            Some(Kind::Ssh) => of_kind.0 = ssh(&section, named, address),
+            Some(Kind::Postgres) => of_kind.1 = postgres(&section, named, address, folder),
+            None => {
+                // Whichever it was meant to be, its own keys are no faults.
+                section.pass_over(&SSH_KEYS);
+                section.pass_over(&POSTGRES_KEYS);
+            }
+        }
+        section.unknown();
+        let (Some(name), Some(kind)) = (name, kind) else { continue };
+        if targets.by_name.contains_key(&name.value) {
+            name.fault("is the name of another target already", "give each target a name of its own");
+            continue;
+        }
+        targets.ssh.extend(of_kind.0.map(|target| (name.value.clone(), target)));
+        targets.postgres.extend(of_kind.1.map(|target| (name.value.clone(), target)));
+        targets.by_name.insert(name.value.clone(), Target { name: name.value, kind, labels });
+    }
+    targets
+}
+
+const KIND_FIX: &str = "write kind = \"ssh\" or kind = \"postgres\"";
+const ADDRESS_FIX: &str = "write a host and a port, like \"10.0.0.11:22\"";
+
+fn kind(kind: TextSpot<'_>) -> Option<Kind> {
+    match kind.value {
+        "ssh" => Some(Kind::Ssh),
+        "postgres" => Some(Kind::Postgres),
+        _ => {
+            kind.fault("is not a kind of target", KIND_FIX);
+            None
+        }
+    }
+}
+
+fn labels(section: &Section<'_>) -> BTreeMap<String, String> {
+    let pairs = section.pairs("labels").map(|pairs| pairs.value).unwrap_or_default();
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value.value.to_owned())).collect()
+}
+
+fn ssh(section: &Section<'_>, name: Option<&TargetName>, address: Option<String>) -> Option<SshTarget> {
+    section.misplaced(&POSTGRES_KEYS, "belongs to a target of kind \"postgres\"", "take it out, or change the kind");
+    section.not_yet(&["host_ca"]);
+    let fix = "write the host's own key, as `ssh-keyscan HOST` on a network you trust or its ssh_host_ed25519_key.pub \
+               says; there is no trust on first use";
+    let key = section.text("host_key");
+    // A target with host_ca alone has its one fault already.
+    let key = if section.has("host_ca") { key } else { section.need("host_key", key, fix) };
+    let key = key.and_then(|key| key.parse(value::ssh_key, SSH_KEY_FIX));
+    let principal = match section.text("principal") {
+        Some(principal) => principal_of(&principal),
+        None => Some("{login}@{target}".to_owned()),
+    };
+    Some(SshTarget { name: name?.clone(), address: address?, host_key: key?.value, principal: principal? })
+}
+
+/// Without `{login}` one certificate would be good for several logins.
+fn principal_of(principal: &TextSpot<'_>) -> Option<String> {
+    const FIX: &str = "write \"{login}@{target}\" or \"{login}\"";
+    let rest = principal.value.replace("{login}", "").replace("{target}", "");
+    let ok = |b: u8| b.is_ascii_alphanumeric() || b"@._:/+-".contains(&b);
+    if !principal.value.contains("{login}") {
+        principal.fault("does not contain {login}", FIX);
+    } else if !rest.bytes().all(ok) || principal.value.len() > 128 {
+        principal.fault("holds more than {login}, {target} and A-Z a-z 0-9 @ . _ : / + -", FIX);
+    } else {
+        return Some(principal.value.to_owned());
+    }
+    None
+}
+
+fn postgres(
+    section: &Section<'_>,
+    name: Option<&TargetName>,
+    address: Option<String>,
+    folder: &Path,
+) -> Option<PostgresTarget> {
+    section.misplaced(&SSH_KEYS, "belongs to a target of kind \"ssh\"", "take it out, or change the kind");
+    section.not_yet(&["admin_address", "admin_password_file"]);
+    if let Some(auth) = section.text("auth") {
+        match auth.value {
+            "cert" => {}
+            "scram" => auth.fault("\"scram\" is not supported yet", "write \"cert\" or take it out"),
+            _ => auth.fault("is not a way to log in", "write \"cert\" or take it out"),
+        }
+    }
+    let fix = "name the PEM file with the CA of the server's certificate; TLS is verify-full, always";
+    let roots = section
+        .need("tls_ca", section.text("tls_ca"), fix)
+        .and_then(|file| file.parse(|file| roots(&folder.join(file)), fix).map(|roots| roots.value));
+    let admin = section
+        .need("admin_user", section.text("admin_user"), "write admin_user = \"tidegate\"")
+        .and_then(|user| user.parse(str::parse::<RoleName>, "write the gateway's login on this target"));
+    Some(PostgresTarget {
+        name: name?.clone(),
+        address: address?,
+        roots: Arc::new(roots?),
+        admin_user: admin?.value.to_string(),
+    })
+}
+
+fn roots(file: &Path) -> Result<RootCertStore, String> {
+    let shown = file.display();
+    let pem = std::fs::read(file).map_err(|cause| format!("{shown} cannot be read: {cause}"))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|_| format!("{shown} is not a PEM file"))?;
+        roots.add(certificate).map_err(|cause| format!("{shown} holds a certificate that is no CA: {cause}"))?;
+    }
+    if roots.is_empty() { Err(format!("{shown} holds no certificate")) } else { Ok(roots) }
+}

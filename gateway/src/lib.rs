@@ -1,0 +1,26 @@
+//! The one program, `tidegate`: command line, configuration, the Unix socket's API, and what puts all parts together.
+//!
+//! Architecture invariant: HTTP, clap and configuration files exist only in this crate; wire bytes are interpreted
+//! nowhere in it. It is a library so that the program and its twin for the fault tests share one build.
+
+mod api;
+mod cli;
+mod cmd;
+mod config;
+mod init;
+mod serve;
+mod telemetry;
+mod text;
+
+use clap::Parser as _;
+use std::process::ExitCode;
+
+/// Parses the command line, runs the command, and turns its outcome into an exit code: 0 done, 1 refused or failed (one
+/// plain line on stderr), 2 wrong usage, 3 gateway unreachable.
+pub fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match cmd::run(cli) {
+        Ok(code) => code,
+        Err(error) => cmd::complain(&error),
+    }
+}

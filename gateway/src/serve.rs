@@ -1,0 +1,309 @@
+//! `tidegate serve`: puts the parts together, says when it is ready, and stops in order.
+//!
+//! keys → store (lock, verification) → authority → recorder → gate → listeners → ready → … → signal → drain → exit
+
+use crate::{
+    api::{self, Listeners, SOCKET, socket},
+    config::{self, Config},
+    telemetry,
+};
+use anyhow::{Context as _, bail, ensure};
+use jiff::Timestamp;
+use sd_notify::NotifyState;
+use std::{
+    io::{ErrorKind, Write as _},
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+use tidegate_ca::Keys;
+use tidegate_grants::{Authority, LeaseKind, Store, store::HeadSigner};
+use tidegate_proxy::{
+    Gate,
+    authenticate::Passwords,
+    door::Door,
+    protocol::{
+        postgres::{self, Postgres, issuer::PostgresIssuer},
+        ssh::{self, Ssh, SshIssuer},
+    },
+    reaper::{self, Custody, Undertakers},
+};
+use tidegate_recorder::Recorder;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+    task::{JoinHandle, JoinSet, spawn_blocking},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Live sessions get this long to tear down when the gateway stops; what is left then is in the lease table.
+const DRAIN: Duration = Duration::from_secs(20);
+/// The disk is probed this often, and must answer within the same time: a dead disk ends sessions within 2 s.
+const PROBE: Duration = Duration::from_secs(1);
+
+/// Runs until a signal, then drains.
+pub(crate) fn run(file: &Path) -> anyhow::Result<ExitCode> {
+    telemetry::start();
+    let config = config::load(file)?;
+    check_state(&config.state_dir)?;
+    // Nothing that the gateway writes is for others; the socket is opened to them on purpose.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let keys = Arc::new(Keys::open(&config.state_dir.join("keys")).context("the gateway's keys")?);
+    // Refused only if one is there already, which is then the same.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let served = runtime.block_on(serve(config, keys));
+    // A blocking call that hangs on a dead disk must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    served.map(|()| ExitCode::SUCCESS)
+}
+
+fn check_state(dir: &Path) -> anyhow::Result<()> {
+    let shown = dir.display();
+    let found = match std::fs::metadata(dir) {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            bail!("the state directory {shown} does not exist: `tidegate init` makes one, or correct state_dir")
+        }
+        Err(error) => bail!("the state directory {shown} cannot be used: {error}"),
+    };
+    ensure!(found.is_dir(), "the state directory {shown} is no directory: correct state_dir");
+    let mode = found.permissions().mode();
+    ensure!(
+        mode & 0o022 == 0,
+        "others can write to the state directory {shown} (mode {:04o}): chmod 711 it",
+        mode & 0o7777
+    );
+    Ok(())
+}
+
+async fn serve(config: Config, keys: Arc<Keys>) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let (gate, recordable) = open(&config, &keys).await?;
+    let (listeners, doors) = bind(&config).await?;
+    let (unix, socket_file) = bind_socket(&config.state_dir)?;
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(probe(gate.recorder.clone(), config.state_dir.clone(), recordable));
+    start_doors(&mut tasks, &config, &keys, &gate, doors);
+    tasks.spawn(socket::serve(unix, Arc::new(api::Api { gate: gate.clone(), listeners: listeners.clone() })));
+    say_ready(&listeners)?;
+
+    let outcome = tokio::select! {
+        () = signals.stop() => Ok(()),
+        ended = tasks.join_next() => Err(anyhow::anyhow!("a part of the gateway ended by itself: {ended:?}")),
+    };
+    tracing::info!(sessions = gate.tasks.len(), "stopping");
+    notify(&[NotifyState::Stopping]);
+    gate.stopping.cancel();
+    gate.tasks.close();
+    tokio::select! {
+        () = gate.tasks.wait() => tracing::info!("stopped: every session is torn down"),
+        () = tokio::time::sleep(DRAIN) => tracing::warn!("stopped before every session was torn down: see the leases at the next start"),
+        () = signals.stop() => tracing::warn!("stopped at once: see the leases at the next start"),
+    }
+    drop(socket_file);
+    outcome
+}
+
+/// Store, authority, recorder: what sessions share.
+async fn open(config: &Config, keys: &Arc<Keys>) -> anyhow::Result<(Gate, watch::Sender<bool>)> {
+    let signer: HeadSigner = Arc::new(keys.ledger.clone());
+    let (dir, policy, public) = (&config.state_dir, &config.policy, keys.ledger.verifying_key().to_bytes());
+    let (dir_, node, hash) = (dir.clone(), policy.node.clone(), policy.config.clone());
+    let store = spawn_blocking(move || Store::open(&dir_, &node, &hash, signer, public)).await?;
+    let store = Arc::new(store.with_context(|| format!("the state directory {}", dir.display()))?);
+    if let Err(error) = store.trusted().await {
+        tracing::error!(%error, "NOTHING WILL BE OPENED: run `tidegate ledger verify`; old leases are still torn down");
+    }
+    let leases = store.leases(false).await?.len();
+    tracing::info!(leases, "leases open from before; the reaper takes them up");
+    let authority = Arc::new(Authority::new(store.clone(), policy.clone(), keys.grants.clone()));
+    let recordings = dir.join(config::RECORDINGS);
+    let recorder = Recorder::open(&recordings, config.recording.clone(), Arc::new(keys.ledger.clone()))?;
+    let (recordable, watched) = watch::channel(true);
+    let gate = Gate {
+        authority,
+        door: Door::new(store.clone()),
+        store,
+        recorder: Arc::new(recorder),
+        recordable: watched,
+        custody: Custody::default(),
+        name: policy.gateway.clone(),
+        clock: Timestamp::now,
+        stopping: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+    };
+    Ok((gate, recordable))
+}
+
+#[derive(Debug)]
+struct Doors {
+    ssh: Option<TcpListener>,
+    postgres: Option<TcpListener>,
+}
+
+async fn bind(config: &Config) -> anyhow::Result<(Listeners, Doors)> {
+    let ssh = listen("ssh.listen", config.ssh).await?;
+    let postgres = listen("postgres.listen", config.postgres).await?;
+    let at = |door: &Option<TcpListener>| door.as_ref().map(TcpListener::local_addr).transpose();
+    let listeners = Listeners { ssh: at(&ssh)?, postgres: at(&postgres)? };
+    Ok((listeners, Doors { ssh, postgres }))
+}
+
+async fn listen(key: &str, address: Option<SocketAddr>) -> anyhow::Result<Option<TcpListener>> {
+    let Some(address) = address else { return Ok(None) };
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            bail!("{key}: {address} is taken by another program: stop it, or choose another port")
+        }
+        Err(error) => bail!("{key}: cannot listen on {address}: {error}"),
+    }
+}
+
+fn bind_socket(state: &Path) -> anyhow::Result<(tokio::net::UnixListener, socket::SocketFile)> {
+    let path = state.join(SOCKET);
+    socket::bind(&path).with_context(|| format!("the API socket {}", path.display()))
+}
+
+fn start_doors(tasks: &mut JoinSet<()>, config: &Config, keys: &Arc<Keys>, gate: &Gate, doors: Doors) {
+    let passwords = Passwords::new(gate.authority.clone(), keys.salt.clone(), config.password_window);
+    let targets = config.postgres_targets.clone();
+    let issuer = Arc::new(PostgresIssuer::new(gate.store.clone(), keys.clone(), targets.clone(), gate.clock));
+    let mut undertakers = Undertakers::new();
+    undertakers.insert(LeaseKind::PostgresRole, issuer.clone());
+    let (ssh_targets, sources) = (config.ssh_targets.clone(), config.source_addresses.clone());
+    let ssh_issuer = SshIssuer::new(gate.store.clone(), keys.clone(), ssh_targets, sources, gate.clock);
+    let ssh_issuer = Arc::new(ssh_issuer);
+    undertakers.insert(LeaseKind::SshCertificate, ssh_issuer.clone());
+    tasks.spawn(reaper::run(gate.clone(), undertakers));
+    if let Some(listener) = doors.ssh {
+        let ssh = Ssh {
+            gate: gate.clone(),
+            keys: keys.clone(),
+            targets: config.ssh_targets.clone(),
+            public_names: config.public_names.clone(),
+            source_addresses: config.source_addresses.clone(),
+            issuer: ssh_issuer,
+            passwords: passwords.clone(),
+            postgres: postgres_address(config, doors.postgres.as_ref()),
+        };
+        tasks.spawn(ssh::serve(listener, Arc::new(ssh)));
+    }
+    if let Some(listener) = doors.postgres {
+        let postgres = Postgres {
+            gate: gate.clone(),
+            keys: keys.clone(),
+            targets,
+            public_names: config.public_names.clone(),
+            passwords,
+            issuer,
+        };
+        tasks.spawn(postgres::serve(listener, Arc::new(postgres)));
+    }
+}
+
+/// What people type to reach PostgreSQL: the first public name and the port that is really listened on.
+fn postgres_address(config: &Config, listener: Option<&TcpListener>) -> Option<String> {
+    let port = listener?.local_addr().ok()?.port();
+    let name = config.public_names.first()?;
+    Some(if name.contains(':') { format!("[{name}]:{port}") } else { format!("{name}:{port}") })
+}
+
+/// Asks the disk each second whether it takes a recording, and tells the sessions. A disk that hangs is a disk that fails.
+async fn probe(recorder: Arc<Recorder>, state: PathBuf, recordable: watch::Sender<bool>) {
+    let mut tick = tokio::time::interval(PROBE);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut hanging: Option<JoinHandle<Option<String>>> = None;
+    loop {
+        tick.tick().await;
+        // One that hangs is awaited further, not joined by others.
+        let (asking, state) = (recorder.clone(), state.clone());
+        let mut asked = hanging.take().unwrap_or_else(|| spawn_blocking(move || takes_recordings(&asking, &state)));
+        let fault = match tokio::time::timeout(PROBE, &mut asked).await {
+            Ok(Ok(fault)) => fault,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => {
+                hanging = Some(asked);
+                Some("the disk does not answer".to_owned())
+            }
+        };
+        let sound = fault.is_none();
+        recordable.send_if_modified(|before| {
+            let changed = *before != sound;
+            if changed && sound {
+                tracing::info!("the disk takes recordings again");
+            } else if changed {
+                tracing::error!(
+                    fault = fault.as_deref(),
+                    "the disk does not take recordings: sessions end, none begin"
+                );
+            }
+            *before = sound;
+            changed
+        });
+    }
+}
+
+/// Why the disk takes no recordings, if so. While the ledger lives on its reserve, what is free belongs to the ledger.
+fn takes_recordings(recorder: &Recorder, state: &Path) -> Option<String> {
+    if !tidegate_grants::store::reserve_is_held(state) {
+        return Some("the space set aside for the ledger is in use, or there is no room to set it aside".to_owned());
+    }
+    recorder.probe().err().map(|error| error.to_string())
+}
+
+/// The one line on stdout.
+fn say_ready(listeners: &Listeners) -> anyhow::Result<()> {
+    let mut line = "ready".to_owned();
+    for (name, address) in [("ssh", listeners.ssh), ("postgres", listeners.postgres)] {
+        if let Some(address) = address {
+            line.push_str(&format!(" {name}={address}"));
+        }
+    }
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "{line}");
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).context("stdout")?;
+    notify(&[NotifyState::Ready]);
+    Ok(())
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "systemd could not be told");
+    }
+}
+
+/// What the outside wants.
+#[derive(Debug)]
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for SIGTERM or SIGINT. SIGHUP changes nothing yet, and must not end the gateway.
+    async fn stop(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => tracing::warn!("reloading is not supported yet: restart to apply a changed file"),
+            }
+        }
+    }
+}
