@@ -1,0 +1,26 @@
+//! tidegate against real OpenSSH and real PostgreSQL. Each module is about one thing that is promised.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a test fails by panicking"
+)]
+
+mod crash;
+mod disk;
+mod door;
+mod flow;
+mod grants;
+mod leftovers;
+mod postgres;
+mod recording;
+mod roles;
+mod servers;
+mod ssh;
+mod tamper;
+mod terminal;
+mod tokens;
+mod wire;
+mod wrong_input;

@@ -1,0 +1,229 @@
+//! A throwaway PostgreSQL server with a database `shop`, set up from what `tidegate target trust` prints.
+//!
+//! `initdb` is slow, so one cluster is made per test run and copied for each server.
+
+use crate::{
+    daemon::{Daemon, Signal, mortal},
+    running::{Output, run},
+    scratch::{Lock, Port, base},
+    wait::{secs, wait_until},
+};
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+const ACCOUNT: &str = "postgres";
+
+/// What `tidegate target trust` printed, by part.
+#[derive(Debug, Clone)]
+pub struct PostgresTrust {
+    /// The CA of client certificates.
+    pub ca: String,
+    /// Lines for `postgresql.conf`.
+    pub postgresql_conf: String,
+    /// Lines to put first into `pg_hba.conf`.
+    pub pg_hba: String,
+    /// A psql script for a superuser.
+    pub sql: String,
+}
+
+/// One server, before or after its start.
+#[derive(Debug)]
+pub struct Postgres {
+    daemon: Option<Daemon>,
+    dir: PathBuf,
+    port: Port,
+}
+
+/// Roles and data of the database `shop`: a reader, a writer who may also create, and an owner; none of them logs in.
+const CLUSTER: &str = "create role shop_reader nologin;
+create role shop_writer nologin;
+create role shop_owner nologin;
+create database shop;
+";
+const SHOP: &str = "create table items (id int primary key, name text not null);
+insert into items select n, 'item ' || n from generate_series(1, 100) n;
+alter table items owner to shop_owner;
+grant select on items to shop_reader;
+grant select, insert, update, delete on items to shop_writer;
+grant create on schema public to shop_writer, shop_owner;
+";
+
+impl Postgres {
+    /// Copies the cluster of this test run.
+    pub fn prepare(dir: &Path) -> Self {
+        let template = template();
+        let mut copy = Command::new("cp");
+        copy.args(["-a", "--reflink=auto"]).arg(template.join("data")).arg(dir.join("data"));
+        run(copy, secs(60)).ok();
+        chown(dir);
+        Self { daemon: None, dir: dir.to_owned(), port: Port::take() }
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// What signed its certificate, in PEM.
+    pub fn tls_ca(&self) -> PathBuf {
+        template().join("ca.pem")
+    }
+
+    /// Installs what was printed, beside the little that a throwaway server needs: its superuser on the local socket
+    /// stands before our lines, and a password line that would let anybody else in stands behind them.
+    pub fn install(&self, trust: &PostgresTrust, more: &str) {
+        let data = self.dir.join("data");
+        let (port, dir, certs) = (self.port(), self.dir.display(), template());
+        let conf = format!(
+            "{}\n# the throwaway server's own; the last line of a setting counts\nlisten_addresses = '127.0.0.1'\n\
+             port = {port}\nunix_socket_directories = '{dir}'\nfsync = off\nfull_page_writes = off\n\
+             shared_buffers = 16MB\nmax_connections = 60\nssl = on\nssl_cert_file = '{certs}/server.pem'\n\
+             ssl_key_file = '{dir}/server.key'\nssl_ca_file = '{dir}/client-ca.pem'\nlog_connections = on\n\
+             log_line_prefix = '%m [%p] %u@%d '\n{more}\n",
+            trust.postgresql_conf,
+            certs = certs.display(),
+        );
+        let hba = format!(
+            "local all {ACCOUNT} trust\n{}\nlocal all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\n",
+            trust.pg_hba
+        );
+        fs::write(data.join("postgresql.conf"), conf).expect("postgresql.conf");
+        fs::write(data.join("pg_hba.conf"), hba).expect("pg_hba.conf");
+        fs::write(self.dir.join("client-ca.pem"), &trust.ca).expect("the client CA");
+        fs::copy(certs.join("server.key"), self.dir.join("server.key")).expect("the server's key");
+        chown(&self.dir);
+    }
+
+    /// Starts it; [`Postgres::ready`] waits.
+    pub fn start(&mut self) {
+        let mut command = mortal("QUIT", Some(ACCOUNT));
+        command.arg(binary("postgres")).arg("-D").arg(self.dir.join("data")).current_dir("/");
+        // QUIT ends it at once, and it still gives its shared memory back.
+        self.daemon = Some(Daemon::spawn("postgres", command, &self.dir.join("postgres.log"), Signal::QUIT, None));
+    }
+
+    /// Waits until it answers.
+    pub fn ready(&mut self) {
+        wait_until(secs(30), "PostgreSQL answers", || {
+            self.daemon.as_mut().expect("it was started").assert_alive();
+            (self.psql("postgres", "select 1").code == Some(0)).then_some(())
+        });
+    }
+
+    /// Stops it, e.g. to be unreachable; [`Postgres::start`] brings it back.
+    pub fn stop(&mut self) {
+        if let Some(daemon) = &mut self.daemon {
+            daemon.end(Signal::INT);
+        }
+        self.daemon = None;
+    }
+
+    /// Runs a psql script as superuser.
+    pub fn script(&self, database: &str, sql: &str) -> Output {
+        let mut command = Command::new(binary("psql"));
+        command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", ACCOUNT, "-d", database, "-h"]);
+        command.arg(&self.dir).args(["-p", &self.port().to_string(), "-At", "-f", "-"]);
+        let mut psql = crate::Running::start(command);
+        psql.send(sql);
+        psql.finish(secs(60))
+    }
+
+    /// Runs one statement as superuser, past the gate.
+    pub fn psql(&self, database: &str, sql: &str) -> Output {
+        let mut command = Command::new(binary("psql"));
+        command.args(["-X", "-q", "-U", ACCOUNT, "-d", database, "-h"]).arg(&self.dir);
+        command.args(["-p", &self.port().to_string(), "-At", "-c", sql]);
+        run(command, secs(60))
+    }
+
+    /// What one statement returns to the superuser, past the gate; fields split by `|`.
+    pub fn ask(&self, database: &str, sql: &str) -> String {
+        self.psql(database, sql).ok().out()
+    }
+
+    /// Login roles that carry our mark.
+    pub fn ephemeral_roles(&self) -> Vec<String> {
+        let sql = "select rolname from pg_roles where rolname like 'tg\\_%' and rolcanlogin";
+        self.ask("postgres", sql).lines().map(str::to_owned).collect()
+    }
+
+    /// Heirs of what sessions left behind.
+    pub fn heirs(&self) -> Vec<String> {
+        let sql = "select rolname from pg_roles where rolname like 'tgq\\_%'";
+        self.ask("postgres", sql).lines().map(str::to_owned).collect()
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.dir.join("postgres.log")).unwrap_or_default()).into_owned()
+    }
+}
+
+/// A program of the newest PostgreSQL on this machine, or of `TIDEGATE_PG_BIN`.
+pub fn binary(name: &str) -> PathBuf {
+    if let Some(dir) = std::env::var_os("TIDEGATE_PG_BIN") {
+        return PathBuf::from(dir).join(name);
+    }
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let newest = versions.max_by_key(|entry| entry.file_name().to_string_lossy().parse::<u32>().unwrap_or(0));
+    newest.expect("PostgreSQL's server is installed (tests/run does it)").path().join("bin").join(name)
+}
+
+fn chown(dir: &Path) {
+    let mut command = Command::new("chown");
+    command.args(["-R", &format!("{ACCOUNT}:{ACCOUNT}")]).arg(dir);
+    run(command, secs(60)).ok();
+}
+
+/// The cluster that is copied, with the CA and the certificate of its servers. Made by the first test that needs it.
+fn template() -> PathBuf {
+    let name = binary("postgres").to_string_lossy().replace(['/', '.'], "_");
+    let dir = base().join(format!("template{name}"));
+    let _lock = Lock::wait("template");
+    if !dir.join("done").exists() {
+        fs::remove_dir_all(&dir).ok();
+        fs::create_dir_all(&dir).expect("the template's folder");
+        certificates(&dir);
+        chown(&dir);
+        let data = dir.join("data");
+        let mut initdb = mortal("KILL", Some(ACCOUNT));
+        initdb.arg(binary("initdb")).arg("-D").arg(&data).current_dir("/");
+        initdb.args(["-U", ACCOUNT, "--no-sync", "--auth=trust", "-E", "UTF8", "--locale=C.UTF-8"]);
+        run(initdb, secs(120)).ok();
+        single_user(&data, "postgres", CLUSTER);
+        single_user(&data, "shop", SHOP);
+        fs::write(dir.join("done"), "").expect("the template's mark");
+    }
+    dir
+}
+
+/// PostgreSQL without a server: one statement a line.
+fn single_user(data: &Path, database: &str, sql: &str) {
+    let mut command = mortal("KILL", Some(ACCOUNT));
+    command.arg(binary("postgres")).args(["--single", "-j", "-D"]).arg(data).arg(database).current_dir("/");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("postgres --single");
+    let statements = sql.replace(";\n", ";\n\n"); // -j: a statement ends at semicolon, newline, newline
+    child.stdin.take().expect("its stdin").write_all(statements.as_bytes()).expect("it reads");
+    assert!(child.wait().expect("it ends").success(), "postgres --single failed");
+}
+
+/// A CA of its own and a server certificate for loopback, by the `openssl` program.
+fn certificates(dir: &Path) {
+    let script = r#"
+cd "$1"
+key="-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
+openssl req -x509 $key -days 3650 -subj "/CN=throwaway CA" -keyout ca.key -out ca.pem \
+  -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign
+openssl req $key -subj "/CN=localhost" -keyout server.key -out server.csr
+printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\n' > server.ext
+openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 3650 -extfile server.ext -out server.pem
+chmod 600 server.key
+"#;
+    let mut command = Command::new("sh");
+    command.args(["-euc", script, "certificates"]).arg(dir);
+    run(command, secs(60)).ok();
+}
