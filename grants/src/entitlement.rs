@@ -1,6 +1,7 @@
 //! What an identity may ask for, on which targets, and on which terms.
 
 use crate::{
+    forward::ForwardRules,
     identity::Identity,
     name::{Access, DatabaseName, EntitlementName, GroupName, Login, RoleName, TargetName},
     target::{Kind, Target},
@@ -41,6 +42,10 @@ pub enum Terms {
     Ssh {
         /// The one principal of the certificate is one of these.
         logins: BTreeSet<Login>,
+        /// Which way files may go over SFTP and scp.
+        files: Files,
+        /// What of the target's network it may reach.
+        forward: ForwardRules,
     },
     /// An ephemeral role on a PostgreSQL target.
     Postgres {
@@ -55,6 +60,37 @@ pub enum Terms {
         /// How many connections one login may open at once.
         max_connections: u16,
     },
+}
+
+/// Which way files may go over SFTP and scp. It rules those protocols: a login with a shell can print a file all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Files {
+    /// Neither way: folders can be listed, and no content moves.
+    None,
+    /// From the target.
+    Download,
+    /// To the target.
+    Upload,
+    /// Both ways.
+    #[default]
+    Both,
+}
+
+impl Files {
+    /// Whether content may leave the target.
+    pub fn download(self) -> bool {
+        matches!(self, Self::Download | Self::Both)
+    }
+
+    /// Whether the target may be written to: content, and names, modes and folders as well.
+    pub fn upload(self) -> bool {
+        matches!(self, Self::Upload | Self::Both)
+    }
+
+    /// Whether all that `other` allows is allowed.
+    pub fn covers(self, other: Self) -> bool {
+        (self.download() || !other.download()) && (self.upload() || !other.upload())
+    }
 }
 
 /// What becomes of objects that a session leaves behind.
@@ -78,7 +114,7 @@ impl Terms {
     /// Something that they include, to name in a message.
     pub(crate) fn any(&self) -> Option<Access> {
         match self {
-            Terms::Ssh { logins } => logins.first().cloned().map(Access::Login),
+            Terms::Ssh { logins, .. } => logins.first().cloned().map(Access::Login),
             Terms::Postgres { databases, .. } => databases.first().cloned().map(Access::Database),
         }
     }
@@ -104,7 +140,7 @@ impl Entitlement {
     /// Whether its terms include this login or database.
     pub fn includes(&self, access: &Access) -> bool {
         match (&self.terms, access) {
-            (Terms::Ssh { logins }, Access::Login(login)) => logins.contains(login),
+            (Terms::Ssh { logins, .. }, Access::Login(login)) => logins.contains(login),
             (Terms::Postgres { databases, .. }, Access::Database(database)) => databases.contains(database),
             _ => false,
         }

@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 use crate::{
-    Ask, Authority, Entitlement, Identity, Kind, Leftovers, Policy, Store, Target, Terms, TrustedIssuer,
+    Ask, Authority, Entitlement, ForwardRules, Identity, Kind, Leftovers, Policy, Store, Target, Terms, TrustedIssuer,
     authority::IssueRequest,
+    entitlement::Files,
     entitlement::Selector,
     grant::{Claims, IssuerKey},
     name::Access,
@@ -67,7 +68,7 @@ pub(crate) fn policy() -> Policy {
         name: "shell".parse().unwrap(),
         groups: set(&["sre"]),
         targets: Selector::Labels(BTreeMap::from([("env".to_owned(), "prod".to_owned())])),
-        terms: Terms::Ssh { logins: set(&["deploy", "www"]) },
+        terms: Terms::Ssh { logins: set(&["deploy", "www"]), files: Files::Both, forward: ForwardRules::default() },
         max_duration: Duration::from_secs(3600),
     };
     let issuer = |name: &str, key| TrustedIssuer {

@@ -11,6 +11,7 @@
 
 pub mod authority;
 pub mod entitlement;
+pub mod forward;
 pub mod grant;
 pub mod identity;
 pub mod lease;
@@ -25,7 +26,8 @@ mod text;
 mod fixture;
 
 pub use authority::{Ask, Authority, Denied, Ended, Permit};
-pub use entitlement::{Entitlement, Leftovers, Terms};
+pub use entitlement::{Entitlement, Files, Leftovers, Terms};
+pub use forward::ForwardRules;
 pub use grant::{Claims, GrantState, GrantView, Level, TrustedIssuer};
 pub use identity::Identity;
 pub use lease::{Lease, LeaseKind, LeasePlan, LeaseState, Receipt};

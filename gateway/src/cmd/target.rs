@@ -58,7 +58,7 @@ fn logins(config: &Config, name: &TargetName) -> Vec<Login> {
     let reaching = config.policy.entitlements.values().filter(|entitlement| entitlement.reaches(target));
     let logins: BTreeSet<&Login> = reaching
         .filter_map(|entitlement| match &entitlement.terms {
-            Terms::Ssh { logins } => Some(logins),
+            Terms::Ssh { logins, .. } => Some(logins),
             Terms::Postgres { .. } => None,
         })
         .flatten()

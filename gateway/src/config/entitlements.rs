@@ -12,14 +12,15 @@ use std::{
     time::Duration,
 };
 use tidegate_grants::{
-    Entitlement, EntitlementName, InvalidName, Kind, Leftovers, RoleName, TargetName, Terms, entitlement::Selector,
+    Entitlement, EntitlementName, Files, ForwardRules, InvalidName, Kind, Leftovers, RoleName, TargetName, Terms,
+    entitlement::Selector,
 };
 
-const SSH_KEYS: [&str; 1] = ["logins"];
+const SSH_KEYS: [&str; 3] = ["logins", "files", "forward"];
 const POSTGRES_KEYS: [&str; 5] = ["databases", "roles", "owner", "leftovers", "max_connections"];
 
 /// Keys of the contract that cannot be honoured yet. Ignoring one would open what it keeps shut.
-const LATER: [&str; 20] = [
+const LATER: [&str; 18] = [
     "approvals",
     "escalate",
     "reason",
@@ -34,8 +35,6 @@ const LATER: [&str; 20] = [
     "extend",
     "break_glass",
     "watch",
-    "files",
-    "forward",
     "inherit",
     "results",
     "mask",
@@ -131,11 +130,18 @@ fn terms<'a>(section: &Section<'a>) -> Option<Terms> {
     match (ssh, postgres) {
         (true, false) => {
             section.pass_over(&POSTGRES_KEYS);
-            let logins = names(section, "logins", "list accounts on the targets, like [\"deploy\"]")?;
-            Some(Terms::Ssh { logins })
+            let logins = names(section, "logins", "list accounts on the targets, like [\"deploy\"]");
+            let files = match section.text("files") {
+                Some(files) => files_of(&files),
+                None => Some(Files::Both),
+            };
+            section.not_yet(&["forward"]);
+            Some(Terms::Ssh { logins: logins?, files: files?, forward: ForwardRules::default() })
         }
         (false, true) => {
             section.pass_over(&SSH_KEYS);
+            let wrong = "is for SSH, and this entitlement has databases or roles, which are for PostgreSQL";
+            section.misplaced(&["files", "forward"], wrong, "take it out");
             postgres_terms(section)
         }
         (true, true) => {
@@ -150,6 +156,19 @@ fn terms<'a>(section: &Section<'a>) -> Option<Terms> {
         (false, false) => {
             let fix = "write logins = [\"deploy\"] for SSH, or databases and roles for PostgreSQL";
             section.fault("logins", "is missing, and databases with roles too: it opens nothing", fix);
+            None
+        }
+    }
+}
+
+fn files_of(files: &TextSpot<'_>) -> Option<Files> {
+    match files.value {
+        "none" => Some(Files::None),
+        "download" => Some(Files::Download),
+        "upload" => Some(Files::Upload),
+        "both" => Some(Files::Both),
+        _ => {
+            files.fault("is none of \"none\", \"download\", \"upload\" and \"both\"", "write one of them");
             None
         }
     }

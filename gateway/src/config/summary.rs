@@ -113,7 +113,7 @@ fn write_entitlement(out: &mut String, entitlement: &Entitlement) -> std::fmt::R
     let longest = show_duration(entitlement.max_duration);
     writeln!(out, "entitlement {}: {groups} on {targets}, up to {longest}", entitlement.name)?;
     match &entitlement.terms {
-        Terms::Ssh { logins } => {
+        Terms::Ssh { logins, .. } => {
             writeln!(out, "  as {}", join(logins.iter().map(|login| login.as_str()).collect()))?;
         }
         Terms::Postgres { databases, roles, owner, leftovers, max_connections } => {

@@ -156,7 +156,9 @@ impl Held {
         let verified = jws::verify(&self.token, policy, own).is_ok_and(|v| v.claims == self.claims);
         let Some(entitlement) = policy.entitlements.get(&self.entitlement.name) else { return false };
         let same_terms = match (&self.entitlement.terms, &entitlement.terms) {
-            (Terms::Ssh { .. }, Terms::Ssh { .. }) => true,
+            (Terms::Ssh { files: had, forward: reached, .. }, Terms::Ssh { files, forward, .. }) => {
+                files.covers(*had) && forward.covers(reached)
+            }
             (Terms::Postgres { owner: was, .. }, Terms::Postgres { roles, owner, .. }) => {
                 was == owner && self.roles().is_subset(roles)
             }

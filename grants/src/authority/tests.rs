@@ -146,7 +146,7 @@ async fn a_reload_ends_what_it_takes_away_and_nothing_else() {
     authority.recheck(&bob, after(1)).await.unwrap();
     assert!(authority.recheck(&alice, after(1)).await.is_err());
     let mut without = policy();
-    if let Terms::Ssh { logins } = &mut without.entitlements.get_mut(&"shell".parse().unwrap()).unwrap().terms {
+    if let Terms::Ssh { logins, .. } = &mut without.entitlements.get_mut(&"shell".parse().unwrap()).unwrap().terms {
         logins.remove(&"deploy".parse().unwrap());
     }
     authority.replace(without);

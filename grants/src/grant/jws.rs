@@ -259,7 +259,7 @@ fn check(claims: Claims, policy: &Policy, max_ttl: Option<Duration>) -> Result<C
 fn check_terms(claims: &Claims, terms: &Terms) -> Result<(), Invalid> {
     let entitlement = &claims.entitlement;
     match terms {
-        Terms::Ssh { logins } => {
+        Terms::Ssh { logins, .. } => {
             if claims.database.is_some() || claims.roles.is_some() {
                 return invalid(format!("{entitlement} is for SSH: it has no database and no roles"));
             }

@@ -110,7 +110,7 @@ fn visible<'a>(
 
 fn openings(terms: &Terms) -> (&'static str, Vec<&str>) {
     match terms {
-        Terms::Ssh { logins } => ("logins", logins.iter().map(|login| login.as_str()).collect()),
+        Terms::Ssh { logins, .. } => ("logins", logins.iter().map(|login| login.as_str()).collect()),
         Terms::Postgres { databases, .. } => ("databases", databases.iter().map(|name| name.as_str()).collect()),
     }
 }
