@@ -48,6 +48,41 @@ pub enum Parameter {
     Binary(String),
 }
 
+/// Something that was asked of the target's files, or the sum of what was moved to or from one of them.
+///
+/// An operation is told when it is asked for, before it goes on. A second event with a `fault` says that it did not succeed;
+/// without one the target has said that it did. `download` and `upload` come when the transfer is over.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEvent {
+    /// The channel.
+    pub channel: u32,
+    /// `open`, `list`, `stat`, `rename`, `remove`, …; `download` and `upload` sum up a transfer.
+    pub op: String,
+    /// What it is about, as it was named there: often relative to a folder that the channel's command or login decides.
+    pub path: String,
+    /// The other path: what it is renamed to, where a link leads, the operand that an upload goes to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// How: ways to open it, attributes that are set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Of a transfer: bytes of content that were moved, as far as the receiver has not refused them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Of a transfer: the file's size in bytes, where it became known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// Of a transfer that is not complete: which bytes were moved, from (inclusive) to (exclusive), if not too scattered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranges: Option<Vec<(u64, u64)>>,
+    /// Of a complete transfer, in which each byte of the file was moved exactly once: SHA-256 of them all, in hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// Why it did not succeed. Begins with `refused` (by the gate), `failed` (by the target) or `unanswered`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -114,6 +149,15 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         signal: Option<String>,
     },
+    /// The channel's bytes are understood: [`Event::File`] tells what they mean.
+    Decoded {
+        /// Channel.
+        channel: u32,
+        /// As what: `sftp`, `scp`.
+        protocol: String,
+    },
+    /// Something about the target's files.
+    File(FileEvent),
     /// The channel closed.
     Closed {
         /// Channel.

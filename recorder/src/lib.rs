@@ -20,7 +20,7 @@ pub mod storage;
 pub mod verify;
 mod writer;
 
-pub use event::{Event, Keep, Stream};
+pub use event::{Event, FileEvent, Keep, Stream};
 pub use recording::{Header, LiveRecording, Recorded, Recorder, Settings};
 pub use seal::{Seal, SealKey};
 

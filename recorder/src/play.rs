@@ -10,7 +10,14 @@ use crate::{
     sentence::marked_sentence,
     verify::ReadError,
 };
-use std::{collections::BTreeMap, fmt, fs::File, io::BufReader, io::Read, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    fs::File,
+    io::BufReader,
+    io::Read,
+    time::Duration,
+};
 
 /// How to play.
 #[derive(Debug, Clone)]
@@ -46,6 +53,8 @@ pub struct Player<R = BufReader<File>> {
     /// The channel that is drawn now, with its screen.
     drawn: Option<(u32, Screen)>,
     decoders: BTreeMap<(u32, Stream), inert::Decoder>,
+    /// Channels whose bytes other events tell.
+    decoded: BTreeSet<u32>,
     /// Whose content was told last, if its line is not at an end.
     within: Option<(u32, Stream)>,
 }
@@ -59,10 +68,27 @@ impl<R> fmt::Debug for Player<R> {
 impl<R: Read> Player<R> {
     /// Plays from the beginning.
     pub fn new(replay: Replay<R>, settings: Settings) -> Self {
-        Self { replay, settings, shown: Duration::ZERO, drawn: None, decoders: BTreeMap::new(), within: None }
+        Self {
+            replay,
+            settings,
+            shown: Duration::ZERO,
+            drawn: None,
+            decoders: BTreeMap::new(),
+            decoded: BTreeSet::new(),
+            within: None,
+        }
     }
 
     fn show(&mut self, what: &What) -> String {
+        match what {
+            What::Event(Event::Decoded { channel, .. }) => {
+                self.decoded.insert(*channel);
+            }
+            What::Event(Event::Closed { channel }) => {
+                self.decoded.remove(channel);
+            }
+            _ => {}
+        }
         match what {
             What::Event(Event::Opened { channel, terminal: Some((_, columns, rows)), .. })
                 if self.drawn.is_none() && self.settings.channel.is_none_or(|wanted| wanted == *channel) =>
@@ -82,6 +108,9 @@ impl<R: Read> Player<R> {
             What::End | What::Truncated { .. } => self.leave() + &self.tell(what),
             // What the person must not miss comes below the screen; the rest would disturb it.
             What::Event(Event::Said { .. }) if self.drawn.is_some() => self.leave() + &self.tell(what),
+            What::Counted { channel, stream: Stream::Stdin | Stream::Stdout, .. } if self.decoded.contains(channel) => {
+                String::new()
+            }
             _ if self.drawn.is_some() => String::new(),
             _ => self.tell(what),
         }
@@ -90,6 +119,9 @@ impl<R: Read> Player<R> {
     fn show_data(&mut self, channel: u32, stream: Stream, data: &[u8]) -> String {
         if stream == Stream::Stdin {
             return String::new(); // the terminal echoes what is meant to be seen
+        }
+        if stream == Stream::Stdout && self.decoded.contains(&channel) {
+            return String::new(); // told in lines of their own
         }
         if self.decoders.len() >= MOST_DECODERS {
             self.decoders.clear();

@@ -1,6 +1,6 @@
 //! What happened, in one harmless line each: for transcripts, for comments in SQL, and for playing SQL sessions.
 
-use crate::{Event, Stream, event::Parameter, frame, inert, replay::What};
+use crate::{Event, FileEvent, Stream, event::Parameter, frame, inert, replay::What};
 
 /// What a stream is called.
 pub(crate) fn stream_name(stream: Stream) -> &'static str {
@@ -64,6 +64,8 @@ fn event_sentence(event: &Event) -> Option<String> {
             (Some(status), None) => format!("channel {channel}: exit status {status}"),
             (None, None) => format!("channel {channel}: exited"),
         },
+        Event::Decoded { channel, protocol } => format!("channel {channel}: understood as {protocol}"),
+        Event::File(file) => file_sentence(file),
         Event::Closed { channel } => format!("channel {channel}: closed"),
         Event::Statement { text, prepared: None } => text.clone(),
         Event::Statement { text, prepared: Some(name) } => format!("prepare {}: {text}", quoted(name)),
@@ -84,6 +86,26 @@ fn event_sentence(event: &Event) -> Option<String> {
         Event::Said { text } => format!("gateway: {text}"),
     };
     Some(inert::line(&text))
+}
+
+/// Paths are quoted, so that none reads like the rest of the line.
+fn file_sentence(file: &FileEvent) -> String {
+    let FileEvent { channel, op, path, to, detail, bytes, size, ranges, sha256, fault } = file;
+    let mut text = format!("channel {channel}: {op} {path:?}");
+    text.extend(to.iter().map(|to| format!(" to {to:?}")));
+    text.extend(detail.iter().map(|detail| format!(" ({detail})")));
+    match (bytes, size) {
+        (Some(bytes), Some(size)) if bytes != size => text.push_str(&format!(": {bytes} bytes of {size}")),
+        (Some(bytes), _) => text.push_str(&format!(": {bytes} bytes")),
+        (None, _) => {}
+    }
+    if let Some(ranges) = ranges {
+        let ranges: Vec<String> = ranges.iter().map(|(from, to)| format!("{from} to {to}")).collect();
+        text.push_str(&format!(", from {}", ranges.join(", ")));
+    }
+    text.extend(sha256.iter().map(|digest| format!(", SHA-256 {digest}")));
+    text.extend(fault.iter().map(|fault| format!(": {fault}")));
+    text
 }
 
 fn quoted(name: &str) -> String {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use std::{path::Path, time::Duration};
 use support::{Bench, at, bench, data, terminal};
 use tidegate_recorder::{
-    Event, Keep, Stream,
+    Event, FileEvent, Keep, Stream,
     event::Parameter,
     export::{ExportError, Format, export},
     play::{Player, Settings},
@@ -220,6 +220,58 @@ fn transcript_reads_the_terminal_and_is_inert() {
     ] {
         assert!(text.contains(part), "{part:?} in {text}");
     }
+}
+
+#[test]
+fn what_was_done_to_files_is_told_in_inert_lines_instead_of_their_bytes() {
+    let bench = bench(8);
+    let raw =
+        |stream, bytes: &[u8]| Event::Data { channel: 1, stream, keep: Keep::UpToLimit, data: bytes.to_vec().into() };
+    let file = |op: &str, path: &str| FileEvent {
+        channel: 1,
+        op: op.to_owned(),
+        path: path.to_owned(),
+        ..FileEvent::default()
+    };
+    let path = bench.sealed(&[
+        Event::Decoded { channel: 1, protocol: "sftp".to_owned() },
+        raw(Stream::Stdin, b"raw bytes up"),
+        raw(Stream::Stdout, b"raw bytes down"),
+        Event::File(FileEvent { to: Some("b\n".to_owned()), ..file("rename", "a\" to \"x\x1b[2J") }),
+        Event::File(FileEvent {
+            bytes: Some(3),
+            size: Some(3),
+            sha256: Some("ba78".to_owned()),
+            ..file("upload", "/tmp/\u{202e}f")
+        }),
+        Event::File(FileEvent {
+            bytes: Some(20),
+            size: Some(30),
+            ranges: Some(vec![(0, 10), (20, 30)]),
+            fault: Some("failed: no space".to_owned()),
+            ..file("download", "g")
+        }),
+        raw(Stream::Stderr, b"to be seen"),
+        Event::Closed { channel: 1 },
+        raw(Stream::Stdout, b"another"),
+    ]);
+    let text = exported(&bench, &path, Format::Text).unwrap();
+    for part in [
+        "channel 1: understood as sftp\n",
+        r#"channel 1: rename "a\" to \"x\u{1b}[2J" to "b\n""#,
+        r#"channel 1: upload "/tmp/\u{202e}f": 3 bytes, SHA-256 ba78"#,
+        r#"channel 1: download "g": 20 bytes of 30, from 0 to 10, 20 to 30: failed: no space"#,
+        "to be s", // the limit
+        "another",
+    ] {
+        assert!(text.contains(part), "{part:?} in {text}");
+    }
+    assert!(!text.contains("raw byte") && !text.contains("not kept, 12 so far"), "{text}");
+    let all: String = played(&bench, &path, as_recorded()).into_iter().map(|(_, text)| text).collect();
+    assert!(is_inert(&all) && !all.contains("raw byte") && all.contains("SHA-256 ba78"), "{all}");
+    let lines = exported(&bench, &path, Format::Jsonl).unwrap();
+    let json = r#""bytes":3,"channel":1"#;
+    assert!(lines.contains(json) && lines.contains(r#""event":"file""#), "{lines}");
 }
 
 proptest! {

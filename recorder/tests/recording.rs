@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use std::{fs, os::unix::fs::PermissionsExt};
 use support::{SESSION, at, bench, data, terminal};
 use tidegate_recorder::{
-    Event, Keep, RecordError, Recorder, Settings, Stream,
+    Event, FileEvent, Keep, RecordError, Recorder, Settings, Stream,
     event::Parameter,
     replay::{self, What},
     storage::{self, State},
@@ -299,6 +299,17 @@ fn any_event() -> impl Strategy<Value = Event> {
         (text, any::<u64>()).prop_map(|(tag, rows)| Event::Completed { tag, rows }),
         (any::<u32>(), proptest::option::of(any::<u32>()), proptest::option::of(text))
             .prop_map(|(channel, status, signal)| Event::Exited { channel, status, signal }),
+        (any::<u32>(), text, proptest::option::of(text), proptest::option::of((any::<u64>(), any::<u64>()))).prop_map(
+            |(channel, path, fault, range)| Event::File(FileEvent {
+                channel,
+                op: "download".to_owned(),
+                path,
+                bytes: range.map(|(from, _)| from),
+                ranges: range.map(|range| vec![range]),
+                fault,
+                ..FileEvent::default()
+            })
+        ),
         any::<char>().prop_map(|status| Event::Transaction { status }),
         Just(Event::Cancelled),
     ]

@@ -12,7 +12,7 @@ use crate::{
 };
 use avt::{Terminal, observer::Transcript};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Write},
 };
 
@@ -24,6 +24,8 @@ const MOST_DECODERS: usize = 1024;
 pub(super) struct Text {
     terminals: BTreeMap<u32, (Terminal, Transcript)>,
     decoders: BTreeMap<(u32, Stream), inert::Decoder>,
+    /// Channels whose bytes other events tell.
+    decoded: BTreeSet<u32>,
     /// Whose content was written last, if its line is not at an end.
     within: Option<(u32, Stream)>,
     at_start: bool,
@@ -37,6 +39,15 @@ impl Exporter for Text {
 
     fn take(&mut self, moment: Moment, out: &mut dyn Write) -> Result<(), ExportError> {
         match &moment.what {
+            What::Event(Event::Data { channel, stream: Stream::Stdin | Stream::Stdout, .. })
+            | What::Counted { channel, stream: Stream::Stdin | Stream::Stdout, .. }
+                if self.decoded.contains(channel) =>
+            {
+                return Ok(());
+            }
+            What::Event(Event::Decoded { channel, .. }) => {
+                self.decoded.insert(*channel);
+            }
             What::Event(Event::Data { channel, stream, data, .. }) => {
                 return self.content(*channel, *stream, data, moment.elapsed.as_secs_f64(), out);
             }
@@ -53,7 +64,11 @@ impl Exporter for Text {
                     self.lines(gone, out)?;
                 }
             }
-            What::Event(Event::Exited { channel, .. } | Event::Closed { channel }) => self.leave(*channel, out)?,
+            What::Event(Event::Exited { channel, .. }) => self.leave(*channel, out)?,
+            What::Event(Event::Closed { channel }) => {
+                self.decoded.remove(channel);
+                self.leave(*channel, out)?;
+            }
             What::End | What::Truncated { .. } => {
                 for channel in self.terminals.keys().copied().collect::<Vec<_>>() {
                     self.leave(channel, out)?;
