@@ -37,5 +37,5 @@ pub use name::{
     SessionId, TargetName,
 };
 pub use policy::Policy;
-pub use store::{Store, StoreError};
+pub use store::{LeftOn, Store, StoreError};
 pub use target::{Kind, Target};

@@ -15,7 +15,7 @@ use crate::{
     authority::Permit,
     lease::{Lease, LeasePlan, LeaseState, Receipt},
     ledger::Event,
-    name::LeaseId,
+    name::{LeaseId, TargetName},
     text::{LINE, line},
 };
 use jiff::Timestamp;
@@ -23,6 +23,15 @@ use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::sync::PoisonError;
+
+/// How many accounts wait on a target for their removal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeftOn {
+    /// Those that could not even be disabled.
+    pub working: u32,
+    /// Those and the disabled ones.
+    pub all: u32,
+}
 
 impl Store {
     /// The lease, on disk (fsync) when this returns. Deadline: the permit's end.
@@ -168,6 +177,18 @@ impl Store {
                 overlay(lease, unwritten);
             }
             Ok(leases)
+        })
+        .await
+    }
+
+    /// What is on a target although its removal was tried. (A first failed attempt is always written, so rows know.)
+    pub async fn left_on(&self, target: &TargetName) -> Result<LeftOn, StoreError> {
+        let target = target.to_string();
+        self.read(move |db| {
+            let sql = "SELECT count(*) FILTER (WHERE state = 'open'), count(*) FROM leases \
+                       WHERE state <> 'closed' AND target = ?1 AND attempts > 0";
+            let counts = |row: &Row<'_>| Ok(LeftOn { working: row.get(0)?, all: row.get(1)? });
+            db.prepare_cached(sql).and_then(|mut counting| counting.query_row([&target], counts)).map_err(fail)
         })
         .await
     }

@@ -18,6 +18,7 @@ pub(crate) mod sessions;
 mod tests;
 pub(crate) mod writer;
 
+pub use leases::LeftOn;
 pub(crate) use leases::{parsed, unreadable};
 pub use offline::{read, verify};
 pub use reserve::reserve_is_held;

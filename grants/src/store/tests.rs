@@ -248,6 +248,21 @@ async fn a_lease_goes_its_way_and_only_a_clean_receipt_closes_it() {
 }
 
 #[tokio::test]
+async fn what_is_left_on_a_target_is_counted_by_what_was_tried_in_vain() {
+    let (_dir, authority, mut lease) = lived_in().await;
+    let (store, orders) = (authority.store(), "orders".parse().unwrap());
+    let left = || async { store.left_on(&orders).await.map(|left| (left.working, left.all)).unwrap() };
+    assert_eq!(left().await, (0, 0), "a lease that is in use is nothing left over");
+    store.failed(&mut lease, "connection refused", after(1)).await.unwrap();
+    assert_eq!(left().await, (1, 1));
+    assert_eq!(store.left_on(&"web-1".parse().unwrap()).await.unwrap().all, 0);
+    store.disabled(&mut lease, after(2)).await.unwrap();
+    assert_eq!(left().await, (0, 1));
+    store.closed(&mut lease, receipt(true), after(3)).await.unwrap();
+    assert_eq!(left().await, (0, 0));
+}
+
+#[tokio::test]
 async fn retries_for_ever_do_not_fill_the_ledger() {
     let (dir, authority, mut lease) = lived_in().await;
     let store = authority.store();
