@@ -15,7 +15,7 @@ use crate::{
     teardown,
 };
 use std::{sync::Arc, time::Duration};
-use tidegate_grants::{Ask, Denied, Event, Lease, LeaseState, Permit};
+use tidegate_grants::{Ask, Denied, Event, Lease, Permit};
 use tidegate_recorder::{self as recorder, Header, LiveRecording, RecordError, Seal};
 use tokio::{sync::Mutex, task::spawn_blocking};
 
@@ -91,11 +91,16 @@ impl<I: Issuer> Way<'_, I> {
         self.issuer.mint(self.permit, self.lease).await
     }
 
+    /// Verifies the permit anew, for a further channel of the session.
+    pub async fn recheck(&self) -> Result<(), Refusal> {
+        let denied = |denied: Denied| Refusal::from(&denied);
+        self.gate.authority.recheck(self.permit, self.gate.now()).await.map_err(denied)
+    }
+
     /// A further connection of the same session: the permit is verified anew, and the connection gets a credential of
     /// its own.
     pub async fn mint_again(&self) -> Result<I::Credential, Refusal> {
-        let denied = |denied: Denied| Refusal::from(&denied);
-        self.gate.authority.recheck(self.permit, self.gate.now()).await.map_err(denied)?;
+        self.recheck().await?;
         self.mint().await.map_err(|error| Refusal::from(&error))
     }
 }
@@ -201,9 +206,9 @@ async fn start_recording<C: Client>(gate: &Gate, permit: &Permit) -> Result<Arc<
 }
 
 /// More accounts than this that could not even be disabled on a target, and no new session goes there.
-const MOST_ORPHANS: usize = 10;
+const MOST_ORPHANS: u32 = 10;
 /// The same for accounts that are disabled, and wait for their removal or for a human: they do no harm, but pile up.
-const MOST_LEFT: usize = 100;
+const MOST_LEFT: u32 = 100;
 
 /// On disk when this returns. Refused while too many of the target's old accounts could not be removed.
 async fn take_lease<I: Issuer>(gate: &Gate, issuer: &I, permit: &Permit) -> Result<Lease, Refusal> {
@@ -211,10 +216,8 @@ async fn take_lease<I: Issuer>(gate: &Gate, issuer: &I, permit: &Permit) -> Resu
         tracing::error!(session = %permit.session(), %error, "no lease");
         Refusal::from(&error)
     };
-    let open = gate.store.leases(false).await.map_err(store_failed)?;
-    let left = || open.iter().filter(|lease| lease.target() == permit.target() && lease.attempts() > 0);
-    let orphans = left().filter(|lease| lease.state() == LeaseState::Open).count();
-    if orphans > MOST_ORPHANS || left().count() > MOST_LEFT {
+    let left = gate.store.left_on(permit.target()).await.map_err(store_failed)?;
+    if left.working > MOST_ORPHANS || left.all > MOST_LEFT {
         return Err(Refusal::new(format!("too many old accounts could not be removed from {}", permit.target()))
             .next("tell your admin: `tidegate lease list`"));
     }

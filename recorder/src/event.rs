@@ -102,6 +102,10 @@ pub enum Event {
         /// Accepted environment or start-up settings.
         #[serde(default)]
         environment: BTreeMap<String, String>,
+        /// The connection to the target that it uses, if it shares one with other channels of the session: the serial of
+        /// its certificate, as in the ledger.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        connection: Option<u64>,
     },
     /// The terminal changed its size.
     Resized {

@@ -49,7 +49,7 @@ pub(crate) fn marked_sentence(what: &What) -> Option<String> {
 
 fn event_sentence(event: &Event) -> Option<String> {
     let text = match event {
-        Event::Opened { channel, what, command, terminal, environment } => {
+        Event::Opened { channel, what, command, terminal, environment, connection: _ } => {
             let command = command.as_ref().map(|command| format!(" {command}")).unwrap_or_default();
             let terminal = terminal.as_ref().map(|(term, columns, rows)| format!(", {term} {columns}x{rows}"));
             let settings: String = environment.iter().map(|(name, value)| format!(", {name}={value}")).collect();

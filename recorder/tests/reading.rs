@@ -57,6 +57,7 @@ fn sql_session(bench: &Bench) -> std::path::PathBuf {
             command: Some("shop".to_owned()),
             terminal: None,
             environment: [].into(),
+            connection: None,
         },
         Event::Statement { text: "SELECT $1\n  AS \x1b[2J a".to_owned(), prepared: Some("s1".to_owned()) },
         Event::Bound {
@@ -205,6 +206,7 @@ fn transcript_reads_the_terminal_and_is_inert() {
             command: Some("cat\x1b[2J".to_owned()),
             terminal: None,
             environment: [].into(),
+            connection: None,
         },
         Event::Data { channel: 2, stream: Stream::Stdout, keep: Keep::Whole, data: "one\ntwo\x07".into() },
         Event::Exited { channel: 2, status: Some(0), signal: None },
@@ -288,6 +290,7 @@ proptest! {
         let mut events = vec![Event::Opened {
             channel: 1, what: "shell".to_owned(), command: None,
             terminal: Some(("x\x1b".to_owned(), size.0, size.1)), environment: [].into(),
+            connection: None,
         }];
         events.extend(pieces.iter().map(|piece| data(Stream::Stdout, Keep::Whole, piece)));
         events.insert(2, Event::Resized { channel: 1, columns: resize.0 % 300, rows: resize.1 % 100 });

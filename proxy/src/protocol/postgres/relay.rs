@@ -122,6 +122,7 @@ fn greet(
         command: Some(client.database.to_string()),
         terminal: None,
         environment: client.settings.clone(),
+        connection: None,
     };
     let data = Event::Data { channel: 0, stream: Stream::FromTarget, keep: Keep::Count, data: greeting.clone() };
     let recorded = way.recording.record(vec![opened, data], greeting, way.gate.now())?;

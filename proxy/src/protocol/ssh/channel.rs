@@ -45,21 +45,34 @@ impl From<RecordError> for Lost {
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long the target's end of output is held back, in case its exit status is right behind it.
 const BEFORE_EOF: Duration = Duration::from_millis(20);
-/// How long a target may take to answer a request.
+/// How long a target may take to answer a request for a terminal or a program.
 const TO_ANSWER: Duration = Duration::from_secs(30);
 /// Settings of the environment past this are ignored.
 const MOST_SETTINGS: usize = 64;
 /// A target that sends more than this before it answers is not waited for. (Its bytes meet the queue's cap.)
 const MOST_EARLY: usize = 1024;
 
+/// While what the target has sent waits to be passed on, it hears from us this often.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
+
 /// Why a channel ended.
-enum End {
+pub(super) enum End {
     /// The client closed it.
     Client,
     /// The target closed it.
     Target,
     /// We did, and this is to be told.
     Told(Refusal),
+}
+
+/// What came of a request to start a program.
+enum Started {
+    /// It runs.
+    Yes,
+    /// The target said no. Another one may be asked for.
+    No,
+    /// There is nobody to ask any more.
+    Gone(End),
 }
 
 /// What was asked for before the program started.
@@ -81,36 +94,34 @@ struct Carrier<'a> {
     client_done: AtomicBool,
 }
 
-/// Carries one channel of the client over one connection to the target, from its opening to its end.
-pub(super) async fn carry(line: &Line, target: TargetConnection, way: &Way<'_, SshIssuer>) -> Result<(), Lost> {
-    let Some(opened) = line.closed.run_until_cancelled(timeout(TO_ANSWER, target.open())).await else {
-        return Ok(()); // russh has answered the client's close
-    };
-    let end = match opened {
-        Ok(Ok(write)) => {
-            let (keep, early, client_done) = (Keep::UpToLimit, VecDeque::new(), AtomicBool::new(false));
-            let mut carrier = Carrier { line, target: &target, write, way, keep, early, client_done };
-            let end = carrier.run().await?;
-            carrier.note(Event::Closed { channel: line.number })?;
-            let _ = timeout(LAST_WORDS, carrier.write.close()).await;
-            end
-        }
-        Ok(Err(_)) | Err(_) => {
-            line.turn_away(&Refusal::new("the target opened no channel")).await;
-            return Ok(());
-        }
-    };
-    match end {
-        End::Client | End::Target => {
-            let _ = line.out.close().await;
-        }
-        End::Told(refusal) => {
+/// Carries one channel of the client over a channel of the target, to the end of both. The connection is given back if
+/// another channel may use it: the target ended this one by itself, after its program did.
+pub(super) async fn carry(
+    line: &Line,
+    target: TargetConnection,
+    write: ChannelWriteHalf<Msg>,
+    way: &Way<'_, SshIssuer>,
+) -> Result<(End, Option<TargetConnection>), Lost> {
+    let (keep, early, client_done) = (Keep::UpToLimit, VecDeque::new(), AtomicBool::new(false));
+    let mut carrier = Carrier { line, target: &target, write, way, keep, early, client_done };
+    let end = carrier.run().await?;
+    carrier.note(Event::Closed { channel: line.number })?;
+    if matches!(end, End::Target) {
+        return Ok((end, Some(target))); // russh has answered its close
+    }
+    let _ = timeout(LAST_WORDS, carrier.write.close()).await;
+    Ok((end, None))
+}
+
+impl End {
+    /// Closes the client's channel. If we ended it, its person is told why.
+    pub(super) async fn close(self, line: &Line) {
+        if let Self::Told(refusal) = self {
             // Its reader may be stalled: it is told if it listens, and closed all the same.
             let _ = timeout(LAST_WORDS, line.tell(&refusal)).await;
-            let _ = line.out.close().await;
         }
+        let _ = line.out.close().await;
     }
-    Ok(())
 }
 
 impl Carrier<'_> {
@@ -130,6 +141,18 @@ impl Carrier<'_> {
             () = line.up.overrun() => Ok(too_much("your client sent more than it may")),
             () = self.target.down.overrun() => Ok(too_much("the target sent more than it may")),
             () = async { line.closed.cancelled().await; sleep(LAST_WORDS).await } => Ok(End::Client),
+            () = self.show_life() => Ok(End::Target),
+        }
+    }
+
+    /// A target whose reader sleeps is not heard, and may end the session for want of an answer (`ClientAliveInterval`).
+    /// What we say serves it as well as an answer. Never returns.
+    async fn show_life(&self) {
+        loop {
+            sleep(SIGN_OF_LIFE).await;
+            if self.target.down.held() > 0 {
+                self.target.sign_of_life().await;
+            }
         }
     }
 
@@ -158,7 +181,7 @@ impl Carrier<'_> {
                         height,
                         &terminal.modes,
                     );
-                    if asked.await.is_err() || !self.answered().await {
+                    if asked.await.is_err() || self.answered().await != Some(true) {
                         self.line.stderr("tidegate: the target gave no terminal\r\n").await;
                     } else {
                         wishes.terminal = Some(terminal);
@@ -170,7 +193,14 @@ impl Carrier<'_> {
                         wishes.environment.insert(name, value);
                     }
                 }
-                Item::Event(FromClient::Start(start)) => return self.start(start, wishes).await,
+                Item::Event(FromClient::Start(start)) => match self.start(start, &wishes).await? {
+                    Started::Yes => return Ok(None),
+                    Started::No => {
+                        self.line.unstart();
+                        self.line.answer(false).await;
+                    }
+                    Started::Gone(end) => return Ok(Some(end)),
+                },
                 Item::Event(FromClient::Close) => return Ok(Some(End::Client)),
                 Item::Event(_) => {}
                 Item::Data { bytes, .. } => self.line.up.settle(bytes.len()),
@@ -179,39 +209,48 @@ impl Carrier<'_> {
         }
     }
 
-    async fn start(&mut self, start: Start, wishes: Wishes) -> Result<Option<End>, Lost> {
+    async fn start(&mut self, start: Start, wishes: &Wishes) -> Result<Started, Lost> {
         if wishes.terminal.is_some() {
             self.keep = Keep::Whole;
         }
-        self.note(opened(self.line.number, &start, wishes))?;
+        self.note(opened(self.line.number, self.target.serial, &start, wishes))?;
         let asked = match start {
             Start::Shell => self.write.request_shell(true).await,
             Start::Exec(command) => self.write.exec(true, command).await,
             Start::Subsystem(name) => self.write.request_subsystem(true, name).await,
         };
         if asked.is_err() {
-            return Ok(Some(End::Told(Refusal::new("the target closed the connection"))));
+            return Ok(Started::Gone(End::Told(Refusal::new("the target closed the connection"))));
         }
-        let yes = self.answered().await;
-        self.line.answer(yes).await;
-        Ok((!yes).then_some(End::Target))
+        match self.answered().await {
+            Some(true) => {
+                self.line.answer(true).await;
+                Ok(Started::Yes)
+            }
+            Some(false) => {
+                let text = format!("the target did not start what channel {} asked for", self.line.number);
+                self.note(Event::Said { text })?;
+                Ok(Started::No)
+            }
+            None => Ok(Started::Gone(End::Told(Refusal::new("the target did not answer")))),
+        }
     }
 
     /// The target's answer to the request that was just made. A quick program's output may come before it: that is set
-    /// aside for [`Carrier::downwards`].
-    async fn answered(&mut self) -> bool {
+    /// aside for [`Carrier::downwards`]. `None`: there is none, and will be none.
+    async fn answered(&mut self) -> Option<bool> {
         let (down, early) = (&self.target.down, &mut self.early);
         let answer = async {
             loop {
                 match down.pop().await {
-                    Item::Event(FromTarget::Answer(yes)) => return yes,
-                    Item::Event(FromTarget::Close) | Item::Overrun => return false,
-                    _ if early.len() >= MOST_EARLY => return false,
+                    Item::Event(FromTarget::Answer(yes)) => return Some(yes),
+                    Item::Event(FromTarget::Close) | Item::Overrun => return None,
+                    _ if early.len() >= MOST_EARLY => return None,
                     item => early.push_back(item),
                 }
             }
         };
-        timeout(TO_ANSWER, answer).await.unwrap_or(false)
+        timeout(TO_ANSWER, answer).await.ok().flatten()
     }
 
     /// From the client to the target.
@@ -317,7 +356,7 @@ fn too_much(sentence: &str) -> End {
     End::Told(Refusal::new(format!("this channel was closed: {sentence}")))
 }
 
-fn opened(channel: u32, start: &Start, wishes: Wishes) -> Event {
+fn opened(channel: u32, connection: u64, start: &Start, wishes: &Wishes) -> Event {
     let (what, command) = match start {
         Start::Shell => ("shell", None),
         Start::Exec(command) => ("exec", Some(text_of(command))),
@@ -327,8 +366,9 @@ fn opened(channel: u32, start: &Start, wishes: Wishes) -> Event {
         channel,
         what: what.to_owned(),
         command,
-        terminal: wishes.terminal.map(|t| (t.term, t.columns, t.rows)),
-        environment: wishes.environment,
+        terminal: wishes.terminal.as_ref().map(|t| (t.term.clone(), t.columns, t.rows)),
+        environment: wishes.environment.clone(),
+        connection: Some(connection),
     }
 }
 

@@ -277,8 +277,7 @@ impl Handler for Door {
     }
 
     fn adjust_window(&mut self, channel: ChannelId, granted: u32) -> u32 {
-        let (asker, anyone) = self.connection.stalled(channel);
-        self.windows.next(granted, asker, anyone, Instant::now())
+        self.windows.next(granted, self.connection.stalled(channel), Instant::now())
     }
 
     async fn data(&mut self, channel: ChannelId, data: &[u8], _session: &mut Session) -> Result<(), russh::Error> {
@@ -388,8 +387,8 @@ impl Handler for Door {
     }
 
     async fn signal(&mut self, channel: ChannelId, signal: Sig, _session: &mut Session) -> Result<(), russh::Error> {
-        // Names outside RFC 4254 section 6.10 would go on as they came.
-        if !matches!(signal, Sig::Custom(_)) {
+        // Other names would go on as they came. (russh does not know one of RFC 4254 section 6.10.)
+        if !matches!(&signal, Sig::Custom(name) if name != "USR2") {
             self.push(channel, FromClient::Signal(signal));
         }
         Ok(())

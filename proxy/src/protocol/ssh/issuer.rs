@@ -7,12 +7,13 @@
 
 use super::{
     SshTarget,
+    flow::Budget,
     inspect::{self, Leftovers},
     target::{self, TargetConnection},
 };
 use crate::{
     gate::Clock,
-    issuer::{Issuer, TargetError, Teardown},
+    issuer::{Issuer, TARGET_DEADLINE, TargetError, Teardown},
     pause,
     refusal::Refusal,
     session::Way,
@@ -21,7 +22,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap},
     net::SocketAddr,
     sync::{Arc, Mutex as Lock, PoisonError},
     time::Duration,
@@ -30,8 +31,8 @@ use tidegate_ca::{Keys, SshCredential, UserCertificate};
 use tidegate_grants::{
     Access, Event, Lease, LeaseId, LeaseKind, LeasePlan, Permit, Receipt, Store, TargetName, lease::Finding,
 };
-use tokio::sync::Mutex;
-use tokio_util::sync::CancellationToken;
+use tokio::{sync::Mutex, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// A certificate is good from a little before now: clocks differ.
 const BEFORE: Duration = Duration::from_secs(30);
@@ -85,9 +86,10 @@ pub struct SshIssuer {
     targets: BTreeMap<TargetName, SshTarget>,
     source_addresses: Vec<String>,
     clock: Clock,
-    /// Leases whose keys were made here and have been destroyed with their sessions. For any other one (after a crash)
-    /// nobody knows where the key went, so its certificate is waited for.
-    made_here: Lock<HashSet<LeaseId>>,
+    /// Leases whose keys were made here and have been destroyed with their sessions, each with its open connections. For
+    /// any other one (after a crash) nobody knows where the key went, so its certificate is waited for; its connections
+    /// were closed by the kernel.
+    made_here: Lock<HashMap<LeaseId, TaskTracker>>,
 }
 
 /// A fresh key with its certificate, for one connection.
@@ -97,6 +99,7 @@ pub struct Minted {
     credential: SshCredential,
     login: String,
     valid_before: Timestamp,
+    connections: TaskTracker,
 }
 
 impl SshIssuer {
@@ -134,8 +137,9 @@ impl SshIssuer {
         self.keys.ssh_user.issue_user(&spec).map_err(|error| ours("no certificate", &error))
     }
 
-    fn made_here(&self, lease: LeaseId) -> bool {
-        self.made_here.lock().unwrap_or_else(PoisonError::into_inner).contains(&lease)
+    /// The open connections of a lease whose session was served by this process.
+    fn made_here(&self, lease: LeaseId) -> Option<TaskTracker> {
+        self.made_here.lock().unwrap_or_else(PoisonError::into_inner).get(&lease).cloned()
     }
 
     /// After a crash: until the last certificate of the lease has ended. Its key is gone with the process that made
@@ -160,7 +164,7 @@ impl SshIssuer {
             force_command: Some(inspect::SCRIPT),
         };
         let credential = self.sign(target, lease.name(), &terms)?;
-        let greeted = target::greet(stream, target).await?;
+        let greeted = target::greet(stream, target, &Budget::default(), TaskTracker::new().token()).await?;
         let connection = greeted.log_in(lease.name(), credential).await.map_err(|no_login| no_login.error)?;
         // From here on it is the login's own shell that answers, or does not.
         match inspect::look(target, &connection, connections).await {
@@ -181,12 +185,13 @@ impl SshIssuer {
             let findings = vec![Finding { what, found: 0, items: Vec::new() }];
             return Ok(Receipt { at: (self.clock)(), clean: true, findings, unverifiable: Vec::new() });
         }
-        if !self.made_here(lease.id()) {
+        let open = self.made_here(lease.id());
+        if open.is_none() {
             self.outlive(&connections).await;
         }
         let leftovers = self.look(lease, &connections).await?;
         let now = (self.clock)();
-        let mut findings = vec![certificates(&connections, now)];
+        let mut findings = vec![closed(connections.len(), open.as_ref()), certificates(&connections, now)];
         findings.extend(leftovers.finding());
         Ok(Receipt { at: now, clean: true, findings, unverifiable: leftovers.unverifiable(lease.name()) })
     }
@@ -200,6 +205,14 @@ struct CertificateTerms<'a> {
     force_command: Option<&'a str>,
 }
 
+/// The connections of a lease: closed, and by whom.
+fn closed(all: usize, open: Option<&TaskTracker>) -> Finding {
+    let by = if open.is_some() { "by the gateway" } else { "with the gateway's process" };
+    let found = open.map_or(0, TaskTracker::len);
+    let what = format!("open connections of the session, of {all}: connection closed {by}");
+    Finding { what, found: found.try_into().unwrap_or(u64::MAX), items: Vec::new() }
+}
+
 /// The certificates of a lease: their keys are destroyed, their ends are named.
 fn certificates(connections: &[Noted], now: Timestamp) -> Finding {
     let running = connections.iter().filter(|noted| noted.valid_before > now);
@@ -211,9 +224,14 @@ fn certificates(connections: &[Noted], now: Timestamp) -> Finding {
 }
 
 impl Teardown for SshIssuer {
-    /// Nothing to do: closing our connections is the session's own doing, and after a crash there is none to close.
-    fn disable<'a>(&'a self, _lease: &'a Lease) -> BoxFuture<'a, Result<(), TargetError>> {
-        Box::pin(async { Ok(()) })
+    /// Closing our connections is the session's own doing: this waits until each of them is. After a crash there is none.
+    fn disable<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<(), TargetError>> {
+        Box::pin(async {
+            let Some(open) = self.made_here(lease.id()) else { return Ok(()) };
+            open.close();
+            let closed = timeout(TARGET_DEADLINE, open.wait()).await;
+            closed.map_err(|_| TargetError::Ours(format!("{} connections are still open", open.len())))
+        })
     }
 
     /// Nothing to do: on a login that others share, files and processes are the person's own. The receipt names them.
@@ -242,7 +260,8 @@ impl Issuer for SshIssuer {
     /// Nothing reaches the target yet: the certificate is noted in the lease when there is a connection to use it on.
     async fn mint(&self, permit: &Permit, lease: &Mutex<Lease>) -> Result<Minted, TargetError> {
         let lease = lease.lock().await.id();
-        self.made_here.lock().unwrap_or_else(PoisonError::into_inner).insert(lease);
+        let connections =
+            self.made_here.lock().unwrap_or_else(PoisonError::into_inner).entry(lease).or_default().clone();
         let login = login(permit)?;
         let valid_before = ((self.clock)() + AFTER).min(permit.expires());
         let (session, identity, grant) = (permit.session(), permit.identity(), permit.grant());
@@ -250,7 +269,7 @@ impl Issuer for SshIssuer {
         let terms =
             CertificateTerms { key_id: &key_id, valid_before, extensions: &["permit-pty"], force_command: None };
         let credential = self.sign(self.target(permit.target())?, &login, &terms)?;
-        Ok(Minted { store: self.store.clone(), credential, login, valid_before })
+        Ok(Minted { store: self.store.clone(), credential, login, valid_before, connections })
     }
 }
 
@@ -263,18 +282,19 @@ fn login(permit: &Permit) -> Result<String, TargetError> {
 
 impl Minted {
     /// Connects, has the target prove itself, notes the connection in the lease, and only then shows the credential.
-    /// `None`: given up on the way. Notes are written all the same: one that is dropped half-way would be on disk and
+    /// What the target sends counts in `budget`. `None`: given up on the way. Notes are written all the same: one that is dropped half-way would be on disk and
     /// not in `way.lease`, and the next one would overwrite it.
     pub(super) async fn log_in(
         self,
         target: &SshTarget,
         way: &Way<'_, SshIssuer>,
+        budget: &Budget,
         given_up: &CancellationToken,
     ) -> Result<Option<TargetConnection>, TargetError> {
         let reached = async {
             let stream = target::dial(target).await?;
             let local = stream.local_addr().map_err(|error| ours("no local address", &error))?;
-            Ok((target::greet(stream, target).await, local))
+            Ok((target::greet(stream, target, budget, self.connections.token()).await, local))
         };
         let Some(reached) = given_up.run_until_cancelled(reached).await else { return Ok(None) };
         let (greeted, local) = reached?;

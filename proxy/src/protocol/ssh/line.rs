@@ -3,7 +3,7 @@
 //! What always holds: dropping the [`Seat`] hangs up, whatever the client is doing; and once the client is gone, every
 //! channel's queue ends with [`FromClient::Close`].
 
-use super::flow::{Hold, Item, Queue};
+use super::flow::{Budget, Hold, Item, Queue, Stalled};
 use crate::refusal::Refusal;
 use bytes::Bytes;
 use futures::future::join_all;
@@ -23,7 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// More channels than this at once are refused. (OpenSSH's own MaxSessions is 10.)
-pub(super) const MOST_LINES: usize = 32;
+pub(super) const MOST_LINES: usize = 64;
 /// How long a client may take to open its first channel when all that it will hear is a no.
 const TO_HEAR: Duration = Duration::from_secs(10);
 /// How long a client may take to hang up by itself once it has been told.
@@ -87,6 +87,11 @@ impl Line {
     /// The program may start only once. False if it has.
     pub(super) fn start(&self) -> bool {
         !self.started.swap(true, Ordering::SeqCst)
+    }
+
+    /// It did not: another one may be asked for (RFC 4254 section 6.5: only one may succeed).
+    pub(super) fn unstart(&self) {
+        self.started.store(false, Ordering::SeqCst);
     }
 
     /// Whether a program was asked for.
@@ -181,6 +186,8 @@ pub(super) struct Connection {
     /// For a last word when there is no channel that would take it.
     handle: OnceLock<server::Handle>,
     pub(super) hold: Arc<Hold>,
+    /// What the queues of all its channels hold, both ways.
+    pub(super) budget: Budget,
     /// The client has gone.
     pub(super) gone: CancellationToken,
     /// We hang up.
@@ -199,6 +206,7 @@ impl Connection {
             arrivals: sender,
             handle: OnceLock::new(),
             hold: Arc::default(),
+            budget: Budget::default(),
             gone: CancellationToken::new(),
             cut: CancellationToken::new(),
         };
@@ -234,7 +242,7 @@ impl Connection {
         let line = Arc::new(Line {
             id: out.id(),
             number: self.numbers.fetch_add(1, Ordering::SeqCst),
-            up: Queue::new(),
+            up: Queue::new(&self.budget),
             out,
             handle,
             closed: self.gone.child_token(),
@@ -270,11 +278,11 @@ impl Connection {
         }
     }
 
-    /// Whether this channel, and whether any, is so far behind that it should not be given more.
-    pub(super) fn stalled(&self, id: ChannelId) -> (bool, bool) {
+    /// Who is so far behind that nobody should be given more.
+    pub(super) fn stalled(&self, id: ChannelId) -> Stalled {
         let lines = self.lock();
         let asker = lines.get(&id).is_some_and(|line| line.up.stalled());
-        (asker, asker || lines.values().any(|line| line.up.stalled()))
+        Stalled { asker, anyone: asker || lines.values().any(|line| line.up.stalled()), channels: lines.len() }
     }
 
     fn open(&self) -> Vec<Arc<Line>> {

@@ -1,8 +1,8 @@
 //! SSH: the person's OpenSSH on one side, the target's sshd on the other.
 //!
 //! A connection comes in through the [`door`], which knows whose key it is. Its user name ([`name`]) leads to the control
-//! [`shell`] or to a session ([`relay`]), whose channels ([`channel`]) each get a connection to the [`target`]
-//! with a certificate of their own ([`issuer`]). What is special about flow control is in [`flow`], and nowhere else.
+//! [`shell`] or to a session ([`relay`]), whose channels ([`channel`]) each have a connection to the [`target`] to
+//! themselves, with a certificate of its own ([`issuer`]), [`kept`] for the session's next channel. What is special about flow control is in [`flow`], and nowhere else.
 
 mod algorithms;
 mod channel;
@@ -10,6 +10,7 @@ mod door;
 mod flow;
 mod inspect;
 mod issuer;
+mod kept;
 mod line;
 mod name;
 mod relay;

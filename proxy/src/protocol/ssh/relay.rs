@@ -1,32 +1,48 @@
 //! A session's bytes, both ways, each recorded before it goes on.
 //!
 //! What always holds: what a peer sent goes on only out of a [`Recorded`](tidegate_recorder::Recorded), so a recording
-//! that fails ends the session; each channel has a connection to the target of its own, with a certificate of its own and
-//! the permit verified anew; and all of it lives in one future, so a cut stops everything at once.
+//! that fails ends the session; for each channel the permit is verified anew, and it has a connection to the target to
+//! itself ([`kept`](super::kept) from the channel before, or a new one with a certificate of its own); and all of it
+//! lives in one future, so a cut stops everything at once.
 
 use super::{
     Ssh,
     channel::{Lost, carry},
+    flow::Budget,
     issuer::{Minted, SshIssuer, room},
+    kept::Kept,
     line::{Line, MOST_LINES, Seat},
     name::Malformed,
     target::TargetConnection,
 };
 use crate::{
     door::TurnedAway,
-    issuer::{Issuer, TargetError},
+    issuer::TargetError,
     pause,
     refusal::Refusal,
     session::{self, Client, Ending, Way},
 };
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use russh::{ChannelWriteHalf, client::Msg};
 use std::{net::IpAddr, sync::Arc};
 use tidegate_grants::Ask;
-use tokio::time::{Duration, timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{Duration, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 /// How long channels may take to pass on what a client sent before it hung up.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Connections of one session that log in at once: sshd drops some of more than 10 (its `MaxStartups`).
+const MOST_LOGINS: usize = 6;
+/// How long a target may take to open a channel.
+const TO_OPEN: Duration = Duration::from_secs(30);
+/// The same on a connection that was idle. A new one takes its place if it is late, so that it costs little to be wrong.
+const TO_OPEN_AGAIN: Duration = Duration::from_secs(5);
+
+/// A connection to the target, and the channel on it.
+type Opened = (TargetConnection, ChannelWriteHalf<Msg>);
 
 /// Somebody at the door who wants to go to a target.
 #[derive(Debug)]
@@ -68,15 +84,18 @@ impl Client for SshClient {
         let target = way.permit.target();
         let target = self.ssh.targets.get(target).ok_or_else(|| TargetError::Unknown(target.to_string()))?;
         let never = CancellationToken::new(); // the session sees for itself that its client has gone
-        let connected = credential.log_in(target, way, &never).await?;
+        let connected = credential.log_in(target, way, &self.seat.connection.budget, &never).await?;
         connected.ok_or_else(|| TargetError::Ours("the connection was given up".to_owned()))
     }
 
     async fn relay(&mut self, target: TargetConnection, way: &Way<'_, SshIssuer>) -> Ending {
         pause::at("during-relay").await;
-        let mut first = Some(target);
-        let ssh = self.ssh.clone();
         let connection = self.seat.connection.clone();
+        let (budget, kept, logins) = (&connection.budget, Kept::default(), Semaphore::new(MOST_LOGINS));
+        let relay = Relay { ssh: &self.ssh, way, budget, kept, logins };
+        relay.kept.keep(target); // for the first channel
+        let aging = relay.kept.age();
+        tokio::pin!(aging);
         let mut channels: FuturesUnordered<BoxFuture<'_, Result<(), Lost>>> = FuturesUnordered::new();
         loop {
             tokio::select! {
@@ -88,14 +107,14 @@ impl Client for SshClient {
                 // A channel that its client has dropped is still one of these until it has been brought to its end.
                 line = self.seat.next(), if channels.len() < MOST_LINES => {
                     let Some(line) = line else { break };
-                    let (target, ssh) = (first.take(), ssh.clone());
-                    let connection = connection.clone();
+                    let (relay, connection) = (&relay, &connection);
                     channels.push(Box::pin(async move {
-                        let result = serve(&ssh, &line, target, way).await;
+                        let result = relay.serve(&line).await;
                         connection.remove(line.id);
                         result
                     }));
                 }
+                () = &mut aging => {}
             }
         }
         let rest = async {
@@ -123,33 +142,67 @@ impl Client for SshClient {
     }
 }
 
-/// One channel: the first takes the connection that is there, each further one gets its own.
-async fn serve(ssh: &Ssh, line: &Line, target: Option<TargetConnection>, way: &Way<'_, SshIssuer>) -> Result<(), Lost> {
-    let connected = match target {
-        Some(target) => Ok(Some(target)),
-        None => further(ssh, line, way).await,
-    };
-    match connected {
-        Ok(Some(target)) => carry(line, target, way).await,
-        Ok(None) => Ok(()),
-        Err(refusal) => {
-            line.turn_away(&refusal).await;
-            Ok(())
-        }
-    }
+/// What the channels of one session share.
+struct Relay<'a> {
+    ssh: &'a Ssh,
+    way: &'a Way<'a, SshIssuer>,
+    budget: &'a Budget,
+    kept: Kept,
+    /// Whoever holds one may connect and log in.
+    logins: Semaphore,
 }
 
-/// `None`: the client closed the channel meanwhile. Channels that come and go quickly must not pile up connections.
-async fn further(ssh: &Ssh, line: &Line, way: &Way<'_, SshIssuer>) -> Result<Option<TargetConnection>, Refusal> {
-    room(way).await?;
-    let minted = line.closed.run_until_cancelled(way.mint_again()).await;
-    let Some(minted) = minted else { return Ok(None) };
-    let credential: <SshIssuer as Issuer>::Credential = minted?;
-    let target = way.permit.target();
-    let failed = |error: TargetError| {
-        tracing::warn!(session = %way.permit.session(), %error, "no further connection to the target");
-        Refusal::from(&error)
-    };
-    let target = ssh.targets.get(target).ok_or_else(|| TargetError::Unknown(target.to_string())).map_err(failed)?;
-    credential.log_in(target, way, &line.closed).await.map_err(failed)
+impl Relay<'_> {
+    /// One channel of the client, from its opening to its end.
+    async fn serve(&self, line: &Line) -> Result<(), Lost> {
+        match self.channel(line).await {
+            Ok(Some((target, write))) => {
+                let (end, target) = carry(line, target, write, self.way).await?;
+                if let Some(target) = target {
+                    self.kept.keep(target); // before the client hears of the end, and opens its next channel
+                }
+                end.close(line).await;
+            }
+            Ok(None) => {} // russh has answered the client's close
+            Err(refusal) => line.turn_away(&refusal).await,
+        }
+        Ok(())
+    }
+
+    /// The target's channel for one of the client, on a connection of its own. `None`: the client has closed it meanwhile.
+    async fn channel(&self, line: &Line) -> Result<Option<Opened>, Refusal> {
+        self.way.recheck().await?;
+        while let Some(target) = self.kept.take() {
+            match line.closed.run_until_cancelled(timeout(TO_OPEN_AGAIN, target.open())).await {
+                Some(Ok(Ok(write))) => return Ok(Some((target, write))),
+                // It died while it was idle, or the target wants no more channels on it: no reason to fail this one.
+                Some(Ok(Err(_)) | Err(_)) => {}
+                None => return Ok(None),
+            }
+        }
+        let Some(target) = self.connect(line).await? else { return Ok(None) };
+        match line.closed.run_until_cancelled(timeout(TO_OPEN, target.open())).await {
+            Some(Ok(Ok(write))) => Ok(Some((target, write))),
+            Some(Ok(Err(_)) | Err(_)) => Err(Refusal::new("the target opened no channel")),
+            None => Ok(None),
+        }
+    }
+
+    /// A further connection. `None`: the client closed the channel meanwhile. Channels that come and go quickly must not
+    /// pile up connections.
+    async fn connect(&self, line: &Line) -> Result<Option<TargetConnection>, Refusal> {
+        room(self.way).await?;
+        let way = self.way;
+        let name = way.permit.target();
+        let failed = |error: TargetError| {
+            tracing::warn!(session = %way.permit.session(), %error, "no further connection to the target");
+            Refusal::from(&error)
+        };
+        let target = self.ssh.targets.get(name).ok_or_else(|| failed(TargetError::Unknown(name.to_string())))?;
+        let Some(turn) = line.closed.run_until_cancelled(self.logins.acquire()).await else { return Ok(None) };
+        let Some(minted) = line.closed.run_until_cancelled(way.mint_again()).await else { return Ok(None) };
+        let connected = minted?.log_in(target, way, self.budget, &line.closed).await.map_err(failed);
+        drop(turn);
+        connected
+    }
 }

@@ -3,7 +3,7 @@
 use super::{
     Ssh, algorithms,
     door::{Door, Progress},
-    flow::{Held, OPEN},
+    flow::{Cut, Held, LEAST},
     line::Connection,
 };
 use crate::{door::TurnedAway, listener};
@@ -69,7 +69,7 @@ fn config(ssh: &Ssh, now: Timestamp) -> server::Config {
         certificates,
         preferred: algorithms::preferred(algorithms::signatures()),
         max_auth_attempts: MOST_ATTEMPTS,
-        window_size: OPEN,
+        window_size: LEAST, // `flow::Windows` says how it goes on
         maximum_packet_size: 32 << 10,
         inactivity_timeout: None,
         // A client that vanished without a word is noticed within five minutes.
@@ -100,7 +100,7 @@ async fn connection(config: Arc<server::Config>, ssh: Arc<Ssh>, stream: TcpStrea
     let progress = Arc::new(Progress::default());
     let door = Door::new(ssh.clone(), peer, connection.clone(), arrivals, progress.clone());
     let stream = BufReader::with_capacity(64 << 10, stream);
-    let stream = Held::new(stream, connection.hold.clone(), connection.cut.clone());
+    let stream = Cut::new(stream, Held::new(connection.hold.clone()), connection.cut.clone());
     let whole = async {
         match server::run_stream(config, stream, door).await {
             Ok(running) => running.await,

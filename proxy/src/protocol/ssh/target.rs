@@ -6,7 +6,7 @@
 
 use super::{
     SshTarget, algorithms,
-    flow::{Gated, OPEN, Queue},
+    flow::{Budget, Cut, Gated, OPEN, Queue},
 };
 use crate::issuer::{TARGET_DEADLINE, TargetError};
 use russh::{
@@ -18,7 +18,10 @@ use std::{borrow::Cow, sync::Arc};
 use tidegate_ca::SshCredential;
 use tidegate_grants::TargetName;
 use tokio::{io::BufReader, net::TcpStream, time::timeout};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::task_tracker::TaskTrackerToken,
+};
 
 /// Past this, an error message of a target is cut.
 const LONGEST_MESSAGE: usize = 256;
@@ -42,6 +45,8 @@ pub(super) enum FromTarget {
 pub struct TargetConnection {
     handle: Handle<Hearing>,
     pub(super) down: Arc<Queue<FromTarget>>,
+    /// Of the certificate that opened it: what the ledger knows it by.
+    pub(super) serial: u64,
     _cut: DropGuard,
 }
 
@@ -66,6 +71,16 @@ impl TargetConnection {
         drop(read); // its queue would block russh's loop
         Ok(write)
     }
+
+    /// Whether it may carry another channel: it is alive, and nothing of the last one is left.
+    pub(super) fn idle(&self) -> bool {
+        !self.handle.is_closed() && self.down.held() == 0
+    }
+
+    /// Lets the target know that we are there. Nothing is asked of it, so nothing has to be heard.
+    pub(super) async fn sign_of_life(&self) {
+        let _ = self.handle.send_keepalive(false).await; // an error: it is gone, and its queue says so
+    }
 }
 
 /// A TCP connection to the target. Nothing has been said on it yet.
@@ -87,12 +102,19 @@ pub(super) struct Greeted {
     target: TargetName,
 }
 
-/// The handshake, up to and with the pinned host key.
-pub(super) async fn greet(stream: TcpStream, target: &SshTarget) -> Result<Greeted, TargetError> {
-    let down = Arc::new(Queue::new());
+/// The handshake, up to and with the pinned host key. What arrives counts in `budget`; `open` lives as long as the
+/// connection.
+pub(super) async fn greet(
+    stream: TcpStream,
+    target: &SshTarget,
+    budget: &Budget,
+    open: TaskTrackerToken,
+) -> Result<Greeted, TargetError> {
+    let down = Arc::new(Queue::new(budget));
     let cut = CancellationToken::new();
     let guard = cut.clone().drop_guard(); // a handshake that is given up closes its connection
-    let stream = Gated::new(BufReader::with_capacity(64 << 10, stream), down.clone(), cut);
+    let stream = BufReader::with_capacity(64 << 10, stream);
+    let stream = Cut::new(stream, Gated::new(down.clone()), cut).counted(open);
     let hearing = Hearing { down: down.clone(), host_key: target.host_key.clone(), channel: None };
     let connecting = client::connect_stream(Arc::new(config(&target.host_key)), stream, hearing);
     let handle = timeout(TARGET_DEADLINE, connecting)
@@ -106,10 +128,10 @@ impl Greeted {
     /// Shows the credential.
     pub(super) async fn log_in(self, login: &str, credential: SshCredential) -> Result<TargetConnection, NoLogin> {
         let Self { mut handle, down, cut, target } = self;
-        let key = Arc::new(credential.key);
+        let (key, serial) = (Arc::new(credential.key), credential.certificate.serial());
         let attempt = handle.authenticate_openssh_cert(login, key, credential.certificate);
         match timeout(TARGET_DEADLINE, attempt).await {
-            Ok(Ok(AuthResult::Success)) => Ok(TargetConnection { handle, down, _cut: cut }),
+            Ok(Ok(AuthResult::Success)) => Ok(TargetConnection { handle, down, serial, _cut: cut }),
             Ok(Ok(AuthResult::Failure { .. })) => {
                 let cause = format!("it did not accept a certificate of our SSH user CA for the login {login}");
                 Err(NoLogin { error: TargetError::Refused { target: target.to_string(), cause }, refused: true })
