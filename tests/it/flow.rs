@@ -7,7 +7,7 @@ use std::{
     thread,
     time::Instant,
 };
-use tidegate_tests::{Running, World, daemon::Signal, secs, world::Plan};
+use tidegate_tests::{Master, Running, World, daemon::Signal, secs, world::Plan};
 
 /// The most resident memory that the gateway may ever have had, in KiB.
 const MEMORY: u64 = 64 * 1024;
@@ -74,32 +74,6 @@ fn heavy_an_upload_into_a_stalled_program_loses_nothing_and_costs_no_memory() {
     let line = format!("head -c 200M /dev/zero | ssh \"$@\" '(head -c 1000; sleep {}; cat) | wc -c'", STALL.as_secs());
     assert_eq!(shell(&world, &line).finish(LONG).ok().out(), (200 * 1024 * 1024).to_string());
     small_memory(&world);
-}
-
-/// A ControlMaster that ends with the test.
-struct Master<'w> {
-    world: &'w World,
-    socket: String,
-    _process: Running,
-}
-
-impl<'w> Master<'w> {
-    fn start(world: &'w World) -> Self {
-        let socket = world.dir().join("master").display().to_string();
-        let more = ["-N", "-o", "ControlMaster=yes", "-S", &socket];
-        let process = Running::start(world.ssh_command("alice", &more, "deploy@web-1", &[]));
-        let master = Self { world, socket, _process: process };
-        tidegate_tests::wait_until(secs(60), "the ControlMaster is up", || {
-            let mut check = Command::new("ssh");
-            check.args(["-F", "none", "-S", &master.socket, "-O", "check", "deploy@web-1@127.0.0.1"]);
-            (tidegate_tests::running::run(check, secs(20)).code == Some(0)).then_some(())
-        });
-        master
-    }
-
-    fn command(&self, command: &str) -> Command {
-        self.world.ssh_command("alice", &["-S", &self.socket], "deploy@web-1", &[command])
-    }
 }
 
 #[test]

@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod channels;
 mod crash;
 mod disk;
 mod door;
@@ -16,11 +17,16 @@ mod grants;
 mod leftovers;
 mod postgres;
 mod recording;
+mod rekey;
+mod rogue_target;
 mod roles;
 mod servers;
 mod ssh;
 mod tamper;
 mod terminal;
 mod tokens;
+mod transparency;
+mod volume;
+mod whole_session;
 mod wire;
 mod wrong_input;

@@ -17,8 +17,10 @@
 
 pub mod config;
 pub mod daemon;
+pub mod driver;
 pub mod evidence;
 pub mod gateway;
+pub mod master;
 pub mod postgres;
 pub mod running;
 pub mod scratch;
@@ -27,8 +29,10 @@ pub mod wait;
 pub mod world;
 
 pub use config::Config;
+pub use driver::{Driver, Lane, Route};
 pub use evidence::Ledger;
 pub use gateway::Gateway;
+pub use master::Master;
 pub use postgres::Postgres;
 pub use running::{Output, Running};
 pub use sshd::Sshd;

@@ -78,9 +78,10 @@ impl Sshd {
 
     /// Installs the trust, as printed, where its own lines say that it goes.
     pub fn install(&self, trust: &SshTrust, more: &str) {
+        // The first value that sshd reads is the one that counts.
         let minimum = format!(
             "Port {}\nListenAddress 127.0.0.1\nHostKey /etc/ssh/host_key\nPidFile none\nUsePAM no\nStrictModes no\n\
-             LogLevel VERBOSE\nAcceptEnv LANG LC_*\nSubsystem sftp internal-sftp\nMaxSessions 50\n{more}\n",
+             {more}\nLogLevel VERBOSE\nAcceptEnv LANG LC_*\nSubsystem sftp internal-sftp\nMaxSessions 50\n",
             self.port()
         );
         self.put("/etc/ssh/sshd_config", &(minimum + &trust.sshd_config));
