@@ -121,7 +121,7 @@ fn what_a_channel_left_running_confuses_no_later_one_and_is_in_the_receipt() {
 fn heavy_sixty_four_channels_work_at_once_and_the_next_one_is_refused() {
     let world = world();
     Runtime::new().unwrap().block_on(async {
-        let driver = Driver::connect(&world, Route::Gate, 2 << 20).await;
+        let mut driver = Driver::connect(&world, Route::Gate, 2 << 20).await;
         let mut lanes = Vec::new();
         for _ in 0..64 {
             let lane = driver.open().await.unwrap();
@@ -133,6 +133,8 @@ fn heavy_sixty_four_channels_work_at_once_and_the_next_one_is_refused() {
         }
         let refused = driver.open().await;
         assert!(matches!(refused, Err(russh::Error::ChannelOpenFailure(_))), "{refused:?}");
+        let why = driver.refusals.recv().await.unwrap();
+        assert!(why.contains("up to 64 channels; close one, or connect anew"), "{why}");
         for (n, lane) in lanes.iter().enumerate() {
             lane.channel.data_bytes(vec![n as u8; 100_000]).await.unwrap();
             lane.channel.eof().await.unwrap();
@@ -193,6 +195,10 @@ fn channels_that_come_and_go_quickly_pile_up_nothing() {
             (count <= 12).then_some(())
         };
         wait_until(secs(60), "the target's processes of this session are few", processes);
+        let log = world.sshd().log();
+        let given_up = |line: &str| line.starts_with("Connection ") && line.ends_with("[preauth]");
+        assert!(!log.lines().any(given_up), "a login was given up half-way, which sshd punishes:\n{log}");
+        assert!(logins(&world) <= 60, "{} logins", logins(&world));
     });
     world.gateway.until_no_lease(secs(90));
     world.gateway.verify_ledger().ok();

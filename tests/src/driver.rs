@@ -6,13 +6,13 @@ use crate::{
     world::{PATIENCE, World},
 };
 use russh::{
-    Channel, ChannelId, ChannelMsg, ChannelWriteHalf, Preferred,
-    client::{self, AuthResult, Handle, Msg},
+    Channel, ChannelId, ChannelMsg, ChannelOpenFailure, ChannelWriteHalf, Preferred,
+    client::{self, AuthResult, Handle, Msg, Session},
     compression,
     keys::{PublicKeyOrCertificate, load_openssh_certificate, load_secret_key},
 };
 use std::{borrow::Cow, future::Future, net::SocketAddr, path::Path, process::Command, sync::Arc};
-use tokio::time::timeout;
+use tokio::{sync::mpsc, time::timeout};
 
 /// Where a driver goes: to the gate, or around it to the same server, to see what that does by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,9 +23,11 @@ pub enum Route {
     Direct,
 }
 
-/// Believes every host: who it talks to is not what its tests are about.
+/// Believes every host: who it talks to is not what its tests are about. Passes on why a channel was refused.
 #[derive(Debug)]
-pub struct Anybody;
+pub struct Anybody {
+    refusals: mpsc::UnboundedSender<String>,
+}
 
 impl client::Handler for Anybody {
     type Error = russh::Error;
@@ -33,11 +35,25 @@ impl client::Handler for Anybody {
     async fn check_server_key(&mut self, _: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
         Ok(true)
     }
+
+    async fn channel_open_failure(
+        &mut self,
+        _: ChannelId,
+        _: ChannelOpenFailure,
+        description: &str,
+        _: &str,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        self.refusals.send(description.to_owned()).ok();
+        Ok(())
+    }
 }
 
 /// A connection.
 pub struct Driver {
     handle: Handle<Anybody>,
+    /// Why channels were refused.
+    pub refusals: mpsc::UnboundedReceiver<String>,
 }
 
 impl std::fmt::Debug for Driver {
@@ -62,8 +78,9 @@ impl Driver {
         };
         let (config, key) = (Arc::new(config), world.client_file("alice"));
         let secret = Arc::new(load_secret_key(&key, None).expect("alice's key"));
-        let connect =
-            |address: SocketAddr| patiently("the handshake", client::connect(config.clone(), address, Anybody));
+        let (sender, refusals) = mpsc::unbounded_channel();
+        let anybody = Anybody { refusals: sender };
+        let connect = |address: SocketAddr| patiently("the handshake", client::connect(config, address, anybody));
         let (handle, login) = match route {
             Route::Gate => {
                 let mut handle = connect(world.gateway.ssh()).await.expect("the gate");
@@ -80,7 +97,7 @@ impl Driver {
             }
         };
         assert!(matches!(login, Ok(AuthResult::Success)), "{route:?}: {login:?}");
-        Self { handle }
+        Self { handle, refusals }
     }
 
     /// A new session channel.

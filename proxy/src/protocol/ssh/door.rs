@@ -7,7 +7,7 @@
 use super::{
     Ssh,
     flow::Windows,
-    line::{Arrivals, Connection, FromClient, Line, Seat, Start, Terminal},
+    line::{Arrivals, Connection, FromClient, Line, MOST_LINES, Seat, Start, Terminal},
     name::{self, DoorName, Malformed},
     relay, shell,
 };
@@ -214,7 +214,10 @@ impl Handler for Door {
         if self.connection.add(write, handle) {
             reply.accept().await; // sends to an unbounded queue
         } else {
-            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            // 4: SSH_OPEN_RESOURCE_SHORTAGE (RFC 4254 section 5.1)
+            let reason =
+                format!("tidegate: one connection has up to {MOST_LINES} channels; close one, or connect anew");
+            reply.reject(ChannelOpenFailure::Other { code: 4, reason }).await;
         }
         Ok(())
     }

@@ -32,7 +32,7 @@ use tidegate_grants::{
     Access, Event, Lease, LeaseId, LeaseKind, LeasePlan, Permit, Receipt, Store, TargetName, lease::Finding,
 };
 use tokio::{sync::Mutex, time::timeout};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 /// A certificate is good from a little before now: clocks differ.
 const BEFORE: Duration = Duration::from_secs(30);
@@ -282,23 +282,16 @@ fn login(permit: &Permit) -> Result<String, TargetError> {
 
 impl Minted {
     /// Connects, has the target prove itself, notes the connection in the lease, and only then shows the credential.
-    /// What the target sends counts in `budget`. `None`: given up on the way. Notes are written all the same: one that is dropped half-way would be on disk and
-    /// not in `way.lease`, and the next one would overwrite it.
+    /// What the target sends counts in `budget`.
     pub(super) async fn log_in(
         self,
         target: &SshTarget,
         way: &Way<'_, SshIssuer>,
         budget: &Budget,
-        given_up: &CancellationToken,
-    ) -> Result<Option<TargetConnection>, TargetError> {
-        let reached = async {
-            let stream = target::dial(target).await?;
-            let local = stream.local_addr().map_err(|error| ours("no local address", &error))?;
-            Ok((target::greet(stream, target, budget, self.connections.token()).await, local))
-        };
-        let Some(reached) = given_up.run_until_cancelled(reached).await else { return Ok(None) };
-        let (greeted, local) = reached?;
-        let greeted = match greeted {
+    ) -> Result<TargetConnection, TargetError> {
+        let stream = target::dial(target).await?;
+        let local = stream.local_addr().map_err(|error| ours("no local address", &error))?;
+        let greeted = match target::greet(stream, target, budget, self.connections.token()).await {
             Ok(greeted) => greeted,
             Err(error) => {
                 let event = about("target.refused", way).detail(serde_json::json!({ "why": error.to_string() }));
@@ -312,16 +305,14 @@ impl Minted {
         self.note(serial, local, way).await?;
         pause::at("during-connect").await;
         let (store, login) = (self.store, self.login);
-        let attempt = greeted.log_in(&login, self.credential);
-        match given_up.run_until_cancelled(attempt).await {
-            None => Ok(None),
-            Some(Ok(connection)) => {
+        match greeted.log_in(&login, self.credential).await {
+            Ok(connection) => {
                 let event =
                     about("target.connected", way).detail(serde_json::json!({ "serial": serial, "local": local }));
                 store.append(event, way.gate.now()).await.map_err(|error| ours("not connected", &error))?;
-                Ok(Some(connection))
+                Ok(connection)
             }
-            Some(Err(no_login)) => {
+            Err(no_login) => {
                 if no_login.refused {
                     note_refused(&store, serial, &no_login.error, way).await;
                 }

@@ -30,7 +30,6 @@ use tokio::{
     sync::Semaphore,
     time::{Duration, timeout},
 };
-use tokio_util::sync::CancellationToken;
 
 /// How long channels may take to pass on what a client sent before it hung up.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -83,9 +82,7 @@ impl Client for SshClient {
     async fn connect(&self, credential: Minted, way: &Way<'_, SshIssuer>) -> Result<TargetConnection, TargetError> {
         let target = way.permit.target();
         let target = self.ssh.targets.get(target).ok_or_else(|| TargetError::Unknown(target.to_string()))?;
-        let never = CancellationToken::new(); // the session sees for itself that its client has gone
-        let connected = credential.log_in(target, way, &self.seat.connection.budget, &never).await?;
-        connected.ok_or_else(|| TargetError::Ours("the connection was given up".to_owned()))
+        credential.log_in(target, way, &self.seat.connection.budget).await
     }
 
     async fn relay(&mut self, target: TargetConnection, way: &Way<'_, SshIssuer>) -> Ending {
@@ -172,15 +169,19 @@ impl Relay<'_> {
     /// The target's channel for one of the client, on a connection of its own. `None`: the client has closed it meanwhile.
     async fn channel(&self, line: &Line) -> Result<Option<Opened>, Refusal> {
         self.way.recheck().await?;
-        while let Some(target) = self.kept.take() {
-            match line.closed.run_until_cancelled(timeout(TO_OPEN_AGAIN, target.open())).await {
-                Some(Ok(Ok(write))) => return Ok(Some((target, write))),
-                // It died while it was idle, or the target wants no more channels on it: no reason to fail this one.
-                Some(Ok(Err(_)) | Err(_)) => {}
-                None => return Ok(None),
-            }
+        if let Some(opened) = self.again(line).await {
+            return Ok(Some(opened));
         }
-        let Some(target) = self.connect(line).await? else { return Ok(None) };
+        let Some(turn) = line.closed.run_until_cancelled(self.logins.acquire()).await else { return Ok(None) };
+        if let Some(opened) = self.again(line).await {
+            return Ok(Some(opened)); // it became idle while this one waited for its turn
+        }
+        let target = self.connect().await?;
+        drop(turn);
+        if line.closed.is_cancelled() {
+            self.kept.keep(target);
+            return Ok(None);
+        }
         match line.closed.run_until_cancelled(timeout(TO_OPEN, target.open())).await {
             Some(Ok(Ok(write))) => Ok(Some((target, write))),
             Some(Ok(Err(_)) | Err(_)) => Err(Refusal::new("the target opened no channel")),
@@ -188,9 +189,23 @@ impl Relay<'_> {
         }
     }
 
-    /// A further connection. `None`: the client closed the channel meanwhile. Channels that come and go quickly must not
-    /// pile up connections.
-    async fn connect(&self, line: &Line) -> Result<Option<TargetConnection>, Refusal> {
+    /// A channel on a connection that was idle. If that died meanwhile, or the target wants no more channels on it, that is
+    /// no reason to fail this one.
+    async fn again(&self, line: &Line) -> Option<Opened> {
+        while !line.closed.is_cancelled()
+            && let Some(target) = self.kept.take()
+        {
+            let opening = timeout(TO_OPEN_AGAIN, target.open());
+            if let Some(Ok(Ok(write))) = line.closed.run_until_cancelled(opening).await {
+                return Some((target, write));
+            }
+        }
+        None
+    }
+
+    /// A further connection. It is not given up half-way when its channel goes: the next one can use it, and sshd takes
+    /// those who come and go without a login for attackers, and locks their address out (`PerSourcePenalties`).
+    async fn connect(&self) -> Result<TargetConnection, Refusal> {
         room(self.way).await?;
         let way = self.way;
         let name = way.permit.target();
@@ -199,10 +214,6 @@ impl Relay<'_> {
             Refusal::from(&error)
         };
         let target = self.ssh.targets.get(name).ok_or_else(|| failed(TargetError::Unknown(name.to_string())))?;
-        let Some(turn) = line.closed.run_until_cancelled(self.logins.acquire()).await else { return Ok(None) };
-        let Some(minted) = line.closed.run_until_cancelled(way.mint_again()).await else { return Ok(None) };
-        let connected = minted?.log_in(target, way, self.budget, &line.closed).await.map_err(failed);
-        drop(turn);
-        connected
+        way.mint_again().await?.log_in(target, way, self.budget).await.map_err(failed)
     }
 }
