@@ -10,10 +10,10 @@ mod config;
 mod init;
 mod serve;
 mod telemetry;
-mod text;
 
 use clap::Parser as _;
 use std::process::ExitCode;
+use tidegate_proxy::text;
 
 /// Parses the command line, runs the command, and turns its outcome into an exit code: 0 done, 1 refused or failed (one
 /// plain line on stderr), 2 wrong usage, 3 gateway unreachable.

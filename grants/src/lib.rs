@@ -17,6 +17,7 @@ pub mod identity;
 pub mod lease;
 pub mod ledger;
 pub mod name;
+pub mod pick;
 pub mod policy;
 pub mod store;
 pub mod target;

@@ -15,6 +15,7 @@ pub mod reaper;
 pub mod refusal;
 pub mod session;
 pub mod teardown;
+pub mod text;
 pub mod trust;
 
 pub use door::{Door, TurnedAway};

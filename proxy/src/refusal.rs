@@ -56,6 +56,7 @@ impl From<&Denied> for Refusal {
                 let names: Vec<&str> = entitlements.iter().map(|e| e.as_str()).collect();
                 refusal.next(format!("one of: {}", names.join(", ")))
             }
+            Denied::Killed { .. } => refusal.next("open a new one"),
             Denied::TooMany { .. } => refusal.next("close one of them first"),
             Denied::Untrusted | Denied::Store(_) => refusal.next("tell your admin"),
         }
@@ -70,6 +71,10 @@ impl From<&Ended> for Refusal {
                 Self::new(format!("your grant was revoked by {by}: {reason}"))
             }
             Ended::Revoked { by, reason: None } => Self::new(format!("your grant was revoked by {by}")),
+            Ended::Killed { by, reason: Some(reason) } => {
+                Self::new(format!("your session was killed by {by}: {reason}"))
+            }
+            Ended::Killed { by, reason: None } => Self::new(format!("your session was killed by {by}")),
             Ended::Withdrawn => Self::new("what your grant was for is no longer in the gateway's configuration"),
         }
     }

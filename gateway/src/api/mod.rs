@@ -8,6 +8,7 @@ pub(crate) mod client;
 pub(crate) mod peer;
 pub(crate) mod problem;
 mod routes;
+mod sessions;
 pub(crate) mod socket;
 
 pub(crate) use routes::Api;
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, net::SocketAddr};
 use tidegate_grants::{
     DatabaseName, EntitlementName, GrantId, IdentityName, LeaseId, LeaseKind, LeaseState, Login, Receipt, RoleName,
-    SessionId, TargetName,
+    SessionId, TargetName, authority::SessionView,
 };
 
 /// The socket's name in the state directory.
@@ -123,6 +124,29 @@ pub(crate) struct LeaseView {
     /// With `--all`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) receipt: Option<Receipt>,
+}
+
+/// `POST /v1/sessions/{id}/kill`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KillBody {
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
+}
+
+/// What it answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct SessionKilled {
+    pub(crate) id: SessionId,
+}
+
+/// `GET /v1/sessions/{id}`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct SessionDetail {
+    #[serde(flatten)]
+    pub(crate) session: SessionView,
+    /// With receipts.
+    pub(crate) leases: Vec<LeaseView>,
 }
 
 /// Longer bodies are refused.

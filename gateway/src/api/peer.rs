@@ -30,8 +30,10 @@ pub(crate) enum Action {
     ReadLeases,
     /// Wake the reaper.
     RetryLeases,
-    /// List sessions.
+    /// List or show sessions.
     ReadSessions,
+    /// End one.
+    KillSessions,
 }
 
 /// How much of it they may see. It is what an allowed action returns, so that a route cannot forget to ask.
@@ -66,15 +68,17 @@ impl Caller {
         let identity = self.known()?;
         match action {
             Action::Status => Ok(Scope::All),
-            Action::MakeGrants | Action::RevokeGrants | Action::RetryLeases if self.admin => Ok(Scope::All),
+            Action::MakeGrants | Action::RevokeGrants | Action::RetryLeases | Action::KillSessions if self.admin => {
+                Ok(Scope::All)
+            }
             Action::ReadGrants | Action::ReadLeases | Action::ReadSessions if self.admin || self.auditor => {
                 Ok(Scope::All)
             }
-            Action::ReadGrants => Ok(Scope::Own(identity.clone())),
+            Action::ReadGrants | Action::ReadSessions | Action::KillSessions => Ok(Scope::Own(identity.clone())),
             Action::MakeGrants | Action::RevokeGrants | Action::RetryLeases => {
                 Err(forbidden(format!("{identity} is not an admin of this gateway (roles.admin)")))
             }
-            Action::ReadLeases | Action::ReadSessions => Err(forbidden(format!(
+            Action::ReadLeases => Err(forbidden(format!(
                 "{identity} is neither an admin nor an auditor of this gateway (roles.admin, roles.auditor)"
             ))),
         }
@@ -147,6 +151,7 @@ pub(super) mod tests {
             Action::ReadLeases,
             Action::RetryLeases,
             Action::ReadSessions,
+            Action::KillSessions,
         ];
         let word = |action| match caller.may(action) {
             Ok(Scope::All) => "all",
@@ -163,17 +168,17 @@ pub(super) mod tests {
     fn account_decides_what_its_identity_may_do() {
         let policy = policy();
         let caller = |account: &str| Caller::new(&policy, 1000, Some(account.to_owned()));
-        // status, make, revoke, read grants, read leases, retry leases, read sessions
-        assert_eq!(row(&caller("ada")), ["all", "all", "all", "all", "all", "all", "all"]);
-        assert_eq!(row(&caller("audrey")), ["all", "no", "no", "all", "all", "no", "all"]);
-        assert_eq!(row(&caller("eve")), ["all", "no", "no", "own", "no", "no", "no"]);
-        assert_eq!(row(&caller("mallory")), ["all", "no", "no", "no", "no", "no", "no"]);
+        // status, make, revoke, read grants, read leases, retry leases, read sessions, kill sessions
+        assert_eq!(row(&caller("ada")), ["all", "all", "all", "all", "all", "all", "all", "all"]);
+        assert_eq!(row(&caller("audrey")), ["all", "no", "no", "all", "all", "no", "all", "own"]);
+        assert_eq!(row(&caller("eve")), ["all", "no", "no", "own", "no", "no", "own", "own"]);
+        assert_eq!(row(&caller("mallory")), ["all", "no", "no", "no", "no", "no", "no", "no"]);
     }
 
     #[test]
     fn root_and_nameless_accounts_are_nobody_unless_mapped() {
         let policy = policy();
-        let nobody = ["all", "no", "no", "no", "no", "no", "no"];
+        let nobody = ["all", "no", "no", "no", "no", "no", "no", "no"];
         assert_eq!(row(&Caller::new(&policy, 0, Some("root".to_owned()))), nobody);
         // `remote` is an admin without a unix_user: an account without a name is not them.
         assert_eq!(row(&Caller::new(&policy, 4242, None)), nobody);
@@ -181,9 +186,11 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_plain_user_sees_their_own_grants_only() {
+    fn a_plain_user_sees_their_own_grants_and_sessions_only() {
         let policy = policy();
         let eve = Caller::new(&policy, 1000, Some("eve".to_owned()));
-        assert_eq!(eve.may(Action::ReadGrants), Ok(Scope::Own("eve".parse().unwrap())));
+        for action in [Action::ReadGrants, Action::ReadSessions, Action::KillSessions] {
+            assert_eq!(eve.may(action), Ok(Scope::Own("eve".parse().unwrap())));
+        }
     }
 }

@@ -4,6 +4,7 @@ use super::{
     GrantMade, ImportBody, IssueBody, LARGEST_BODY, LeaseView, LeaseWoken, Listeners, RevokeBody, Status,
     peer::{Action, Caller, Scope},
     problem::Problem,
+    sessions,
 };
 use crate::config;
 use axum::{
@@ -16,7 +17,7 @@ use axum::{
 };
 use serde::de::DeserializeOwned;
 use std::{sync::Arc, time::Duration};
-use tidegate_grants::{GrantView, Lease, Policy, authority::IssueRequest, store::SessionRow};
+use tidegate_grants::{GrantView, Lease, Policy, authority::IssueRequest, pick};
 use tidegate_proxy::Gate;
 
 /// What the routes answer from.
@@ -33,16 +34,16 @@ impl Api {
 }
 
 /// The caller is put into each request by the socket; a route without it answers 500, never yes.
-type Answer<T> = Result<Json<T>, Problem>;
-type Shared = State<Arc<Api>>;
-type Who = Extension<Caller>;
+pub(super) type Answer<T> = Result<Json<T>, Problem>;
+pub(super) type Shared = State<Arc<Api>>;
+pub(super) type Who = Extension<Caller>;
 
 /// A request's body must be here by then.
 const BODY_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A JSON body, bounded, whose faults are problems too. A function and no extractor: extractors come before the
 /// question whether the caller may do this, and nothing is read from who may not.
-async fn body<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
+pub(super) async fn body<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
     match tokio::time::timeout(BODY_DEADLINE, Json::from_request(request, &())).await {
         Ok(Ok(Json(body))) => Ok(body),
         Ok(Err(rejection)) => Err(Problem::new(rejection.status(), rejection.body_text())),
@@ -51,7 +52,7 @@ async fn body<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
 }
 
 /// The id in an address, whose faults are problems too.
-struct Id(String);
+pub(super) struct Id(pub(super) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = Problem;
@@ -95,7 +96,9 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/grants/{id}/revoke", post(revoke_grant))
         .route("/v1/leases", get(list_leases))
         .route("/v1/leases/{id}/retry", post(retry_lease))
-        .route("/v1/sessions", get(list_sessions))
+        .route("/v1/sessions", get(sessions::list))
+        .route("/v1/sessions/{id}", get(sessions::show))
+        .route("/v1/sessions/{id}/kill", post(sessions::kill))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this address"))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not take this method")
@@ -207,7 +210,7 @@ async fn list_leases(
     Ok(Json(leases.iter().map(|lease| view(lease, all)).collect()))
 }
 
-fn view(lease: &Lease, receipt: bool) -> LeaseView {
+pub(super) fn view(lease: &Lease, receipt: bool) -> LeaseView {
     LeaseView {
         id: lease.id(),
         session: lease.session(),
@@ -230,28 +233,9 @@ async fn retry_lease(State(api): Shared, Extension(caller): Who, Id(id): Id) -> 
     Ok(Json(LeaseWoken { id: lease.id() }))
 }
 
-async fn list_sessions(State(api): Shared, Extension(caller): Who) -> Answer<Vec<SessionRow>> {
-    let _: Scope = caller.may(Action::ReadSessions)?;
-    Ok(Json(api.gate.store.sessions().await?))
-}
-
-/// The one thing whose id is, begins or ends with this (digits of the simple form, dashes ignored).
-fn one<T>(what: &str, all: Vec<T>, wanted: &str, id: impl Fn(&T) -> String) -> Result<T, Problem> {
-    let digits = |text: &str| text.replace('-', "").to_ascii_lowercase();
-    let wanted = digits(wanted);
-    let not_found = |sentence| Problem::new(StatusCode::NOT_FOUND, sentence);
-    if wanted.is_empty() {
-        return Err(not_found(format!("name the {what} by its id")));
-    }
-    let mut fitting = all.into_iter().filter(|item| {
-        let id = digits(&id(item));
-        id.starts_with(&wanted) || id.ends_with(&wanted)
-    });
-    match (fitting.next(), fitting.next()) {
-        (Some(item), None) => Ok(item),
-        (None, _) => Err(not_found(format!("no {what} has this id"))),
-        (Some(_), Some(_)) => Err(not_found(format!("several {what}s fit: give more digits"))),
-    }
+/// The one thing whose id is, begins or ends with this.
+pub(super) fn one<T>(what: &str, all: Vec<T>, wanted: &str, id: impl Fn(&T) -> String) -> Result<T, Problem> {
+    pick::one(all, wanted, id).map_err(|why| Problem::new(StatusCode::NOT_FOUND, why.sentence(what)))
 }
 
 #[cfg(test)]
@@ -319,17 +303,5 @@ mod tests {
         assert_eq!(answered("mallory", Method::GET, "/v1/status", Body::new(Dawdling)).await.0, 200);
         assert!(before.elapsed() < BODY_DEADLINE / 2);
         assert_eq!(answered("ada", Method::POST, "/v1/grants", Body::new(Dawdling)).await, problem(408));
-    }
-
-    #[test]
-    fn unique_prefix_or_suffix_names_one() {
-        let ids = || vec!["0199a000-0000-7000-8000-00000000abcd", "0199b000-0000-7000-8000-00000000abce"];
-        let find = |wanted: &str| one("lease", ids(), wanted, |id| (*id).to_owned()).map_err(|p| p.detail);
-        assert_eq!(find("0000abcd").unwrap(), ids()[0]);
-        assert_eq!(find("0199B").unwrap(), ids()[1]);
-        assert_eq!(find("0199b000-0000").unwrap(), ids()[1]);
-        assert_eq!(find("0199").unwrap_err(), "several leases fit: give more digits");
-        assert_eq!(find("ffff").unwrap_err(), "no lease has this id");
-        assert_eq!(find("-").unwrap_err(), "name the lease by its id");
     }
 }

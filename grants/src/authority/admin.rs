@@ -12,6 +12,7 @@ use crate::{
     },
     ledger::Event,
     name::{GrantId, IdentityName},
+    pick,
     policy::Policy,
     store::{
         StoreError,
@@ -182,16 +183,5 @@ fn view(db: &Connection, rules: &Rules, row: GrantRow, now: Timestamp) -> Result
 
 /// The grant with this id, or prefix or suffix of its digits.
 pub(super) fn find(db: &Connection, id: &str) -> Result<GrantId, GrantError> {
-    let digits: String = id.chars().filter(|c| *c != '-').flat_map(char::to_lowercase).collect();
-    if digits.is_empty() || digits.len() > 32 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Err(GrantError::NotFound("not a grant's id: give its digits, or the first or last of them".to_owned()));
-    }
-    let simple = |id: &GrantId| id.to_string().replace('-', "");
-    let fits = |id: &GrantId| simple(id).starts_with(&digits) || simple(id).ends_with(&digits);
-    let mut found = rows::ids(db)?.into_iter().filter(fits);
-    match (found.next(), found.next()) {
-        (Some(id), None) => Ok(id),
-        (None, _) => Err(GrantError::NotFound(format!("there is no grant {digits}"))),
-        (Some(_), Some(_)) => Err(GrantError::NotFound(format!("several grants fit {digits}: give more digits"))),
-    }
+    pick::one(rows::ids(db)?, id, GrantId::to_string).map_err(|not_one| GrantError::NotFound(not_one.sentence("grant")))
 }

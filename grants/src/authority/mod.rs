@@ -6,18 +6,20 @@
 
 mod admin;
 mod decide;
+mod live;
 mod permit;
 mod rows;
 #[cfg(test)]
 mod tests;
 
+pub use live::{SessionState, SessionView};
 pub use permit::{Ended, Permit};
 
 use crate::{
     grant::GrantView,
     name::{Access, DatabaseName, EntitlementName, GrantId, IdentityName, Login, RoleName, TargetName},
     policy::Policy,
-    store::{Store, StoreError},
+    store::{SessionRow, Store, StoreError},
 };
 use decide::Wanted;
 use jiff::Timestamp;
@@ -75,6 +77,12 @@ pub enum Denied {
     /// There was one, and it was revoked.
     #[error("your grant for {target} was revoked")]
     Revoked {
+        /// The target.
+        target: TargetName,
+    },
+    /// The session was ended by hand.
+    #[error("your session on {target} was killed")]
+    Killed {
         /// The target.
         target: TargetName,
     },
@@ -259,6 +267,28 @@ impl Authority {
         let (rules, by) = (self.rules.clone(), by.clone());
         self.store.run(move |writer| admin::revoke(writer, &rules, &by, id, reason.as_deref(), now)).await??;
         Ok(id)
+    }
+
+    /// Sessions, newest first: all of them, or those of one identity.
+    pub async fn sessions(&self, of: Option<&IdentityName>) -> Result<Vec<SessionView>, StoreError> {
+        let rows = match of {
+            Some(identity) => self.store.sessions_of(identity).await?,
+            None => self.store.sessions().await?,
+        };
+        Ok(rows.into_iter().map(|row| live::view(&self.rules, row)).collect())
+    }
+
+    /// Ends a live session; who did it is in the ledger, and the person is told. False if it was over already. Whether
+    /// `by` may do so is the caller's to know.
+    pub async fn kill(
+        &self,
+        by: &IdentityName,
+        session: &SessionRow,
+        reason: Option<String>,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let (rules, by, session) = (self.rules.clone(), by.clone(), session.clone());
+        self.store.run(move |writer| live::kill(writer, &rules, &by, &session, reason.as_deref(), now)).await?
     }
 
     async fn find(&self, id: &str) -> Result<GrantId, GrantError> {

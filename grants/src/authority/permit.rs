@@ -34,6 +34,13 @@ pub enum Ended {
         /// Why, if said.
         reason: Option<String>,
     },
+    /// Somebody ended this session by hand; its grant goes on.
+    Killed {
+        /// Who.
+        by: String,
+        /// Why, if said.
+        reason: Option<String>,
+    },
     /// The identity, the target or the entitlement is no longer in the configuration.
     Withdrawn,
 }
@@ -130,6 +137,7 @@ impl Permit {
         let target = self.target().clone();
         match self.ends.borrow().clone() {
             Some(Ended::Revoked { .. }) => Err(Denied::Revoked { target }),
+            Some(Ended::Killed { .. }) => Err(Denied::Killed { target }),
             Some(Ended::Expired { at }) => Err(Denied::Expired { target, at }),
             Some(Ended::Withdrawn) => Err(self.held.no_grant()),
             None if Instant::now() >= self.deadline => Err(Denied::Expired { target, at: self.expires }),
@@ -213,7 +221,19 @@ impl Rules {
 
     /// Ends every permit of a grant.
     pub(super) fn end(&self, grant: GrantId, ended: &Ended) {
-        self.register().values().filter(|seat| seat.held.grant == grant).for_each(|seat| seat.end(ended));
+        self.register().values().filter(|seat| seat.held.grant == grant).for_each(|seat| {
+            seat.end(ended);
+        });
+    }
+
+    /// Whether this session has a permit that has not ended.
+    pub(super) fn is_live(&self, session: SessionId) -> bool {
+        self.register().get(&session).is_some_and(|seat| seat.ends.borrow().is_none())
+    }
+
+    /// Ends the permit of one session. False if there was none that had not ended already.
+    pub(super) fn end_session(&self, session: SessionId, ended: &Ended) -> bool {
+        self.register().get(&session).is_some_and(|seat| seat.end(ended))
     }
 
     /// How many permits of the same identity, target and entitlement live now.
@@ -243,14 +263,14 @@ impl Rules {
 }
 
 impl Seat {
-    /// The first reason stays.
-    fn end(&self, ended: &Ended) {
+    /// The first reason stays. True if this was it.
+    fn end(&self, ended: &Ended) -> bool {
         self.ends.send_if_modified(|state| {
             let first = state.is_none();
             if first {
                 *state = Some(ended.clone());
             }
             first
-        });
+        })
     }
 }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     ledger::Event,
-    name::SessionId,
+    name::{IdentityName, SessionId},
     text::{LINE, line},
 };
 use jiff::Timestamp;
@@ -25,6 +25,18 @@ impl Store {
         self.read(|db| {
             let mut statement = db.prepare_cached("SELECT * FROM sessions ORDER BY id DESC").map_err(fail)?;
             let rows = statement.query_map([], from_row).map_err(fail)?;
+            rows.collect::<Result<_, _>>().map_err(fail)
+        })
+        .await
+    }
+
+    /// Those of one identity, newest first.
+    pub async fn sessions_of(&self, identity: &IdentityName) -> Result<Vec<SessionRow>, StoreError> {
+        let identity = identity.to_string();
+        self.read(move |db| {
+            let sql = "SELECT * FROM sessions WHERE identity = ?1 ORDER BY id DESC";
+            let mut statement = db.prepare_cached(sql).map_err(fail)?;
+            let rows = statement.query_map([identity], from_row).map_err(fail)?;
             rows.collect::<Result<_, _>>().map_err(fail)
         })
         .await

@@ -1,0 +1,60 @@
+//! Sessions over the API: the twins of the control shell's `sessions` and `kill`.
+//!
+//! Admins see and end all, auditors see all, anybody else sees and ends their own: an id of somebody else's is no
+//! different from none.
+
+use super::{
+    KillBody, SessionDetail, SessionKilled,
+    peer::{Action, Scope},
+    problem::Problem,
+    routes::{Answer, Api, Id, Shared, Who, body, one, view},
+};
+use axum::{
+    Extension, Json,
+    extract::{Request, State},
+    http::StatusCode,
+};
+use tidegate_grants::authority::SessionView;
+
+async fn within(api: &Api, scope: Scope) -> Result<Vec<SessionView>, Problem> {
+    let of = match &scope {
+        Scope::All => None,
+        Scope::Own(identity) => Some(identity),
+    };
+    Ok(api.gate.authority.sessions(of).await?)
+}
+
+async fn find(api: &Api, scope: Scope, id: &str) -> Result<SessionView, Problem> {
+    one("session", within(api, scope).await?, id, |session| session.row.id.to_string())
+}
+
+pub(super) async fn list(State(api): Shared, Extension(caller): Who) -> Answer<Vec<SessionView>> {
+    let scope = caller.may(Action::ReadSessions)?;
+    Ok(Json(within(&api, scope).await?))
+}
+
+pub(super) async fn show(State(api): Shared, Extension(caller): Who, Id(id): Id) -> Answer<SessionDetail> {
+    let scope = caller.may(Action::ReadSessions)?;
+    let session = find(&api, scope, &id).await?;
+    let mut leases = api.gate.store.leases(true).await?;
+    leases.retain(|lease| lease.session() == session.row.id);
+    Ok(Json(SessionDetail { session, leases: leases.iter().map(|lease| view(lease, true)).collect() }))
+}
+
+pub(super) async fn kill(
+    State(api): Shared,
+    Extension(caller): Who,
+    Id(id): Id,
+    request: Request,
+) -> Answer<SessionKilled> {
+    let scope = caller.may(Action::KillSessions)?;
+    let by = caller.known()?;
+    let KillBody { reason } = body(request).await?;
+    let session = find(&api, scope, &id).await?.row;
+    match api.gate.authority.kill(by, &session, reason, api.gate.now()).await? {
+        true => Ok(Json(SessionKilled { id: session.id })),
+        false => {
+            Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("the session {} is over already", session.id)))
+        }
+    }
+}
