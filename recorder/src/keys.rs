@@ -30,6 +30,32 @@ pub fn generate_identity() -> (SecretString, String) {
 #[error("{0}")]
 pub struct KeyError(String);
 
+/// The key that a part of a recording is sealed under.
+pub(crate) struct DataKey(Zeroizing<[u8; 32]>);
+
+impl DataKey {
+    fn random() -> Result<Self, RecordError> {
+        let mut key = Zeroizing::new([0; 32]);
+        getrandom::fill(key.as_mut_slice()).map_err(|error| RecordError::Write(error.to_string()))?;
+        Ok(Self(key))
+    }
+
+    pub(crate) fn cipher(&self) -> ChaCha20Poly1305 {
+        ChaCha20Poly1305::new((&*self.0).into())
+    }
+
+    /// For whoever wraps or keeps it.
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl From<&[u8; 32]> for DataKey {
+    fn from(bytes: &[u8; 32]) -> Self {
+        Self(Zeroizing::new(*bytes))
+    }
+}
+
 /// Private keys of an auditor, read from an identity file.
 pub struct Identities(Vec<Box<dyn age::Identity>>);
 
@@ -151,22 +177,19 @@ impl Recipients {
         &self.names
     }
 
-    /// A fresh data key: its cipher, and the key wrapped for all of them, in base64.
-    pub(crate) fn fresh_key(&self) -> Result<(ChaCha20Poly1305, String), RecordError> {
-        let mut key = Zeroizing::new([0; 32]);
-        getrandom::fill(key.as_mut_slice()).map_err(|error| RecordError::Write(error.to_string()))?;
+    /// A fresh data key, and the same wrapped for all of them, in base64.
+    pub(crate) fn fresh_key(&self) -> Result<(DataKey, String), RecordError> {
+        let key = DataKey::random()?;
         let encryptor = Encryptor::with_recipients(self.keys.iter().map(Recipient::as_age))
             .map_err(|error| RecordError::Write(error.to_string()))?;
         let mut wrapped = Vec::new();
         encryptor
             .wrap_output(&mut wrapped)
             .and_then(|mut writer| {
-                writer.write_all(key.as_slice())?;
+                writer.write_all(key.bytes())?;
                 writer.finish()
             })
             .map_err(|error| RecordError::Write(error.to_string()))?;
-        let cipher =
-            ChaCha20Poly1305::new_from_slice(key.as_slice()).map_err(|error| RecordError::Write(error.to_string()))?;
-        Ok((cipher, BASE64_STANDARD.encode(wrapped)))
+        Ok((key, BASE64_STANDARD.encode(wrapped)))
     }
 }

@@ -18,11 +18,13 @@ pub mod seal;
 mod sentence;
 pub mod storage;
 pub mod verify;
+pub mod window;
 mod writer;
 
 pub use event::{Event, FileEvent, Keep, Stream};
 pub use recording::{Header, LiveRecording, Recorded, Recorder, Settings};
 pub use seal::{Seal, SealKey};
+pub use window::Window;
 
 /// A recording could not be made. It ends the session.
 #[derive(Debug, Clone, thiserror::Error)]

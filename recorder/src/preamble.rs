@@ -36,6 +36,14 @@ pub struct Preamble {
     pub main_key: String,
     /// Wrapped for the recipients.
     pub keystroke_key: String,
+    /// For so many seconds after its end the gateway itself can open it, all but the keystrokes; 0: never.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub replay_window_s: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(seconds: &u64) -> bool {
+    *seconds == 0
 }
 
 impl Preamble {

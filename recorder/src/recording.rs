@@ -8,6 +8,7 @@ use crate::{
     keys::Recipients,
     preamble::Preamble,
     storage::{self, NewFile},
+    window::Window,
     writer::{Parts, Writer},
 };
 use bytes::Bytes;
@@ -60,6 +61,7 @@ pub struct Recorder {
     recipients: Recipients,
     settings: Settings,
     signer: SealSigner,
+    window: Option<Window>,
 }
 
 impl fmt::Debug for Recorder {
@@ -73,7 +75,22 @@ impl Recorder {
     pub fn open(dir: &Path, settings: Settings, signer: SealSigner) -> Result<Self, RecordError> {
         let recipients = Recipients::parse(&settings.recipients)?;
         storage::prepare(dir).map_err(|error| RecordError::Write(format!("{}: {error}", dir.display())))?;
-        Ok(Self { dir: dir.to_owned(), recipients, settings, signer })
+        Ok(Self { dir: dir.to_owned(), recipients, settings, signer, window: None })
+    }
+
+    /// From now on a key of each recording is kept for this window. Of length zero, it only destroys what was kept.
+    pub fn keep_keys(mut self, window: Window) -> Self {
+        self.window = Some(window);
+        self
+    }
+
+    /// The window, if there is one.
+    pub fn window(&self) -> Option<&Window> {
+        self.window.as_ref()
+    }
+
+    pub(crate) fn verifying_key(&self) -> ed25519_dalek::VerifyingKey {
+        self.signer.verifying_key()
     }
 
     /// Writes, syncs and removes a small file: does the disk still take a recording?
@@ -86,6 +103,7 @@ impl Recorder {
         let (main, main_key) = self.recipients.fresh_key()?;
         let (keystrokes, keystroke_key) = self.recipients.fresh_key()?;
         let (session, start) = (header.session.clone(), header.start);
+        let window = self.window.as_ref().filter(|window| !window.length().is_zero());
         let preamble = Preamble {
             header,
             recipients: self.recipients.names().to_vec(),
@@ -93,6 +111,7 @@ impl Recorder {
             stream_limit: self.settings.stream_limit,
             main_key,
             keystroke_key,
+            replay_window_s: window.map_or(0, |window| window.length().as_secs()),
         };
         let preamble = preamble.encode().ok_or_else(|| RecordError::Write("its header is too long".to_owned()))?;
         let failed = |error: std::io::Error| RecordError::Write(error.to_string());
@@ -100,15 +119,18 @@ impl Recorder {
         let parts = Parts {
             file: place.file().try_clone().map_err(failed)?,
             preamble,
-            session,
-            main,
-            keystrokes,
+            session: session.clone(),
+            main: main.cipher(),
+            keystrokes: keystrokes.cipher(),
             signer: self.signer.clone(),
             stream_limit: self.settings.stream_limit,
             fsync: self.settings.fsync,
         };
         let writer = Writer::begin(parts, start)?;
         let path = place.publish().map_err(failed)?;
+        if let Some(window) = window {
+            window.keep(&session, &path, &main).map_err(failed)?;
+        }
         Ok(LiveRecording { path, writer: Mutex::new(Some(writer)) })
     }
 }

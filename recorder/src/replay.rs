@@ -7,7 +7,7 @@
 use crate::{
     Event, Header, Stream,
     frame::{self, Frame, Hash, Kind, Next},
-    keys::Identities,
+    keys::{DataKey, Identities},
     preamble::Preamble,
     records::{self, Record},
     storage,
@@ -109,16 +109,33 @@ pub fn open(path: &Path, identities: &Identities, keystrokes: bool) -> Result<Re
     Replay::from_reader(BufReader::new(File::open(path)?), identities, keystrokes)
 }
 
+/// Opens a recording's file with the key that its window keeps: all but keystrokes.
+pub(crate) fn open_with(path: &Path, key: &DataKey) -> Result<Replay, ReadError> {
+    let mut bytes = BufReader::new(File::open(path)?);
+    let (preamble, first, _) = Preamble::read(&mut bytes)?;
+    Ok(Replay::begin(bytes, preamble.header, first, key.cipher(), None))
+}
+
 impl<R: Read> Replay<R> {
     /// Opens a recording's bytes.
     pub fn from_reader(mut bytes: R, identities: &Identities, keystrokes: bool) -> Result<Self, ReadError> {
         let (preamble, first, _) = Preamble::read(&mut bytes)?;
         let main = identities.unwrap(&preamble.main_key)?;
         let keystrokes = if keystrokes { identities.unwrap(&preamble.keystroke_key).ok() } else { None };
-        Ok(Self {
+        Ok(Self::begin(bytes, preamble.header, first, main, keystrokes))
+    }
+
+    fn begin(
+        bytes: R,
+        header: Header,
+        first: Hash,
+        main: ChaCha20Poly1305,
+        keystrokes: Option<ChaCha20Poly1305>,
+    ) -> Self {
+        Self {
             bytes,
-            now: (Duration::ZERO, preamble.header.start),
-            header: preamble.header,
+            now: (Duration::ZERO, header.start),
+            header,
             first,
             chain: Chain::new(first),
             main,
@@ -127,7 +144,7 @@ impl<R: Read> Replay<R> {
             keystroke_records: records::Reader::default(),
             ready: VecDeque::new(),
             over: false,
-        })
+        }
     }
 
     /// What the recording says about itself.

@@ -164,7 +164,8 @@ pub(super) fn doors(root: &Section<'_>) -> Option<Doors> {
     sound.then_some(doors)
 }
 
-pub(super) fn recording(root: &Section<'_>) -> Option<Settings> {
+/// How recordings are made, and for how long after a session the gateway can read its own.
+pub(super) fn recording(root: &Section<'_>) -> Option<(Settings, Duration)> {
     const RECIPIENTS: &str = "list the auditors' public keys, like [\"age1…\"]; `tidegate init` makes one";
     let Some(section) = root.section("recording") else {
         if !root.has("recording") {
@@ -189,13 +190,12 @@ pub(super) fn recording(root: &Section<'_>) -> Option<Settings> {
             None
         }
     });
-    if let Some(window) = section.text("replay_window")
-        && let Some(window) = window.parse(|text| value::duration(text).map(|d| (text, d)), DURATION_FIX)
-        && !window.value.1.is_zero()
-    {
-        window.fault("is not supported yet", "write \"0s\" or take it out");
-    }
+    let replay_window = match section.text("replay_window") {
+        Some(window) => window.parse(value::duration, DURATION_FIX).map(|window| window.value),
+        None => Some(Duration::ZERO),
+    };
     section.not_yet(&["results", "mask", "retention", "anchor", "keystroke_recipients"]);
     section.unknown();
-    Some(Settings { recipients: recipients?, stream_limit: stream_limit?, fsync: fsync? })
+    let settings = Settings { recipients: recipients?, stream_limit: stream_limit?, fsync: fsync? };
+    Some((settings, replay_window?))
 }

@@ -53,6 +53,8 @@ pub(crate) struct Config {
     pub(crate) password_window: Duration,
     /// How recordings are made.
     pub(crate) recording: tidegate_recorder::Settings,
+    /// For how long after a session the gateway can show what was seen in it.
+    pub(crate) replay_window: Duration,
     /// People, targets, terms.
     pub(crate) policy: Policy,
     /// SSH hosts by name.
@@ -97,6 +99,8 @@ pub(crate) enum ConfigError {
 
 /// The directory of recordings in the state directory.
 pub(crate) const RECORDINGS: &str = "recordings";
+/// The directory of the keys that the gateway keeps to recordings, for the replay window.
+pub(crate) const REPLAY: &str = "replay";
 
 /// Larger is no configuration.
 const LARGEST: u64 = 16 << 20;
@@ -198,7 +202,7 @@ fn assemble(root: &Section<'_>, folder: &Path, hash: String) -> Option<Config> {
     notes.extend(summary::notes(&people, &roles, &targets.by_name, &entitlements));
 
     version?;
-    let (gateway, doors) = (gateway?, doors?);
+    let (gateway, doors, (recording, replay_window)) = (gateway?, doors?, recording?);
     Some(Config {
         state_dir: state_dir?,
         public_names: gateway.public_names,
@@ -206,7 +210,8 @@ fn assemble(root: &Section<'_>, folder: &Path, hash: String) -> Option<Config> {
         ssh: doors.ssh,
         postgres: doors.postgres,
         password_window: doors.password_window,
-        recording: recording?,
+        recording,
+        replay_window,
         policy: Policy {
             gateway: gateway.name,
             node: gateway.node,

@@ -87,6 +87,16 @@ fn write_summary(out: &mut String, config: &Config) -> std::fmt::Result {
         recording.recipients.len(),
         recording.stream_limit
     )?;
+    if config.replay_window.is_zero() {
+        writeln!(out, "  the gateway cannot read them (recording.replay_window)")?;
+    } else {
+        writeln!(
+            out,
+            "  the gateway can read them, all but keystrokes, until {} after a session, with keys in {}",
+            show_duration(config.replay_window),
+            config.state_dir.join(super::REPLAY).display()
+        )?;
+    }
     writeln!(out, "{} user(s), {} target(s)", policy.identities.len(), policy.targets.len())?;
     for entitlement in policy.entitlements.values() {
         write_entitlement(out, entitlement)?;

@@ -147,7 +147,7 @@ const WRONG: [(&str, &str, &str); 60] = [
     ),
     ("[recording]", "[api]\nlisten = \"127.0.0.1:8443\"\n[recording]", "13: api: is not supported yet"),
     ("[recording]", "include = [\"x\"]\n[recording]", "13: postgres.include: unknown key"),
-    ("recipients = [", "replay_window = \"1h\"\nrecipients = [", "14: recording.replay_window: is not supported yet"),
+    ("recipients = [", "replay_window = \"soon\"\nrecipients = [", "14: recording.replay_window: is not a duration"),
     ("recipients = [", "stream_limit = \"1MB\"\nrecipients = [", "14: recording.stream_limit: is not a size"),
     (
         "recipients = [",
