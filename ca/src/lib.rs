@@ -1,13 +1,15 @@
 //! Keys and certificates. Knows no grants and no sockets.
 //!
-//! Five signing keys, each in a file of its own (SSH user, SSH host, X.509, grants, ledger), and one secret for salts.
-//! Certificates that this crate makes live for seconds (sessions) or days (the gateway's own listeners), and each
-//! names exactly one principal.
+//! Six signing keys, each in a file of its own (SSH user, SSH host, X.509 for targets and the listener, X.509 for people,
+//! grants, ledger), and one secret for salts. Certificates that this crate makes live for seconds (sessions), minutes
+//! (people) or days (the gateway's own listeners), and each names exactly one principal.
 
+pub mod people;
 pub mod signer;
 pub mod ssh;
 pub mod x509;
 
+pub use people::PeopleAuthority;
 pub use signer::{Keys, Part};
 pub use ssh::{SshAuthority, SshCredential, UserCertificate};
 pub use x509::{TlsIdentity, X509Authority};

@@ -3,7 +3,7 @@
 //! What always holds: a key is written once, to a file that nobody else can read, and synced before it is used; a file
 //! that others can read is refused rather than used.
 
-use crate::{CaError, ssh::SshAuthority, x509::X509Authority};
+use crate::{CaError, people::PeopleAuthority, ssh::SshAuthority, x509::X509Authority};
 use ed25519_dalek::{
     SigningKey,
     pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey, spki::der::pem::LineEnding},
@@ -27,6 +27,8 @@ pub enum Part {
     SshHost,
     /// PEM certificate of the X.509 CA.
     X509,
+    /// PEM certificate of the X.509 CA for people.
+    X509People,
     /// Verification key of ledger and recordings (PEM, SubjectPublicKeyInfo).
     Ledger,
 }
@@ -41,6 +43,8 @@ pub struct Keys {
     pub host_key: PrivateKey,
     /// Signs TLS certificates: the gateway's listener, its admin login and session roles on PostgreSQL targets.
     pub x509: X509Authority,
+    /// Signs the certificates with which people log in to PostgreSQL here. No target trusts it.
+    pub people: PeopleAuthority,
     /// Signs our own grants.
     pub grants: SigningKey,
     /// Signs ledger heads and recordings.
@@ -56,16 +60,21 @@ impl std::fmt::Debug for Keys {
 }
 
 /// Every file of [`Keys`] with what it is for, as `tidegate check` lists them.
-pub const FILES: [(&str, &str); 7] = [
+pub const FILES: [(&str, &str); 8] = [
     ("ssh_user_ca", "signs the certificate of each connection to an SSH target"),
     ("ssh_host_ca", "signs the gateway's own SSH host certificate"),
     ("ssh_host_key", "the gateway's own SSH host key"),
     ("x509_ca.key", "signs the certificates of sessions and of the gateway's login on PostgreSQL targets, and its own"),
+    (
+        "people_ca.key",
+        "signs the certificates of minutes with which people log in to PostgreSQL here; no target trusts it",
+    ),
     ("grants.key", "signs the grants that admins issue"),
     ("ledger.key", "signs the ledger and the recordings"),
     ("scram_salt", "makes the salts of short-lived passwords, so that unknown names look like known ones"),
 ];
-const X509_CERTIFICATE: &str = "x509_ca.pem";
+const X509: &str = "x509_ca";
+const PEOPLE: &str = "people_ca";
 
 impl Keys {
     /// Makes what is missing in `dir` (0700) and leaves what is there. `name` goes into the CA's subject.
@@ -81,14 +90,23 @@ impl Keys {
             create_missing(dir, file, generate_ed25519)?;
         }
         create_missing(dir, "scram_salt", || Ok(hex(&random()?).into()))?;
-        if !dir.join("x509_ca.key").exists() {
-            let (key, certificate) = X509Authority::generate(name, now)?;
-            // The certificate first: without its key it is harmless, and the next run makes both anew.
-            write_new(&dir.join(X509_CERTIFICATE), certificate.as_bytes(), true)?;
-            write_new(&dir.join("x509_ca.key"), key.expose_secret().as_bytes(), false)?;
-        }
+        create_x509(dir, X509, name, now)?;
+        create_x509(dir, PEOPLE, &format!("{name} people"), now)?;
         fs::File::open(dir).and_then(|d| d.sync_all()).map_err(|e| fault(dir, &e))?;
         Self::open(dir)
+    }
+
+    /// Makes what a version before this one did not have, and nothing rests on for longer than minutes: the key of the CA for
+    /// people. Whatever else is missing is a fault, and stays one.
+    ///
+    /// # Errors
+    /// [`CaError::KeyFile`] naming the file and what to do.
+    pub fn complete(dir: &Path, name: &str, now: Timestamp) -> Result<(), CaError> {
+        if !dir.join("x509_ca.key").exists() {
+            return Ok(()); // keys were never made here
+        }
+        create_x509(dir, PEOPLE, &format!("{name} people"), now)?;
+        fs::File::open(dir).and_then(|d| d.sync_all()).map_err(|e| fault(dir, &e))
     }
 
     /// Reads all; a missing, too open (any bit of group or others) or damaged file is named with its fix.
@@ -96,15 +114,12 @@ impl Keys {
     /// # Errors
     /// [`CaError::KeyFile`].
     pub fn open(dir: &Path) -> Result<Self, CaError> {
-        let x509_key = read(dir, "x509_ca.key")?;
-        let x509_path = dir.join(X509_CERTIFICATE);
-        let x509_certificate = fs::read_to_string(&x509_path).map_err(|e| fault(&x509_path, &e))?;
         Ok(Self {
             ssh_user: SshAuthority::new(read_ssh(dir, "ssh_user_ca")?),
             ssh_host: SshAuthority::new(read_ssh(dir, "ssh_host_ca")?),
             host_key: read_ssh(dir, "ssh_host_key")?,
-            x509: X509Authority::from_pem(x509_key.expose_secret(), &x509_certificate)
-                .map_err(|e| damaged(dir, "x509_ca.key", &e.to_string()))?,
+            x509: read_x509(dir, X509)?,
+            people: PeopleAuthority::new(read_x509(dir, PEOPLE)?)?,
             grants: read_ed25519(dir, "grants.key")?,
             ledger: read_ed25519(dir, "ledger.key")?,
             salt: read_salt(dir)?,
@@ -123,6 +138,7 @@ impl Keys {
             Part::SshUser => openssh(self.ssh_user.public_key()),
             Part::SshHost => openssh(self.ssh_host.public_key()),
             Part::X509 => Ok(self.x509.certificate_pem().to_owned()),
+            Part::X509People => Ok(self.people.certificate_pem().to_owned()),
             Part::Ledger => {
                 self.ledger.verifying_key().to_public_key_pem(LineEnding::LF).map_err(|e| CaError::Sign(e.to_string()))
             }
@@ -196,6 +212,29 @@ fn read_ed25519(dir: &Path, file: &str) -> Result<SigningKey, CaError> {
     SigningKey::from_pkcs8_pem(read(dir, file)?.expose_secret()).map_err(|e| damaged(dir, file, &e.to_string()))
 }
 
+fn certificate(dir: &Path, stem: &str) -> PathBuf {
+    dir.join(format!("{stem}.pem"))
+}
+
+fn create_x509(dir: &Path, stem: &str, name: &str, now: Timestamp) -> Result<(), CaError> {
+    let file = dir.join(format!("{stem}.key"));
+    if file.exists() {
+        return Ok(());
+    }
+    let (key, pem) = X509Authority::generate(name, now)?;
+    // The certificate first: without its key it is harmless, and the next run makes both anew.
+    write_new(&certificate(dir, stem), pem.as_bytes(), true)?;
+    write_new(&file, key.expose_secret().as_bytes(), false)
+}
+
+fn read_x509(dir: &Path, stem: &str) -> Result<X509Authority, CaError> {
+    let file = format!("{stem}.key");
+    let key = read(dir, &file)?;
+    let path = certificate(dir, stem);
+    let pem = fs::read_to_string(&path).map_err(|e| fault(&path, &e))?;
+    X509Authority::from_pem(key.expose_secret(), &pem).map_err(|e| damaged(dir, &file, &e.to_string()))
+}
+
 fn read_salt(dir: &Path) -> Result<SecretSlice<u8>, CaError> {
     let text = read(dir, "scram_salt")?;
     let text = text.expose_secret().trim();
@@ -231,7 +270,7 @@ mod tests {
         let keys = dir.path().join("keys");
         let made = Keys::create(&keys, "gate", now()).unwrap();
         let again = Keys::create(&keys, "gate", now()).unwrap();
-        for part in [Part::SshUser, Part::SshHost, Part::X509, Part::Ledger] {
+        for part in [Part::SshUser, Part::SshHost, Part::X509, Part::X509People, Part::Ledger] {
             assert_eq!(made.show(part).unwrap(), again.show(part).unwrap());
         }
         assert!(made.show(Part::SshUser).unwrap().starts_with("ssh-ed25519 "));
@@ -240,6 +279,23 @@ mod tests {
         for (file, _) in FILES {
             assert_eq!(fs::metadata(keys.join(file)).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
         }
+    }
+
+    #[test]
+    fn an_older_gateway_gets_the_ca_for_people_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = Keys::create(dir.path(), "gate", now()).unwrap();
+        Keys::complete(dir.path(), "gate", now()).unwrap();
+        assert_eq!(Keys::open(dir.path()).unwrap().people.certificate_pem(), made.people.certificate_pem());
+        for file in ["people_ca.key", "people_ca.pem"] {
+            fs::remove_file(dir.path().join(file)).unwrap();
+        }
+        Keys::complete(dir.path(), "gate", now()).unwrap();
+        let again = Keys::open(dir.path()).unwrap();
+        assert_eq!(again.x509.certificate_pem(), made.x509.certificate_pem());
+        fs::remove_file(dir.path().join("x509_ca.key")).unwrap();
+        Keys::complete(dir.path(), "gate", now()).unwrap();
+        assert!(Keys::open(dir.path()).is_err(), "what targets trust is never made anew");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::CaError;
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SerialNumber,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SerialNumber,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
 use std::time::Duration;
@@ -72,6 +72,11 @@ impl X509Authority {
         &self.certificate_pem
     }
 
+    /// Its certificate.
+    pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
     /// For the gateway's own listener: serverAuth, these DNS names or IP addresses.
     ///
     /// # Errors
@@ -90,13 +95,21 @@ impl X509Authority {
     /// # Errors
     /// [`CaError::Refused`] where the name is empty, longer than 63 bytes (PostgreSQL's longest role name) or not plain.
     pub fn client(&self, common_name: &str, from: Timestamp, until: Timestamp) -> Result<TlsIdentity, CaError> {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.$-".contains(&b);
-        if common_name.is_empty() || common_name.len() > 63 || !common_name.bytes().all(plain) {
-            return Err(CaError::Refused("a role's certificate names 1 to 63 of A-Z a-z 0-9 _ . $ -".into()));
-        }
-        let (mut params, serial) = params(common_name, from, until)?;
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let (params, serial) = client_params(common_name, from, until)?;
         self.sign(params, serial)
+    }
+
+    /// The same on somebody else's key: the certificate in PEM, and its serial number in hex.
+    pub(crate) fn certify(
+        &self,
+        key: &impl PublicKeyData,
+        common_name: &str,
+        from: Timestamp,
+        until: Timestamp,
+    ) -> Result<(String, String), CaError> {
+        let (params, serial) = client_params(common_name, from, until)?;
+        let certificate = params.signed_by(key, &self.issuer).map_err(sign_error)?;
+        Ok((certificate.pem(), serial))
     }
 
     fn sign(&self, params: CertificateParams, serial: String) -> Result<TlsIdentity, CaError> {
@@ -108,6 +121,17 @@ impl X509Authority {
             serial,
         })
     }
+}
+
+/// Of a client's leaf: clientAuth, one plain common name.
+fn client_params(common_name: &str, from: Timestamp, until: Timestamp) -> Result<(CertificateParams, String), CaError> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.$-".contains(&b);
+    if common_name.is_empty() || common_name.len() > 63 || !common_name.bytes().all(plain) {
+        return Err(CaError::Refused("a client's certificate names 1 to 63 of A-Z a-z 0-9 _ . $ -".into()));
+    }
+    let (mut params, serial) = params(common_name, from, until)?;
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    Ok((params, serial))
 }
 
 /// Parameters of a leaf, with its serial number in hex.

@@ -171,15 +171,24 @@ pub(crate) enum SessionCommand {
         #[command(flatten)]
         json: Json,
     },
-    /// (not supported yet)
-    #[command(hide = true)]
-    Show(Later),
+    /// Show one session, with its leases
+    Show {
+        /// Its id, or any unique prefix or suffix
+        id: String,
+        #[command(flatten)]
+        json: Json,
+    },
     /// (not supported yet)
     #[command(hide = true)]
     Watch(Later),
-    /// (not supported yet)
-    #[command(hide = true)]
-    Kill(Later),
+    /// End a live session; its grant goes on
+    Kill {
+        /// Its id, or any unique prefix or suffix
+        id: String,
+        /// Why; the person is told
+        #[arg(long)]
+        reason: Option<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -342,6 +351,8 @@ pub(crate) enum CaPart {
     SshHost,
     /// PEM certificate of the CA for TLS
     X509,
+    /// PEM certificate of the CA for people's own certificates (`ssh gate cert`)
+    X509People,
     /// Verification key of ledger and recordings
     Ledger,
 }
@@ -391,7 +402,8 @@ mod tests {
             "tidegate grant show 01234567 --json",
             "tidegate grant revoke 01234567 --reason done",
             "tidegate session list --json",
-            "tidegate session kill 0123",
+            "tidegate session show 0123 --json",
+            "tidegate session kill 0123 --reason enough",
             "tidegate recording list --json",
             "tidegate recording verify --all",
             "tidegate recording verify a.tgr b.tgr",
@@ -406,6 +418,7 @@ mod tests {
             "tidegate ledger export",
             "tidegate ca show ssh-user",
             "tidegate ca show ledger",
+            "tidegate ca show x509-people",
             "tidegate ca rotate",
             "tidegate evidence 0123 -o f",
             "tidegate verify f",

@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 use tidegate_ca::Keys;
-use tidegate_grants::{Authority, LeaseKind, Store, store::HeadSigner};
+use tidegate_grants::{Authority, Event, LeaseKind, Store, store::HeadSigner};
 use tidegate_proxy::{
     Gate,
     authenticate::Passwords,
@@ -31,7 +31,7 @@ use tidegate_proxy::{
     },
     reaper::{self, Custody, Undertakers},
 };
-use tidegate_recorder::Recorder;
+use tidegate_recorder::{Recorder, Window};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -52,7 +52,7 @@ pub(crate) fn run(file: &Path) -> anyhow::Result<ExitCode> {
     check_state(&config.state_dir)?;
     // Nothing that the gateway writes is for others; the socket is opened to them on purpose.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    let keys = Arc::new(Keys::open(&config.state_dir.join("keys")).context("the gateway's keys")?);
+    let keys = open_keys(&config)?;
     // Refused only if one is there already, which is then the same.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -60,6 +60,12 @@ pub(crate) fn run(file: &Path) -> anyhow::Result<ExitCode> {
     // A blocking call that hangs on a dead disk must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     served.map(|()| ExitCode::SUCCESS)
+}
+
+fn open_keys(config: &Config) -> anyhow::Result<Arc<Keys>> {
+    let dir = config.state_dir.join("keys");
+    let opened = Keys::complete(&dir, &config.policy.gateway, Timestamp::now()).and_then(|()| Keys::open(&dir));
+    Ok(Arc::new(opened.context("the gateway's keys")?))
 }
 
 fn check_state(dir: &Path) -> anyhow::Result<()> {
@@ -89,6 +95,7 @@ async fn serve(config: Config, keys: Arc<Keys>) -> anyhow::Result<()> {
 
     let mut tasks = JoinSet::new();
     tasks.spawn(probe(gate.recorder.clone(), config.state_dir.clone(), recordable));
+    tasks.spawn(destroy_replay_keys(gate.clone()));
     start_doors(&mut tasks, &config, &keys, &gate, doors);
     tasks.spawn(socket::serve(unix, Arc::new(api::Api { gate: gate.clone(), listeners: listeners.clone() })));
     say_ready(&listeners)?;
@@ -125,6 +132,8 @@ async fn open(config: &Config, keys: &Arc<Keys>) -> anyhow::Result<(Gate, watch:
     let authority = Arc::new(Authority::new(store.clone(), policy.clone(), keys.grants.clone()));
     let recordings = dir.join(config::RECORDINGS);
     let recorder = Recorder::open(&recordings, config.recording.clone(), Arc::new(keys.ledger.clone()))?;
+    let window = Window::open(&dir.join(config::REPLAY), &recordings, config.replay_window);
+    let recorder = recorder.keep_keys(window.context("the keys of the replay window")?);
     let (recordable, watched) = watch::channel(true);
     let gate = Gate {
         authority,
@@ -191,6 +200,7 @@ fn start_doors(tasks: &mut JoinSet<()>, config: &Config, keys: &Arc<Keys>, gate:
             source_addresses: config.source_addresses.clone(),
             issuer: ssh_issuer,
             passwords: passwords.clone(),
+            port: port(&listener),
             postgres: postgres_address(config, doors.postgres.as_ref()),
         };
         tasks.spawn(ssh::serve(listener, Arc::new(ssh)));
@@ -209,10 +219,13 @@ fn start_doors(tasks: &mut JoinSet<()>, config: &Config, keys: &Arc<Keys>, gate:
 }
 
 /// What people type to reach PostgreSQL: the first public name and the port that is really listened on.
-fn postgres_address(config: &Config, listener: Option<&TcpListener>) -> Option<String> {
-    let port = listener?.local_addr().ok()?.port();
-    let name = config.public_names.first()?;
-    Some(if name.contains(':') { format!("[{name}]:{port}") } else { format!("{name}:{port}") })
+fn postgres_address(config: &Config, listener: Option<&TcpListener>) -> Option<(String, u16)> {
+    Some((config.public_names.first()?.clone(), port(listener?)))
+}
+
+/// The port that is really listened on.
+fn port(listener: &TcpListener) -> u16 {
+    listener.local_addr().map_or(0, |address| address.port())
 }
 
 /// Asks the disk each second whether it takes a recording, and tells the sessions. A disk that hangs is a disk that fails.
@@ -247,6 +260,27 @@ async fn probe(recorder: Arc<Recorder>, state: PathBuf, recordable: watch::Sende
             *before = sound;
             changed
         });
+    }
+}
+
+/// Destroys the keys of the replay window when their time has come, and says so in the ledger.
+async fn destroy_replay_keys(gate: Gate) {
+    let mut tick = tokio::time::interval(PROBE);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let (recorder, now) = (gate.recorder.clone(), gate.now());
+        let swept = spawn_blocking(move || recorder.window().map(|window| window.sweep(now)).unwrap_or_default()).await;
+        for (session, destroyed) in swept.unwrap_or_default() {
+            if let Err(error) = destroyed {
+                tracing::error!(session, %error, "a replay key could not be destroyed; it is not used, and tried again");
+                continue;
+            }
+            let event = Event { session: session.parse().ok(), ..Event::new("recording.key_destroyed") };
+            if let Err(error) = gate.store.append(event, gate.now()).await {
+                tracing::error!(session, %error, "that a replay key was destroyed could not be written");
+            }
+        }
     }
 }
 

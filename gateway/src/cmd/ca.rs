@@ -12,6 +12,7 @@ pub(super) fn show(named: Option<&Path>, part: CaPart) -> anyhow::Result<ExitCod
         CaPart::SshUser => Part::SshUser,
         CaPart::SshHost => Part::SshHost,
         CaPart::X509 => Part::X509,
+        CaPart::X509People => Part::X509People,
         CaPart::Ledger => Part::Ledger,
     };
     print(&format!("{}\n", keys.show(part)?.trim_end()))

@@ -85,6 +85,11 @@ impl Passwords {
         Self { authority, salt: Arc::new(salt), window, guesses: Arc::default() }
     }
 
+    /// The life of a password, and of a certificate of `ssh gate cert`.
+    pub fn window(&self) -> Duration {
+        self.window
+    }
+
     /// A new password for this identity at this target, in place of an older one. Returns it with its expiry.
     pub async fn issue(
         &self,

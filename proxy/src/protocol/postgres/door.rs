@@ -1,4 +1,4 @@
-//! From an accepted connection to a proven client: TLS, start-up packet, names, password.
+//! From an accepted connection to a proven client: TLS, start-up packet, names, password or certificate.
 //!
 //! What always holds: outside TLS nothing is believed but CancelRequest, whose key proves itself; all of it together
 //! has one deadline; whoever is turned away is told why in the terms of the protocol, and the ledger hears of it.
@@ -7,6 +7,7 @@ use super::{
     Postgres,
     answer::{self, Fatal},
     cancel::Cancels,
+    certificate,
     client::{PgClient, last_word},
     login::{self, Claim},
     names::{self, Names},
@@ -16,6 +17,7 @@ use super::{
     tls::ListenerTls,
 };
 use crate::{door::TurnedAway, refusal::Refusal, session};
+use rustls::pki_types::CertificateDer;
 use std::{
     collections::HashMap,
     io,
@@ -83,6 +85,14 @@ impl From<StartupError> for Away {
     }
 }
 
+/// What a TLS handshake left behind.
+struct Channel<'a> {
+    /// The certificate that the client sent, with proof of its key if it is one of ours.
+    presented: Option<&'a CertificateDer<'a>>,
+    /// The hash of the certificate that the client saw.
+    end_point: &'a [u8],
+}
+
 /// What a connection turned out to be.
 enum Visit {
     /// Its TLS handshake comes next.
@@ -110,7 +120,9 @@ pub(super) async fn welcome(door: Arc<Door>, mut tcp: TcpStream, peer: SocketAdd
         Ok(Err(error)) => return door.no_tls(source, &error).await,
         Err(_) => return,
     };
-    match in_time(deadline, door.inside(&mut tls, source, &current.end_point)).await {
+    let presented = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first()).cloned();
+    let channel = Channel { presented: presented.as_ref(), end_point: &current.end_point };
+    match in_time(deadline, door.inside(&mut tls, source, &channel)).await {
         Ok(Visit::Session(names, startup)) => {
             let client = PgClient::new(door.clone(), *tls, names, startup, source);
             let postgres = &door.postgres;
@@ -166,7 +178,7 @@ impl Door {
     }
 
     /// Inside TLS: what they want, and whether they are who they say.
-    async fn inside<S>(&self, stream: &mut S, source: IpAddr, end_point: &[u8]) -> Result<Visit, Away>
+    async fn inside<S>(&self, stream: &mut S, source: IpAddr, channel: &Channel<'_>) -> Result<Visit, Away>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -183,9 +195,21 @@ impl Door {
             name: Some(startup.user.clone()),
             delay: Duration::ZERO,
         })?;
-        let claim = Claim { names: &names, source, end_point, clock: self.postgres.gate.clock };
-        login::prove(stream, &self.postgres.passwords, &claim).await?;
+        if !self.knows(channel.presented, &names, source).await? {
+            let claim = Claim { names: &names, source, end_point: channel.end_point, clock: self.postgres.gate.clock };
+            login::prove(stream, &self.postgres.passwords, &claim).await?;
+        }
         Ok(Visit::Session(names, startup))
+    }
+
+    /// Whether their certificate says who they are; else their password must.
+    async fn knows(&self, presented: Option<&CertificateDer<'_>>, names: &Names, source: IpAddr) -> Result<bool, Away> {
+        match presented {
+            Some(certificate) => {
+                certificate::identify(&self.postgres.gate, &self.postgres.keys, certificate, names, source).await
+            }
+            None => Ok(false),
+        }
     }
 
     /// Tells them why, and the ledger too.

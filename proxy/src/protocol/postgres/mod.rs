@@ -8,6 +8,7 @@ mod admin;
 mod answer;
 mod budget;
 mod cancel;
+mod certificate;
 mod client;
 mod door;
 mod fault;

@@ -1,5 +1,6 @@
 //! The listener's own certificate: from our X.509 CA, in memory only, renewed before it ends.
 
+use super::certificate::Asking;
 use jiff::{SignedDuration, Timestamp};
 use rustls::{ServerConfig, crypto::aws_lc_rs, server::NoServerSessionStorage};
 use sha2::{Digest as _, Sha256};
@@ -65,7 +66,7 @@ impl ListenerTls {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
+            .with_client_cert_verifier(Arc::new(Asking::new(self.keys.clone())))
             .with_single_cert(identity.chain, identity.key)?;
         // Each session proves itself anew; tickets would only cost.
         config.session_storage = Arc::new(NoServerSessionStorage {});
