@@ -174,7 +174,7 @@ fn one_line(refusal: &Refusal) -> String {
 
 /// Without control characters: reasons and names come from other people.
 pub(super) fn plain(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+    crate::text::plain(text).into_owned()
 }
 
 /// A client connection, shared by its door (in russh's task) and the tasks behind it.

@@ -61,8 +61,10 @@ pub struct Ssh {
     pub issuer: Arc<SshIssuer>,
     /// For `ssh gate password`.
     pub passwords: Passwords,
-    /// Where `ssh gate password` and `config` say that PostgreSQL listens (`host:port`), if it does.
-    pub postgres: Option<String>,
+    /// The port that people type for SSH.
+    pub port: u16,
+    /// Where `password`, `cert` and `config` say that PostgreSQL listens, if it does: host and port.
+    pub postgres: Option<(String, u16)>,
 }
 
 /// Accepts connections until the gate stops.

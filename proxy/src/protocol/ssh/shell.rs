@@ -7,11 +7,11 @@ use super::{
     Ssh,
     flow::Item,
     line::{FromClient, Line, Seat, Start},
-    verbs::{self, Reply},
+    verbs::{self, Reply, Visitor},
 };
 use bytes::Bytes;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 use tidegate_grants::IdentityName;
 use tokio::time::timeout;
 
@@ -22,7 +22,8 @@ const LONGEST: usize = 4096;
 const PROMPT: &str = "tidegate> ";
 
 /// Serves the channels of one connection until its client leaves or the gate stops.
-pub(super) async fn serve(ssh: Arc<Ssh>, identity: IdentityName, mut seat: Seat) {
+pub(super) async fn serve(ssh: Arc<Ssh>, identity: IdentityName, source: IpAddr, mut seat: Seat) {
+    let here = Here { ssh: &ssh, identity: &identity, source };
     let connection = seat.connection.clone();
     let mut channels: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
     loop {
@@ -31,10 +32,10 @@ pub(super) async fn serve(ssh: Arc<Ssh>, identity: IdentityName, mut seat: Seat)
             Some(()) = channels.next(), if !channels.is_empty() => {}
             line = seat.next() => {
                 let Some(line) = line else { return };
-                let (ssh, identity, connection) = (&ssh, &identity, &connection);
+                let (here, connection) = (&here, &connection);
                 channels.push(Box::pin(async move {
                     tokio::select! {
-                        () = channel(ssh, identity, &line) => {}
+                        () = channel(here, &line) => {}
                         () = line.closed.cancelled() => {}
                     }
                     connection.remove(line.id);
@@ -44,13 +45,21 @@ pub(super) async fn serve(ssh: Arc<Ssh>, identity: IdentityName, mut seat: Seat)
     }
 }
 
+/// Who is in the shell, and from where.
+#[derive(Clone, Copy)]
+struct Here<'a> {
+    ssh: &'a Ssh,
+    identity: &'a IdentityName,
+    source: IpAddr,
+}
+
 /// One channel, from its opening to its exit status.
-async fn channel(ssh: &Ssh, identity: &IdentityName, line: &Line) {
-    let mut terminal = false;
+async fn channel(here: &Here<'_>, line: &Line) {
+    let mut terminal = None;
     let opening = async {
         loop {
             match line.up.pop().await {
-                Item::Event(FromClient::Terminal(_)) => terminal = true,
+                Item::Event(FromClient::Terminal(asked)) => terminal = Some((asked.columns, asked.rows)),
                 Item::Event(FromClient::Start(start)) => return Some(start),
                 Item::Event(FromClient::Close) | Item::Overrun => return None,
                 Item::Event(_) => {}
@@ -65,14 +74,16 @@ async fn channel(ssh: &Ssh, identity: &IdentityName, line: &Line) {
     let status = match start {
         Start::Exec(command) => {
             line.answer(true).await;
-            let reply = run(ssh, identity, &command).await;
+            let place = Place { line, terminal, own_stdin: true };
+            let reply = run(here, &place, &command).await;
             let exit = reply.exit;
-            show(line, reply, terminal).await;
+            show(&place, reply).await;
             exit
         }
         Start::Shell => {
             line.answer(true).await;
-            Prompt { ssh, identity, line, terminal, exit: 0 }.run().await
+            let place = Place { line, terminal, own_stdin: false };
+            Prompt { here, place, exit: 0 }.run().await
         }
         Start::Subsystem(_) => {
             line.answer(false).await;
@@ -84,32 +95,43 @@ async fn channel(ssh: &Ssh, identity: &IdentityName, line: &Line) {
 }
 
 /// Who may ask may have changed since the door: the configuration in force decides.
-async fn run(ssh: &Ssh, identity: &IdentityName, command: &[u8]) -> Reply {
-    let Some(identity) = ssh.gate.authority.policy().identities.get(identity).cloned() else {
+async fn run(here: &Here<'_>, place: &Place<'_>, command: &[u8]) -> Reply {
+    let policy = here.ssh.gate.authority.policy();
+    let Some(identity) = policy.identities.get(here.identity) else {
         return Reply::fault(1, "you are no longer in the gateway's configuration");
     };
+    let Place { line, terminal, own_stdin } = *place;
+    let (ssh, source, policy) = (here.ssh, here.source, policy.clone());
+    let visitor = Visitor { ssh, identity, policy, source, line, terminal, own_stdin };
     match verbs::words(command) {
-        Ok(words) => verbs::run(ssh, &identity, &words).await,
+        Ok(words) => verbs::run(&visitor, &words).await,
         Err(reply) => reply,
     }
 }
 
-async fn show(line: &Line, reply: Reply, terminal: bool) {
-    let ends = |text: String| if terminal { text.replace('\n', "\r\n") } else { text };
+/// Where answers go.
+struct Place<'a> {
+    line: &'a Line,
+    /// Columns and rows, on a terminal.
+    terminal: Option<(u32, u32)>,
+    /// See [`Visitor`].
+    own_stdin: bool,
+}
+
+async fn show(place: &Place<'_>, reply: Reply) {
+    let ends = |text: String| if place.terminal.is_some() { text.replace('\n', "\r\n") } else { text };
     if !reply.out.is_empty() {
-        let _ = line.out.data_bytes(ends(reply.out).into_bytes()).await;
+        let _ = place.line.out.data_bytes(ends(reply.out).into_bytes()).await;
     }
     if !reply.err.is_empty() {
-        line.stderr(ends(reply.err).into_bytes()).await;
+        place.line.stderr(ends(reply.err).into_bytes()).await;
     }
 }
 
 /// An interactive shell, line by line. On a terminal it echoes, since the client's own terminal is raw.
 struct Prompt<'a> {
-    ssh: &'a Ssh,
-    identity: &'a IdentityName,
-    line: &'a Line,
-    terminal: bool,
+    here: &'a Here<'a>,
+    place: Place<'a>,
     exit: u32,
 }
 
@@ -127,7 +149,19 @@ enum Typed {
 #[derive(Debug, Default)]
 struct Editor {
     text: Vec<u8>,
+    /// A person types, who can take things back; else a program writes, and each byte counts.
+    typing: bool,
     after_return: bool,
+    escape: Escape,
+}
+
+/// How far an escape sequence has come, as arrow keys send them. There is no history to go to, and nothing to move in.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Escape {
+    #[default]
+    None,
+    Begun,
+    Inside,
 }
 
 impl Editor {
@@ -135,43 +169,73 @@ impl Editor {
         let after_return = std::mem::replace(&mut self.after_return, byte == b'\r');
         match byte {
             b'\n' if after_return => Typed::Nothing, // the second half of a line's end
-            b'\r' | b'\n' => Typed::Line(std::mem::take(&mut self.text)),
+            b'\r' | b'\n' => {
+                self.escape = Escape::None;
+                Typed::Line(std::mem::take(&mut self.text))
+            }
+            byte if self.typing => self.key(byte),
+            byte => self.push(byte),
+        }
+    }
+
+    fn key(&mut self, byte: u8) -> Typed {
+        self.escape = match (self.escape, byte) {
+            (_, 0x1b) => Escape::Begun,
+            (Escape::Begun, b'[' | b'O') => Escape::Inside,
+            (Escape::Inside, 0x20..=0x3f) => Escape::Inside,
+            (Escape::None, _) => return self.plain_key(byte),
+            (Escape::Begun | Escape::Inside, _) => Escape::None,
+        };
+        Typed::Nothing
+    }
+
+    fn plain_key(&mut self, byte: u8) -> Typed {
+        match byte {
             0x03 => {
                 self.text.clear();
                 Typed::Echo("^C\n")
             }
             0x04 if self.text.is_empty() => Typed::Leave,
             0x15 => {
-                let echo = "\n";
                 self.text.clear();
-                Typed::Echo(echo)
+                Typed::Echo("\n")
             }
             0x08 | 0x7f => self.text.pop().map_or(Typed::Nothing, |_| Typed::Echo("\u{8} \u{8}")),
-            0x20..=0x7e if self.text.len() < LONGEST => {
-                self.text.push(byte);
-                Typed::Char(byte)
-            }
+            0x20..=0x7e => self.push(byte),
             _ => Typed::Nothing,
         }
+    }
+
+    /// One byte more than a line can have is kept, so that a line that is too long is refused and never run cut short.
+    fn push(&mut self, byte: u8) -> Typed {
+        if self.text.len() > LONGEST {
+            return Typed::Nothing;
+        }
+        self.text.push(byte);
+        Typed::Char(byte)
     }
 }
 
 impl Prompt<'_> {
+    fn on_terminal(&self) -> bool {
+        self.place.terminal.is_some()
+    }
+
     async fn run(mut self) -> u32 {
-        if self.terminal {
+        if self.on_terminal() {
             let hello = format!(
                 "This is the gateway {}, and you are {}. `help` says what it does, `exit` leaves.\n{PROMPT}",
-                self.ssh.gate.name, self.identity
+                self.here.ssh.gate.name, self.here.identity
             );
             self.say(&hello).await;
         }
-        let mut editor = Editor::default();
+        let mut editor = Editor { typing: self.on_terminal(), ..Editor::default() };
         loop {
-            match timeout(IDLE, self.line.up.pop()).await {
+            match timeout(IDLE, self.place.line.up.pop()).await {
                 Ok(Item::Data { bytes, .. }) => {
                     let size = bytes.len();
                     let leave = self.typed(&mut editor, &bytes).await;
-                    self.line.up.settle(size);
+                    self.place.line.up.settle(size);
                     if leave {
                         return self.exit;
                     }
@@ -192,8 +256,8 @@ impl Prompt<'_> {
         for byte in bytes.iter().copied() {
             match editor.take(byte) {
                 Typed::Nothing => {}
-                Typed::Char(byte) if self.terminal => self.say(&char::from(byte).to_string()).await,
-                Typed::Echo(text) if self.terminal => {
+                Typed::Char(byte) if self.on_terminal() => self.say(&char::from(byte).to_string()).await,
+                Typed::Echo(text) if self.on_terminal() => {
                     self.say(text).await;
                     if text.ends_with('\n') {
                         self.say(PROMPT).await;
@@ -201,20 +265,20 @@ impl Prompt<'_> {
                 }
                 Typed::Char(_) | Typed::Echo(_) => {}
                 Typed::Leave => {
-                    if self.terminal {
+                    if self.on_terminal() {
                         self.say("\n").await;
                     }
                     return true;
                 }
                 Typed::Line(text) => {
-                    if self.terminal {
+                    if self.on_terminal() {
                         self.say("\n").await;
                     }
                     if matches!(text.trim_ascii(), b"exit" | b"quit" | b"logout") {
                         return true;
                     }
                     self.command(&text).await;
-                    if self.terminal {
+                    if self.on_terminal() {
                         self.say(PROMPT).await;
                     }
                 }
@@ -227,23 +291,31 @@ impl Prompt<'_> {
         if text.trim_ascii().is_empty() {
             return;
         }
-        let reply = run(self.ssh, self.identity, text).await;
+        let reply = run(self.here, &self.place, text).await;
         self.exit = reply.exit;
-        show(self.line, reply, self.terminal).await;
+        show(&self.place, reply).await;
     }
 
     async fn say(&self, text: &str) {
-        let text = if self.terminal { text.replace('\n', "\r\n") } else { text.to_owned() };
-        let _ = self.line.out.data_bytes(text.into_bytes()).await;
+        let text = if self.on_terminal() { text.replace('\n', "\r\n") } else { text.to_owned() };
+        let _ = self.place.line.out.data_bytes(text.into_bytes()).await;
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
 
+    fn person() -> Editor {
+        Editor { typing: true, ..Editor::default() }
+    }
+
     fn lines(bytes: &[u8]) -> Vec<Vec<u8>> {
-        let mut editor = Editor::default();
+        lines_of(person(), bytes)
+    }
+
+    fn lines_of(mut editor: Editor, bytes: &[u8]) -> Vec<Vec<u8>> {
         let typed = bytes.iter().map(|byte| editor.take(*byte)).collect::<Vec<_>>();
         typed.into_iter().filter_map(|t| if let Typed::Line(text) = t { Some(text) } else { None }).collect()
     }
@@ -256,6 +328,22 @@ mod tests {
     #[test]
     fn typing_can_be_taken_back() {
         assert_eq!(lines(b"hepl\x7f\x7flp\rxx\x03targets\ryy\x15ls\x1b\r"), [&b"help"[..], b"targets", b"ls"]);
-        assert_eq!(Editor::default().take(0x04), Typed::Leave);
+        assert_eq!(person().take(0x04), Typed::Leave);
+    }
+
+    #[test]
+    fn arrow_and_function_keys_type_nothing() {
+        assert_eq!(lines(b"he\x1b[A\x1b[1;5Dlp\x1bOP\x1b[15~\r"), [&b"help"[..]]);
+        assert_eq!(lines(b"\x1b\rwhoami\x1b[\rhelp\r"), [&b""[..], b"whoami", b"help"]);
+    }
+
+    #[test]
+    fn a_programs_line_is_taken_as_it_is_and_a_long_one_is_not_cut_short() {
+        let line = b"kill 12\x0034\x7f\x03\x1b[A";
+        assert_eq!(lines_of(Editor::default(), &[line, &b"\n"[..]].concat()), [line.to_vec()]);
+        for editor in [Editor::default(), person()] {
+            let lines = lines_of(editor, &[&vec![b'a'; 3 * LONGEST][..], b"\nhelp\n"].concat());
+            assert_eq!((lines[0].len(), lines[1].as_slice()), (LONGEST + 1, &b"help"[..]));
+        }
     }
 }

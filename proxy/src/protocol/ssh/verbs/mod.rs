@@ -1,0 +1,91 @@
+//! The verbs of the control shell, one file for each group of them.
+//!
+//! What always holds: a verb sees its [`Visitor`] and what was typed behind it, checked against its entry in [`VERBS`];
+//! only what this identity may see exists for it, so somebody else's and nobody's look alike; what other people wrote
+//! comes out without control characters ([`Reply`], [`text`](crate::text)).
+
+mod about;
+mod certificate;
+mod config;
+mod grammar;
+mod permissions;
+mod play;
+mod reply;
+mod sessions;
+
+pub(super) use grammar::words;
+pub(super) use reply::Reply;
+
+use super::{Ssh, line::Line};
+use grammar::{Arguments, Verb};
+use std::{net::IpAddr, sync::Arc};
+use tidegate_grants::{Identity, Policy};
+
+/// Somebody in the control shell, and the channel that they are on.
+pub(super) struct Visitor<'a> {
+    pub(super) ssh: &'a Ssh,
+    /// By the configuration in force.
+    pub(super) identity: &'a Identity,
+    pub(super) policy: Arc<Policy>,
+    /// From where.
+    pub(super) source: IpAddr,
+    pub(super) line: &'a Line,
+    /// Columns and rows, on a terminal.
+    pub(super) terminal: Option<(u32, u32)>,
+    /// What comes on stdin is the verb's: there is no prompt that reads it.
+    pub(super) own_stdin: bool,
+}
+
+/// What there is, in the order of `help`.
+const VERBS: &[Verb] = &[
+    about::HELP,
+    about::WHOAMI,
+    permissions::TARGETS,
+    permissions::GRANTS,
+    permissions::PASSWORD,
+    certificate::CERT,
+    sessions::SESSIONS,
+    sessions::KILL,
+    play::PLAY,
+    config::CONFIG,
+];
+
+/// Verbs of the contract that do not work yet.
+const LATER: [&str; 5] = ["request", "requests", "approve", "deny", "revoke"];
+
+/// Runs one command line.
+pub(super) async fn run(visitor: &Visitor<'_>, words: &[String]) -> Reply {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let (verb, typed) = match words.split_first() {
+        None => ("help", &[][..]),
+        Some((&"--help" | &"-h", typed)) => ("help", typed),
+        Some((verb, typed)) => (*verb, typed),
+    };
+    if LATER.contains(&verb) {
+        return Reply::fault(1, &format!("{verb} is not supported yet"));
+    }
+    let Some(entry) = VERBS.iter().find(|entry| entry.name == verb) else {
+        return Reply::usage("there is no such command");
+    };
+    match entry.arguments(typed) {
+        Ok(arguments) => answer(visitor, entry.name, &arguments).await,
+        Err(wrong) => wrong,
+    }
+}
+
+async fn answer(visitor: &Visitor<'_>, verb: &str, arguments: &Arguments<'_>) -> Reply {
+    match verb {
+        "help" => about::help(visitor, arguments),
+        "whoami" => about::whoami(visitor, arguments),
+        "targets" => permissions::targets(visitor, arguments),
+        "grants" => permissions::grants(visitor, arguments).await,
+        "password" => permissions::password(visitor, arguments).await,
+        "cert" => certificate::cert(visitor, arguments).await,
+        "sessions" => sessions::sessions(visitor, arguments).await,
+        "kill" => sessions::kill(visitor, arguments).await,
+        "play" => play::play(visitor, arguments).await,
+        "config" => config::config(visitor, arguments),
+        // VERBS is the only way here.
+        _ => Reply::usage("there is no such command"),
+    }
+}
