@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod certificate;
 mod channels;
 mod crash;
 mod disk;
@@ -18,9 +19,11 @@ mod leftovers;
 mod postgres;
 mod recording;
 mod rekey;
+mod replay;
 mod rogue_target;
 mod roles;
 mod servers;
+mod shell;
 mod ssh;
 mod tamper;
 mod terminal;
