@@ -323,6 +323,81 @@ fn whatever_a_client_does_it_sees_the_same_through_the_gate_as_without() {
     result.unwrap_or_else(|error| panic!("{error}"));
 }
 
+/// Writes into a file what it notices of its client's end.
+const WITNESS: &str = r#"open my $f, ">", $ARGV[0]; my $note = sub { syswrite $f, "$_[0] " };
+$SIG{HUP} = sub { $note->("hup") }; $SIG{PIPE} = sub { $note->("pipe") };
+syswrite STDOUT, "up\n"; 1 while sysread STDIN, my $b, 4096; $note->("eof");
+for (1..60) { last unless syswrite STDOUT, "x"; select undef, undef, undef, 0.05 } $note->("end")"#;
+
+/// What the program noticed, in no order: a hang-up and the end of input come together.
+async fn noticed(world: &World, route: Route, terminal: bool, closes: bool) -> Vec<String> {
+    let driver = Driver::connect(world, route, 200_000).await;
+    let mut lane = driver.open().await.unwrap();
+    if terminal {
+        lane.channel.request_pty(false, "xterm", 80, 24, 0, 0, &[]).await.unwrap();
+    }
+    let name = format!("{route:?}-{terminal}-{closes}");
+    lane.channel.exec(false, format!("exec perl -e '{WITNESS}' {name}")).await.unwrap();
+    let mut seen = Seen { answers: vec![true], ..Seen::default() };
+    until(&mut lane, &mut seen, |seen| seen.text().contains("up")).await;
+    if closes {
+        lane.channel.close().await.unwrap();
+    } else {
+        drop((lane, driver)); // and with them the connection
+    }
+    let what = format!("the program notices ({name})");
+    let file = world.sshd().home().join(name);
+    let done = || std::fs::read_to_string(&file).ok().filter(|text| text.contains("end"));
+    let text = tidegate_tests::wait_until(tidegate_tests::secs(30), &what, done);
+    let mut words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    words.sort();
+    words.dedup();
+    words
+}
+
+#[test]
+fn a_program_notices_the_same_when_its_client_closes_the_channel_or_is_gone() {
+    let world = World::ssh_only();
+    world.gateway.grant("alice", "web-1", "shell", "30m");
+    let runtime = Runtime::new().unwrap();
+    for terminal in [false, true] {
+        for closes in [false, true] {
+            let directly = runtime.block_on(noticed(&world, Route::Direct, terminal, closes));
+            let through = runtime.block_on(noticed(&world, Route::Gate, terminal, closes));
+            assert_eq!(directly, through, "terminal: {terminal}, closes: {closes}");
+            assert!(directly.contains(&"eof".to_owned()), "{directly:?}");
+        }
+    }
+}
+
+/// The first packet of SFTP (draft-ietf-secsh-filexfer-02, section 4): version 3.
+const INIT: &[u8] = &[0, 0, 0, 5, 1, 0, 0, 0, 3];
+
+async fn greeted(world: &World, route: Route) -> Seen {
+    let driver = Driver::connect(world, route, 200_000).await;
+    let mut lane = driver.open().await.unwrap();
+    let mut seen = Seen::default();
+    lane.channel.request_subsystem(true, "sftp").await.unwrap();
+    lane.channel.data_bytes(INIT).await.unwrap(); // not waiting for the answer
+    until(&mut lane, &mut seen, |seen| seen.out.len() > 8).await;
+    lane.channel.eof().await.unwrap();
+    until(&mut lane, &mut seen, |seen| seen.ends.iter().any(|end| end == "close")).await;
+    let close = seen.ends.len() - 1;
+    seen.ends[..close].sort();
+    seen
+}
+
+#[test]
+fn a_subsystem_that_is_spoken_to_before_it_answers_hears_every_byte() {
+    let world = World::ssh_only();
+    world.gateway.grant("alice", "web-1", "shell", "30m");
+    let runtime = Runtime::new().unwrap();
+    let directly = runtime.block_on(greeted(&world, Route::Direct));
+    let through = runtime.block_on(greeted(&world, Route::Gate));
+    assert_eq!(directly, through);
+    assert!(directly.ends.contains(&"exit 0".to_owned()), "{directly:?}");
+}
+
 fn brief(seen: &Seen) -> String {
     let clip = |bytes: &[u8]| {
         let text: String = String::from_utf8_lossy(bytes).chars().take(300).collect();
