@@ -2,7 +2,13 @@
 //! those that a target would like to open.
 
 use serde_json::Value;
-use std::thread;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
 use tidegate_tests::{Driver, Ledger, Master, Route, Running, World, secs, wait_until, world::Plan};
 use tokio::runtime::Runtime;
 
@@ -153,6 +159,54 @@ fn heavy_sixty_four_channels_work_at_once_and_the_next_one_is_refused() {
         }
     });
     eprintln!("64 channels: {} KiB at the peak", world.gateway.vm_hwm());
+    assert!(world.gateway.vm_hwm() < 160 * 1024, "{} KiB", world.gateway.vm_hwm());
+}
+
+#[test]
+fn heavy_sixty_three_stalled_uploads_lose_nothing_cost_little_and_leave_room_for_one_more() {
+    let world = world();
+    Runtime::new().unwrap().block_on(async {
+        let driver = Driver::connect(&world, Route::Gate, 2 << 20).await;
+        let taken = Arc::new(AtomicUsize::new(0));
+        let mut readers = Vec::new();
+        for _ in 0..63 {
+            let lane = driver.open().await.unwrap();
+            lane.channel.exec(false, "exec sleep 600").await.unwrap();
+            let (read, write) = lane.split();
+            let taken = taken.clone();
+            tokio::spawn(async move {
+                while write.data_bytes(vec![0; 32 << 10]).await.is_ok() {
+                    taken.fetch_add(32 << 10, Ordering::SeqCst);
+                }
+            });
+            readers.push(read);
+        }
+        let mut before = 0;
+        loop {
+            tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+            let now = taken.load(Ordering::SeqCst);
+            if now == before && now > 0 {
+                break;
+            }
+            before = now;
+        }
+        let mut lane = driver.open().await.unwrap();
+        lane.channel.exec(true, "echo still here").await.unwrap();
+        let mut out = Vec::new();
+        while let Some(message) = lane.next().await {
+            if let russh::ChannelMsg::Data { data } = message {
+                out.extend_from_slice(&data);
+            }
+        }
+        assert_eq!(String::from_utf8_lossy(&out).trim(), "still here");
+        for read in &mut readers {
+            let soon = std::time::Duration::from_millis(1);
+            while let Ok(message) = tokio::time::timeout(soon, read.wait()).await {
+                assert!(matches!(message, Some(russh::ChannelMsg::WindowAdjusted { .. })), "{message:?}");
+            }
+        }
+        eprintln!("{} KiB taken, {} KiB at the peak", before >> 10, world.gateway.vm_hwm());
+    });
     assert!(world.gateway.vm_hwm() < 160 * 1024, "{} KiB", world.gateway.vm_hwm());
 }
 
