@@ -1,9 +1,10 @@
 //! One channel of a session: what the client asks for is asked of the target, then bytes flow until either side closes.
 
 use super::{
+    files::{FileTransfer, Step},
     flow::Item,
     issuer::SshIssuer,
-    line::{FromClient, Line, Start, Terminal},
+    line::{FromClient, Line, Start, Terminal, sentence},
     target::{FromTarget, TargetConnection},
 };
 use crate::{
@@ -18,7 +19,10 @@ use std::{
     time::Duration,
 };
 use tidegate_recorder::{Event, Keep, RecordError, Recorded, Stream};
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 
 /// Why a whole session ends because of one channel.
 #[derive(Debug)]
@@ -55,6 +59,17 @@ const MOST_EARLY: usize = 1024;
 /// While what the target has sent waits to be passed on, it hears from us this often.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
 
+/// Words of our own for one client that has not taken them yet: past this, no more is taken from it.
+const OWN_WORDS: usize = 64;
+
+/// Words of our own, between those of the target.
+enum Own {
+    /// To a request that did not go on.
+    Answer(Bytes),
+    /// For the person.
+    Refusal(Refusal),
+}
+
 /// Why a channel ended.
 pub(super) enum End {
     /// The client closed it.
@@ -88,6 +103,8 @@ struct Carrier<'a> {
     write: ChannelWriteHalf<Msg>,
     way: &'a Way<'a, SshIssuer>,
     keep: Keep,
+    /// What is understood of files that are moved.
+    files: FileTransfer<'a>,
     /// What the target sent before it answered, in order and not settled.
     early: VecDeque<Item<FromTarget>>,
     /// The client has said that it will send no more.
@@ -103,10 +120,13 @@ pub(super) async fn carry(
     way: &Way<'_, SshIssuer>,
 ) -> Result<(End, Option<TargetConnection>), Lost> {
     let (keep, early, client_done) = (Keep::UpToLimit, VecDeque::new(), AtomicBool::new(false));
-    let mut carrier = Carrier { line, target: &target, write, way, keep, early, client_done };
+    let files = FileTransfer::new(line.number, way);
+    let mut carrier = Carrier { line, target: &target, write, way, keep, files, early, client_done };
     let end = carrier.run().await?;
+    carrier.files.finish()?;
     carrier.note(Event::Closed { channel: line.number })?;
     if matches!(end, End::Target) {
+        drop(carrier);
         return Ok((end, Some(target))); // russh has answered its close
     }
     let _ = timeout(LAST_WORDS, carrier.write.close()).await;
@@ -135,9 +155,10 @@ impl Carrier<'_> {
             return Ok(end);
         }
         let early = std::mem::take(&mut self.early);
+        let (own, own_words) = mpsc::channel(OWN_WORDS);
         tokio::select! {
-            end = self.upwards() => end,
-            end = self.downwards(early) => end,
+            end = self.upwards(own) => end,
+            end = self.downwards(early, own_words) => end,
             () = line.up.overrun() => Ok(too_much("your client sent more than it may")),
             () = self.target.down.overrun() => Ok(too_much("the target sent more than it may")),
             () = async { line.closed.cancelled().await; sleep(LAST_WORDS).await } => Ok(End::Client),
@@ -161,8 +182,15 @@ impl Carrier<'_> {
     }
 
     fn record(&self, stream: Stream, data: Bytes) -> Result<Recorded, RecordError> {
-        let event = Event::Data { channel: self.line.number, stream, keep: self.keep, data: data.clone() };
-        self.way.recording.record(vec![event], data, self.way.gate.now())
+        self.record_with(Vec::new(), stream, data)
+    }
+
+    /// Events that say what the bytes mean come first.
+    fn record_with(&self, mut events: Vec<Event>, stream: Stream, data: Bytes) -> Result<Recorded, RecordError> {
+        if !data.is_empty() {
+            events.push(Event::Data { channel: self.line.number, stream, keep: self.keep, data: data.clone() });
+        }
+        self.way.recording.record(events, data, self.way.gate.now())
     }
 
     /// Up to the program's start. `None`: it runs.
@@ -213,7 +241,12 @@ impl Carrier<'_> {
         if wishes.terminal.is_some() {
             self.keep = Keep::Whole;
         }
+        let terminal = wishes.terminal.is_some();
         self.note(opened(self.line.number, self.target.serial, &start, wishes))?;
+        let decoded = match self.files.start(&start, terminal) {
+            Ok(decoded) => decoded,
+            Err(refusal) => return self.forbidden(&refusal).await.map(|()| Started::Gone(End::Told(refusal))),
+        };
         let asked = match start {
             Start::Shell => self.write.request_shell(true).await,
             Start::Exec(command) => self.write.exec(true, command).await,
@@ -224,6 +257,7 @@ impl Carrier<'_> {
         }
         match self.answered().await {
             Some(true) => {
+                decoded.map_or(Ok(()), |event| self.note(event))?;
                 self.line.answer(true).await;
                 Ok(Started::Yes)
             }
@@ -253,17 +287,99 @@ impl Carrier<'_> {
         timeout(TO_ANSWER, answer).await.ok().flatten()
     }
 
+    /// An entitlement's no to a transfer of files: in the recording and in the ledger.
+    async fn forbidden(&self, refusal: &Refusal) -> Result<(), Lost> {
+        self.note(Event::Said { text: refusal.sentence.clone() })?;
+        let (permit, gate) = (self.way.permit, self.way.gate);
+        let event = tidegate_grants::Event::new("files.refused")
+            .session(permit.session())
+            .identity(permit.identity())
+            .target(permit.target())
+            .grant(permit.grant())
+            .detail(serde_json::json!({ "channel": self.line.number, "why": refusal.sentence }));
+        if let Err(error) = gate.store.append(event, gate.now()).await {
+            tracing::error!(session = %permit.session(), %error, "a refusal could not be written");
+        }
+        Ok(())
+    }
+
+    /// Passes on what came from the client, as far as it may go on. `Some`: the channel ends.
+    async fn pass_up(&self, mut bytes: Bytes, own: &mpsc::Sender<Own>) -> Result<Option<End>, Lost> {
+        loop {
+            let Step { on, events, answer, refused, wait, over } = self.files.up(bytes);
+            let recorded = self.record_with(self.files.events(events), Stream::Stdin, on)?.into_bytes();
+            let gone = !recorded.is_empty() && self.write.data_bytes(recorded).await.is_err();
+            if !answer.is_empty() {
+                let _ = own.send(Own::Answer(answer.freeze())).await; // its receiver lives as long as we do
+            }
+            if let Some(refusal) = refused {
+                let _ = own.send(Own::Refusal(refusal)).await;
+            }
+            if let Some(refusal) = over {
+                self.note(Event::Said { text: refusal.sentence.clone() })?;
+                return Ok(Some(End::Told(refusal)));
+            }
+            if gone {
+                // What the target still said is on its way down, and its end comes last.
+                std::future::pending::<()>().await;
+            }
+            if !wait {
+                return Ok(None);
+            }
+            self.files.moved_down().await;
+            bytes = Bytes::new();
+        }
+    }
+
+    /// The same for what came from the target.
+    async fn pass_down(&self, mut bytes: Bytes) -> Result<Option<End>, Lost> {
+        loop {
+            let Step { on, events, wait, over, .. } = self.files.down(bytes);
+            let recorded = self.record_with(self.files.events(events), Stream::Stdout, on)?.into_bytes();
+            if !recorded.is_empty() {
+                let _ = self.line.out.data_bytes(recorded).await;
+            }
+            if let Some(refusal) = over {
+                self.note(Event::Said { text: refusal.sentence.clone() })?;
+                return Ok(Some(End::Told(refusal)));
+            }
+            if !wait {
+                return Ok(None);
+            }
+            self.files.moved_up().await;
+            bytes = Bytes::new();
+        }
+    }
+
+    /// Says something of our own to the client. The person hears only the first refusal: the next ones are like it.
+    async fn say(&self, own: Own, told: &mut bool) -> Result<(), Lost> {
+        match own {
+            Own::Answer(bytes) => {
+                let recorded = self.record(Stream::Stdout, bytes)?.into_bytes();
+                let _ = self.line.out.data_bytes(recorded).await;
+            }
+            Own::Refusal(refusal) if !std::mem::replace(told, true) => {
+                self.forbidden(&refusal).await?;
+                self.line.stderr(sentence(&refusal, false)).await;
+            }
+            Own::Refusal(_) => {}
+        }
+        Ok(())
+    }
+
     /// From the client to the target.
-    async fn upwards(&self) -> Result<End, Lost> {
+    async fn upwards(&self, own: mpsc::Sender<Own>) -> Result<End, Lost> {
         let (channel, up) = (self.line.number, &self.line.up);
         loop {
             let sent = match up.pop().await {
                 Item::Data { bytes, .. } => {
                     let size = bytes.len();
-                    let recorded = self.record(Stream::Stdin, bytes)?;
-                    let sent = self.write.data_bytes(recorded.into_bytes()).await;
+                    let end = self.pass_up(bytes, &own).await?;
                     up.settle(size);
-                    sent
+                    match end {
+                        Some(end) => return Ok(end),
+                        None => Ok(()),
+                    }
                 }
                 Item::Event(FromClient::Eof) => {
                     self.note(Event::Eof { channel, stream: Stream::Stdin })?;
@@ -293,9 +409,13 @@ impl Carrier<'_> {
     ///
     /// The target's end of output is held back for a moment, and for good where the client has ended its own: a client
     /// that has both closes the channel, russh answers that by itself, and an exit status that comes after is lost.
-    async fn downwards(&self, mut early: VecDeque<Item<FromTarget>>) -> Result<End, Lost> {
+    async fn downwards(
+        &self,
+        mut early: VecDeque<Item<FromTarget>>,
+        mut own: mpsc::Receiver<Own>,
+    ) -> Result<End, Lost> {
         let (channel, down, out) = (self.line.number, &self.target.down, &self.line.out);
-        let (mut exited, mut ended) = (false, false);
+        let (mut exited, mut ended, mut told) = (false, false, false);
         loop {
             let item = match early.pop_front() {
                 Some(item) => item,
@@ -308,17 +428,27 @@ impl Carrier<'_> {
                     };
                     item
                 }
-                None => down.pop().await,
+                None => tokio::select! {
+                    item = down.pop() => item,
+                    Some(own) = own.recv() => {
+                        self.say(own, &mut told).await?;
+                        continue;
+                    }
+                },
             };
             match item {
-                Item::Data { extended, bytes } => {
+                Item::Data { extended: None, bytes } => {
                     let size = bytes.len();
-                    let stream = if extended.is_some() { Stream::Stderr } else { Stream::Stdout };
-                    let recorded = self.record(stream, bytes)?.into_bytes();
-                    let _ = match extended {
-                        None => out.data_bytes(recorded).await,
-                        Some(stream) => out.extended_data_bytes(stream, recorded).await,
-                    };
+                    let end = self.pass_down(bytes).await?;
+                    down.settle(size);
+                    if let Some(end) = end {
+                        return Ok(end);
+                    }
+                }
+                Item::Data { extended: Some(stream), bytes } => {
+                    let size = bytes.len();
+                    let recorded = self.record(Stream::Stderr, bytes)?.into_bytes();
+                    let _ = out.extended_data_bytes(stream, recorded).await;
                     down.settle(size);
                 }
                 Item::Event(FromTarget::Eof) => {
@@ -372,8 +502,8 @@ fn opened(channel: u32, connection: u64, start: &Start, wishes: &Wishes) -> Even
     }
 }
 
-/// A command as it was sent, without loss: text as it is, other bytes escaped (a backslash too).
-fn text_of(command: &[u8]) -> String {
+/// A command or a path as it was sent, without loss: text as it is, other bytes escaped (a backslash too).
+pub(super) fn text_of(command: &[u8]) -> String {
     match std::str::from_utf8(command) {
         Ok(text) => text.to_owned(),
         Err(_) => format!("(not UTF-8) {}", command.escape_ascii()),

@@ -7,6 +7,7 @@
 mod algorithms;
 mod channel;
 mod door;
+mod files;
 mod flow;
 mod inspect;
 mod issuer;
