@@ -7,7 +7,7 @@ use std::{
     fmt::Write as _,
 };
 use tidegate_grants::{
-    Entitlement, EntitlementName, GroupName, Identity, IdentityName, Kind, Leftovers, Target, TargetName, Terms,
+    Entitlement, EntitlementName, Files, GroupName, Identity, IdentityName, Kind, Leftovers, Target, TargetName, Terms,
     entitlement::Selector, grant::IssuerKey,
 };
 
@@ -123,8 +123,9 @@ fn write_entitlement(out: &mut String, entitlement: &Entitlement) -> std::fmt::R
     let longest = show_duration(entitlement.max_duration);
     writeln!(out, "entitlement {}: {groups} on {targets}, up to {longest}", entitlement.name)?;
     match &entitlement.terms {
-        Terms::Ssh { logins, .. } => {
+        Terms::Ssh { logins, files, .. } => {
             writeln!(out, "  as {}", join(logins.iter().map(|login| login.as_str()).collect()))?;
+            write_files(out, *files)?;
         }
         Terms::Postgres { databases, roles, owner, leftovers, max_connections } => {
             let databases = join(databases.iter().map(|name| name.as_str()).collect());
@@ -142,6 +143,20 @@ fn write_entitlement(out: &mut String, entitlement: &Entitlement) -> std::fmt::R
         }
     }
     writeln!(out, "  opens only by `tidegate grant issue` or an imported grant")
+}
+
+/// A limit that a shell can go around must not be taken for more than it is.
+fn write_files(out: &mut String, files: Files) -> std::fmt::Result {
+    let may = match files {
+        Files::Both => return Ok(()),
+        Files::None => "are not moved",
+        Files::Download => "may be downloaded, and nothing uploaded or changed,",
+        Files::Upload => "may be uploaded and changed, and nothing downloaded,",
+    };
+    writeln!(
+        out,
+        "  files {may} over SFTP, scp and rsync; a shell or a command of the login can still print and write them"
+    )
 }
 
 /// Every key and secret that the gateway holds, and why.

@@ -361,6 +361,10 @@ fn the_summary_names_keys_and_says_what_an_owner_grants() {
     let text = good().replace("roles = [\"shop_reader\"]", "roles = [\"shop_reader\"]\nowner = \"shop_owner\"");
     let summary = summary::summary(&check(dir.path(), &text).unwrap());
     assert!(summary.contains("this grants all its privileges"), "{summary}");
+    assert!(!summary.contains("  files "), "no limit needs no words: {summary}");
+    let limited = text.replacen("logins = [\"deploy\"]", "logins = [\"deploy\"]\nfiles = \"download\"", 1);
+    let limited = summary::summary(&check(dir.path(), &limited).unwrap());
+    assert!(limited.contains("a shell or a command of the login can still print and write them"), "{limited}");
     for (file, _) in tidegate_ca::signer::FILES {
         assert!(summary.contains(file), "{file}: {summary}");
     }
