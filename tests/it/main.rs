@@ -13,6 +13,7 @@ mod channels;
 mod crash;
 mod disk;
 mod door;
+mod files;
 mod flow;
 mod grants;
 mod leftovers;
