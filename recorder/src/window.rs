@@ -2,10 +2,10 @@
 //!
 //! Beside the copy of a recording's main key that is wrapped for the auditors, the gateway keeps one of its own, in a small
 //! file for each session, and destroys it when the window is over. What always holds: keystrokes are sealed under a
-//! second key that is never kept, so no window shows them; a recording says in its header whether it had a window; without
-//! one nothing is kept; a key whose time has come is not used, whether it is destroyed already or not; and the time
-//! counts from the recording's own end, so that a gateway that was down destroys at its next start what was due
-//! meanwhile.
+//! second key that is never kept, so no window shows them; a recording says in its header how long its window is, and a
+//! later configuration can only make it shorter; without one nothing is kept; a key whose time has come is not used,
+//! whether it is destroyed already or not; and the time counts from the recording's own end, so that a gateway that was
+//! down destroys at its next start what was due meanwhile.
 //!
 //! What destroying means here: the file is overwritten in place and synced before it is removed, so its blocks hold zeros
 //! as far as this file system goes. A copy-on-write file system, a snapshot, a backup or the spare blocks of an SSD may
@@ -14,6 +14,7 @@
 use crate::{
     Recorder,
     keys::DataKey,
+    preamble::Preamble,
     replay::{self, Replay},
     storage::{self, State},
     verify::{Outcome, ReadError, Verdict, verify},
@@ -23,7 +24,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, BufReader, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -141,12 +142,22 @@ impl Window {
         if kept.until.is_some() {
             return kept.until;
         }
-        let length = SignedDuration::try_from(self.length).unwrap_or(SignedDuration::MAX);
-        match storage::inspect(&self.recordings.join(&kept.place)) {
-            Ok(entry) if entry.state == State::Live => None,
-            Ok(entry) => Some(entry.end.unwrap_or(entry.start).saturating_add(length).unwrap_or(Timestamp::MAX)),
+        let path = self.recordings.join(&kept.place);
+        let found = storage::inspect(&path).and_then(|entry| Ok((entry, self.promised(&path)?)));
+        match found {
+            Ok((entry, _)) if entry.state == State::Live => None,
+            Ok((entry, length)) => {
+                Some(entry.end.unwrap_or(entry.start).saturating_add(length).unwrap_or(Timestamp::MAX))
+            }
             Err(_) => Some(Timestamp::MIN),
         }
+    }
+
+    /// What the recording's own header says, or less if the window has become shorter since.
+    fn promised(&self, recording: &Path) -> Result<SignedDuration, ReadError> {
+        let (preamble, _, _) = Preamble::read(&mut BufReader::new(File::open(recording)?))?;
+        let length = self.length.min(Duration::from_secs(preamble.replay_window_s));
+        Ok(SignedDuration::try_from(length).unwrap_or(SignedDuration::MAX))
     }
 
     /// Destroys the keys whose time has come. Returns their sessions, and those whose destruction failed with the reason:

@@ -88,6 +88,15 @@ fn a_restart_within_the_window_keeps_the_key_and_one_after_it_destroys_it() {
 }
 
 #[test]
+fn a_longer_window_does_not_keep_what_was_promised_for_a_shorter_one() {
+    let bench = with_window(HOUR);
+    bench.sealed(&seen());
+    let longer = window(&bench, 24 * HOUR);
+    assert!(longer.sweep(at(7199)).is_empty());
+    assert_eq!(longer.sweep(at(7200)).len(), 1);
+}
+
+#[test]
 fn a_shorter_window_is_in_force_at_once() {
     let bench = with_window(HOUR);
     bench.sealed(&seen());

@@ -109,7 +109,7 @@ fn in_a_terminal_it_plays_in_time_and_stops_when_told_to() {
     let fast = play("1000").end(PATIENCE).ok();
     assert!(fast.out().contains("second"), "{}", fast.out());
     let mut slow = play("0.01");
-    slow.until_stdout("first", PATIENCE);
+    slow.until_stderr("complete", PATIENCE);
     slow.send("q");
     let stopped = slow.end(PATIENCE).ok();
     assert!(!stopped.out().contains("second") && stopped.err().contains("stopped"), "{}", stopped.out());
