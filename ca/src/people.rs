@@ -320,6 +320,21 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_with_any_bit_changed_is_nobodys() {
+        let people = people();
+        let made = people.certify(request(&PKCS_ECDSA_P256_SHA256).as_bytes(), "alice", now(), after(600)).unwrap();
+        let whole = der(&made.pem).to_vec();
+        for (place, bit) in (0..whole.len()).flat_map(|place| [0, 3, 7].map(|bit| (place, bit))) {
+            let mut bad = whole.clone();
+            bad[place] ^= 1 << bit;
+            assert!(people.person(&CertificateDer::from(bad), after(1)).is_err(), "bit {bit} of byte {place}");
+        }
+        for length in 0..whole.len() {
+            assert!(people.person(&CertificateDer::from(whole[..length].to_vec()), after(1)).is_err());
+        }
+    }
+
+    #[test]
     fn what_another_authority_made_is_foreign_even_under_the_same_name() {
         let people = people();
         let targets = authority("gate").client("alice", now(), after(600)).unwrap();

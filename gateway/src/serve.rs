@@ -200,6 +200,7 @@ fn start_doors(tasks: &mut JoinSet<()>, config: &Config, keys: &Arc<Keys>, gate:
             source_addresses: config.source_addresses.clone(),
             issuer: ssh_issuer,
             passwords: passwords.clone(),
+            opening: tokio::sync::Semaphore::new(ssh::MOST_OPENING),
             port: port(&listener),
             postgres: postgres_address(config, doors.postgres.as_ref()),
         };

@@ -30,7 +30,7 @@ use russh::keys::PublicKey;
 use std::{collections::BTreeMap, sync::Arc};
 use tidegate_ca::Keys;
 use tidegate_grants::TargetName;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 
 /// An SSH host as the configuration describes it.
 #[derive(Debug, Clone)]
@@ -62,11 +62,16 @@ pub struct Ssh {
     pub issuer: Arc<SshIssuer>,
     /// For `ssh gate password`.
     pub passwords: Passwords,
+    /// Recordings that are being verified for `play`, which reads all of each.
+    pub opening: Semaphore,
     /// The port that people type for SSH.
     pub port: u16,
     /// Where `password`, `cert` and `config` say that PostgreSQL listens, if it does: host and port.
     pub postgres: Option<(String, u16)>,
 }
+
+/// So many recordings are verified at once for `play`: the disk and its threads are for sessions first.
+pub const MOST_OPENING: usize = 2;
 
 /// Accepts connections until the gate stops.
 pub async fn serve(listener: TcpListener, ssh: Arc<Ssh>) {

@@ -53,8 +53,10 @@ pub(super) async fn play(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -> Re
     if session.state != SessionState::Closed {
         return Reply::fault(1, &format!("the session {id} is still live; it can be played once it has ended"));
     }
+    let turn = visitor.ssh.opening.acquire().await;
     let (recorder, now) = (gate.recorder.clone(), gate.now());
     let opened = spawn_blocking(move || recorder.replay(&id.to_string(), now)).await;
+    drop(turn);
     let (replay, verdict) = match opened {
         Ok(Ok(opened)) => opened,
         Ok(Err(error)) => return not_played(visitor, &session, &error),
