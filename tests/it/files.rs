@@ -417,3 +417,77 @@ fn a_transcript_tells_what_was_done_and_not_the_bytes_of_the_protocol() {
     assert!(text.contains(&format!("19 bytes, SHA-256 {}", sha256sum(&small))), "{text}");
     assert!(text.contains("understood as sftp") && !text.contains("content of the file"), "{text}");
 }
+
+/// A folder of the target, mounted until this is dropped.
+struct Mounted {
+    at: PathBuf,
+    sshfs: Option<Running>,
+}
+
+impl Mounted {
+    fn new(world: &World) -> Self {
+        let at = world.dir().join("mounted");
+        fs::create_dir(&at).unwrap();
+        let ssh: Vec<String> = std::iter::once("ssh".to_owned()).chain(world.ssh_options("alice")).collect();
+        let mut command = Command::new("sshfs");
+        command.arg("-f").arg("-o").arg(format!("ssh_command={}", ssh.join(" "))).arg(format!("{}:", door("both")));
+        command.arg(&at).env_remove("SSH_AUTH_SOCK");
+        let sshfs = Running::start(command);
+        let mounts = || fs::read_to_string("/proc/mounts").unwrap().contains(at.to_str().unwrap()).then_some(());
+        wait_until(PATIENCE, "sshfs has mounted", mounts);
+        Self { at, sshfs: Some(sshfs) }
+    }
+
+    fn unmount(&mut self) {
+        let Some(sshfs) = self.sshfs.take() else { return };
+        let mut unmount = Command::new("umount");
+        unmount.arg(&self.at);
+        run(unmount, PATIENCE);
+        sshfs.finish(PATIENCE);
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        self.unmount();
+    }
+}
+
+#[test]
+fn through_sshfs_files_come_and_go_unchanged_and_no_digest_is_wrong() {
+    if fs::File::options().read(true).write(true).open("/dev/fuse").is_err() {
+        eprintln!("SKIPPED: this machine has no /dev/fuse");
+        return;
+    }
+    let world = world(&["both"]);
+    let (local, home) = (world.dir().join("local"), world.sshd().home());
+    tree(&local.join("tree"));
+    let copy = |from: &Path, to: &Path| {
+        let mut cp = Command::new("cp");
+        cp.arg("-r").arg(from).arg(to);
+        run(cp, PATIENCE).ok();
+    };
+    let mut mounted = Mounted::new(&world);
+    copy(&local.join("tree"), &mounted.at.join("tree"));
+    copy(&mounted.at.join("tree"), &local.join("back"));
+    let mut patched = fs::File::options().write(true).open(mounted.at.join("tree/a b/größe")).unwrap();
+    std::io::Seek::seek(&mut patched, std::io::SeekFrom::Start(5000)).unwrap();
+    std::io::Write::write_all(&mut patched, b"in the middle").unwrap();
+    drop(patched);
+    mounted.unmount();
+    same_tree(&local.join("tree"), &local.join("back"));
+    let events = told(&world);
+    for name in ["one", "a b/größe", "a b/deep/er/3MiB"] {
+        let end = format!("/{name}");
+        let [ups, downs] = ["upload", "download"].map(|op| about(&events, op, &end));
+        let moved = |all: &[&Value]| all.iter().map(|event| event["bytes"].as_u64().unwrap()).sum::<u64>();
+        let size = fs::metadata(local.join("tree").join(name)).unwrap().len();
+        assert!(moved(&ups) >= size, "{name}: {ups:?}");
+        assert!(moved(&downs) <= size, "{name}: {downs:?}"); // less: sshfs remembers what it wrote
+        let right = sha256sum(&local.join("tree").join(name));
+        assert!(ups.iter().chain(&downs).all(|event| event["sha256"].is_null() || event["sha256"] == right), "{ups:?}");
+    }
+    let patch = about(&events, "upload", "/a b/größe").pop().unwrap();
+    assert_eq!((&patch["sha256"], &patch["ranges"]), (&Value::Null, &serde_json::json!([[5000, 5013]])), "{patch}");
+    assert_ne!(sha256sum(&home.join("tree/a b/größe")), sha256sum(&local.join("tree/a b/größe")));
+}
