@@ -35,8 +35,16 @@ impl server::Handler for Rogue {
         Ok(())
     }
 
-    async fn exec_request(&mut self, id: ChannelId, _: &[u8], session: &mut Session) -> Result<(), russh::Error> {
+    async fn exec_request(&mut self, id: ChannelId, command: &[u8], session: &mut Session) -> Result<(), russh::Error> {
         session.channel_success(id)?;
+        if command == b"say nothing" {
+            session.data(id, "something all the same\n")?;
+            session.eof(id)?;
+            return session.close(id);
+        }
+        if command == b"vanish" {
+            return Err(russh::Error::Disconnect);
+        }
         tokio::spawn(want_more(session.handle(), id, self.attempts.clone()));
         Ok(())
     }
@@ -92,6 +100,16 @@ fn world(runtime: &Runtime) -> (World, mpsc::UnboundedReceiver<Attempt>) {
     let world = Plan::new().only_ssh().block(block).start();
     world.gateway.grant("alice", "web-2", "shell", "30m");
     (world, seen)
+}
+
+#[test]
+fn a_target_that_never_says_how_a_program_ended_is_no_broken_connection_and_one_that_vanishes_is() {
+    let runtime = Runtime::new().unwrap();
+    let (world, _seen) = world(&runtime);
+    let silent = world.ssh("alice", "deploy@web-2", &["say nothing"]).exited(255);
+    assert_eq!(silent.out(), "something all the same");
+    assert!(!silent.err().contains("tidegate"), "{}", silent.err());
+    world.ssh("alice", "deploy@web-2", &["vanish"]).exited(1).says("tidegate: the target");
 }
 
 #[test]

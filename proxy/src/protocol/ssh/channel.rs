@@ -74,8 +74,10 @@ enum Own {
 pub(super) enum End {
     /// The client closed it.
     Client,
-    /// The target closed it.
+    /// The target closed it, after its program had ended.
     Target,
+    /// The target closed it and did not say how its program ended.
+    Silent,
     /// We did, and this is to be told.
     Told(Refusal),
 }
@@ -278,7 +280,7 @@ impl Carrier<'_> {
             loop {
                 match down.pop().await {
                     Item::Event(FromTarget::Answer(yes)) => return Some(yes),
-                    Item::Event(FromTarget::Close) | Item::Overrun => return None,
+                    Item::Event(FromTarget::Close | FromTarget::Gone) | Item::Overrun => return None,
                     _ if early.len() >= MOST_EARLY => return None,
                     item => early.push_back(item),
                 }
@@ -466,13 +468,14 @@ impl Carrier<'_> {
                     self.note(Event::Exited { channel, status: None, signal: Some(name) })?;
                     self.line.exit_signal(signal, core, message).await;
                 }
-                Item::Event(FromTarget::Close) if exited => {
+                Item::Event(FromTarget::Close) => {
                     if ended {
                         let _ = out.eof().await;
                     }
-                    return Ok(End::Target);
+                    // Some that are no Unix hosts never say how a program ended: their clients know.
+                    return Ok(if exited { End::Target } else { End::Silent });
                 }
-                Item::Event(FromTarget::Close) => {
+                Item::Event(FromTarget::Gone) => {
                     return Ok(End::Told(Refusal::new("the target closed the connection")));
                 }
                 Item::Event(FromTarget::Answer(_)) => {}

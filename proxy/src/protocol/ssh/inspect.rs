@@ -139,7 +139,7 @@ async fn ask(connection: &TargetConnection, needles: String) -> Result<Vec<u8>, 
                 }
                 connection.down.settle(bytes.len());
             }
-            Item::Event(FromTarget::Close) => return Ok(answer),
+            Item::Event(FromTarget::Close | FromTarget::Gone) => return Ok(answer),
             Item::Event(_) => {}
             Item::Overrun => return Err(russh::Error::Inconsistent),
         }

@@ -38,7 +38,10 @@ pub(super) enum FromTarget {
         core: bool,
         message: String,
     },
+    /// It closed the channel.
     Close,
+    /// The connection is gone.
+    Gone,
 }
 
 /// A logged-in connection to a target.
@@ -77,7 +80,8 @@ impl TargetConnection {
         !self.handle.is_closed() && self.down.held() == 0
     }
 
-    /// Lets the target know that we are there. Nothing is asked of it, so nothing has to be heard.
+    /// Lets the target know that we are there. Nothing is asked of it, so nothing has to be heard. (russh remembers each one
+    /// as if it had, some bytes: not to be sent more often than a stalled reader needs.)
     pub(super) async fn sign_of_life(&self) {
         let _ = self.handle.send_keepalive(false).await; // an error: it is gone, and its queue says so
     }
@@ -206,7 +210,7 @@ async fn reject(reply: ChannelOpenHandle) -> Result<(), russh::Error> {
 
 impl Drop for Hearing {
     fn drop(&mut self) {
-        self.down.push(FromTarget::Close);
+        self.down.push(FromTarget::Gone);
     }
 }
 
@@ -379,7 +383,7 @@ impl client::Handler for Hearing {
     }
 
     async fn disconnected(&mut self, reason: DisconnectReason<russh::Error>) -> Result<(), russh::Error> {
-        self.down.push(FromTarget::Close);
+        self.down.push(FromTarget::Gone);
         match reason {
             DisconnectReason::ReceivedDisconnect(_) => Ok(()),
             DisconnectReason::Error(error) => Err(error),
