@@ -5,13 +5,17 @@
 //! (people) or days (the gateway's own listeners), and each names exactly one principal.
 
 pub mod people;
+pub mod revoked;
 pub mod signer;
 pub mod ssh;
+pub mod vouch;
 pub mod x509;
 
 pub use people::PeopleAuthority;
+pub use revoked::{Revoked, RevokedError};
 pub use signer::{Keys, Part};
 pub use ssh::{SshAuthority, SshCredential, UserCertificate};
+pub use vouch::{Unvouched, vouch};
 pub use x509::{TlsIdentity, X509Authority};
 
 /// Why a key could not be read or a certificate not made.

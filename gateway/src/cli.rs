@@ -87,16 +87,23 @@ pub(crate) enum TargetCommand {
     Trust {
         /// The target's name
         name: TargetName,
-        /// Only this part, ready to redirect: ca, sshd_config, principals; sql, pg_hba, postgresql_conf
+        /// Only this part, ready to redirect: ca, sshd_config, penalties, principals; sql, pg_hba, postgresql_conf
         #[arg(long)]
         part: Option<String>,
         /// Of `principals`, only the file of this login; needed where several logins have one
         #[arg(long, requires = "part")]
         login: Option<Login>,
     },
-    /// (not supported yet) Dial, verify, mint, log in, tear down, and show each step
-    #[command(hide = true)]
-    Test(Later),
+    /// Dial, verify the host, mint, log in, tear down; show each step, what is wrong, and the receipt
+    Test {
+        /// The target's name
+        name: TargetName,
+        /// As whom; needed where entitlements open several logins there
+        #[arg(long)]
+        login: Option<Login>,
+        #[command(flatten)]
+        json: Json,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -394,7 +401,7 @@ mod tests {
             "tidegate serve",
             "tidegate status --json",
             "tidegate target trust web-1 --part sshd_config",
-            "tidegate target test web-1 --verbose",
+            "tidegate target test web-1 --login deploy --json",
             "tidegate grant issue --user alice --target web-1 --entitlement shell --for 30m --reason R",
             "tidegate grant import",
             "tidegate grant import -",

@@ -10,6 +10,7 @@ mod config;
 mod init;
 mod serve;
 mod telemetry;
+mod trust;
 
 use clap::Parser as _;
 use std::process::ExitCode;

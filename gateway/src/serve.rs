@@ -23,7 +23,7 @@ use tidegate_ca::Keys;
 use tidegate_grants::{Authority, Event, LeaseKind, Store, store::HeadSigner};
 use tidegate_proxy::{
     Gate,
-    authenticate::Passwords,
+    authenticate::{Passwords, Sources},
     door::Door,
     protocol::{
         postgres::{self, Postgres, issuer::PostgresIssuer},
@@ -96,8 +96,10 @@ async fn serve(config: Config, keys: Arc<Keys>) -> anyhow::Result<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(probe(gate.recorder.clone(), config.state_dir.clone(), recordable));
     tasks.spawn(destroy_replay_keys(gate.clone()));
-    start_doors(&mut tasks, &config, &keys, &gate, doors);
-    tasks.spawn(socket::serve(unix, Arc::new(api::Api { gate: gate.clone(), listeners: listeners.clone() })));
+    let issuer = start_doors(&mut tasks, &config, &keys, &gate, doors);
+    let trials = api::Trials { issuer, config, keys };
+    let api = api::Api { gate: gate.clone(), listeners: listeners.clone(), trials };
+    tasks.spawn(socket::serve(unix, Arc::new(api)));
     say_ready(&listeners)?;
 
     let outcome = tokio::select! {
@@ -180,7 +182,14 @@ fn bind_socket(state: &Path) -> anyhow::Result<(tokio::net::UnixListener, socket
     socket::bind(&path).with_context(|| format!("the API socket {}", path.display()))
 }
 
-fn start_doors(tasks: &mut JoinSet<()>, config: &Config, keys: &Arc<Keys>, gate: &Gate, doors: Doors) {
+/// Returns who mints certificates for SSH targets.
+fn start_doors(
+    tasks: &mut JoinSet<()>,
+    config: &Config,
+    keys: &Arc<Keys>,
+    gate: &Gate,
+    doors: Doors,
+) -> Arc<SshIssuer> {
     let passwords = Passwords::new(gate.authority.clone(), keys.salt.clone(), config.password_window);
     let targets = config.postgres_targets.clone();
     let issuer = Arc::new(PostgresIssuer::new(gate.store.clone(), keys.clone(), targets.clone(), gate.clock));
@@ -196,9 +205,12 @@ fn start_doors(tasks: &mut JoinSet<()>, config: &Config, keys: &Arc<Keys>, gate:
             gate: gate.clone(),
             keys: keys.clone(),
             targets: config.ssh_targets.clone(),
+            user_ca: config.user_ca.clone(),
+            revoked_keys: config.revoked_keys.clone(),
+            sources: Sources::default(),
             public_names: config.public_names.clone(),
             source_addresses: config.source_addresses.clone(),
-            issuer: ssh_issuer,
+            issuer: ssh_issuer.clone(),
             passwords: passwords.clone(),
             opening: tokio::sync::Semaphore::new(ssh::MOST_OPENING),
             port: port(&listener),
@@ -217,6 +229,7 @@ fn start_doors(tasks: &mut JoinSet<()>, config: &Config, keys: &Arc<Keys>, gate:
         };
         tasks.spawn(postgres::serve(listener, Arc::new(postgres)));
     }
+    ssh_issuer
 }
 
 /// What people type to reach PostgreSQL: the first public name and the port that is really listened on.

@@ -16,6 +16,7 @@ pub mod refusal;
 pub mod session;
 pub mod teardown;
 pub mod text;
+pub mod trial;
 pub mod trust;
 
 pub use door::{Door, TurnedAway};

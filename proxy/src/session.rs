@@ -3,7 +3,7 @@
 //! accept → identify → **authorize → open in ledger → start recording → lease → mint → connect → relay | permit ended
 //! → disable → seal recording → clean, drop → receipt → close in ledger**
 //!
-//! The part in bold is [`run`], the same for every protocol; what comes before it is each protocol's own handshake. The
+//! The part in bold is [`run`] and [`hold`], the same for every protocol; what comes before it is each protocol's own handshake. The
 //! steps after the relay run whatever the outcome. Where the gateway is killed instead, [`reaper`](crate::reaper) does
 //! them after the restart, from the lease.
 
@@ -109,11 +109,15 @@ impl<I: Issuer> Way<'_, I> {
 const PARTING: Duration = Duration::from_secs(1);
 
 /// The story of a session.
-pub async fn run<C: Client>(gate: &Gate, issuer: &C::Issuer, mut client: C) {
-    let permit = match gate.authority.authorize(client.ask(), gate.now()).await {
-        Ok(permit) => permit, // opened in the ledger
-        Err(denied) => return client.refuse(Refusal::from(&denied)).await,
-    };
+pub async fn run<C: Client>(gate: &Gate, issuer: &C::Issuer, client: C) {
+    match gate.authority.authorize(client.ask(), gate.now()).await {
+        Ok(permit) => hold(gate, issuer, client, permit).await, // opened in the ledger
+        Err(denied) => client.refuse(Refusal::from(&denied)).await,
+    }
+}
+
+/// The story from the permit on. (`target test` begins here: its permit comes from an admin's word.)
+pub(crate) async fn hold<C: Client>(gate: &Gate, issuer: &C::Issuer, mut client: C, permit: Permit) {
     let session = permit.session();
     let recording = match start_recording::<C>(gate, &permit).await {
         Ok(recording) => recording,

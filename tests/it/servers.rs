@@ -30,6 +30,7 @@ fn a_throwaway_sshd_takes_a_certificate_and_takes_its_processes_along() {
         ca: fs::read_to_string(ca.with_extension("pub")).unwrap(),
         sshd_config: "TrustedUserCAKeys /etc/ssh/ca.pub\nAuthorizedPrincipalsFile /etc/ssh/principals/%u\n".into(),
         principals: "deploy@web-1\n".into(),
+        penalties: String::new(),
     };
     let mut sshd = Sshd::prepare(&scratch.dir("web-1"));
     sshd.install(&trust, "");

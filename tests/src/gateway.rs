@@ -303,7 +303,10 @@ impl Gateway {
     /// What to install on an SSH target.
     pub fn ssh_trust(&self, target: &str) -> SshTrust {
         let part = |part: &str| self.trust(target, part);
-        SshTrust { ca: part("ca"), sshd_config: part("sshd_config"), principals: part("principals") }
+        let penalties = part("penalties");
+        let principals = self.cli(&["target", "trust", target, "--part", "principals"]);
+        let principals = if principals.code == Some(0) { principals.out() + "\n" } else { String::new() };
+        SshTrust { ca: part("ca"), sshd_config: part("sshd_config"), principals, penalties }
     }
 
     /// What to install on a PostgreSQL target.

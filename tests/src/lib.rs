@@ -15,6 +15,7 @@
     reason = "a harness fails the test by panicking"
 )]
 
+pub mod agent;
 pub mod config;
 pub mod daemon;
 pub mod driver;

@@ -26,8 +26,10 @@ pub struct SshTrust {
     pub ca: String,
     /// Lines for `sshd_config`.
     pub sshd_config: String,
-    /// The account's principals.
+    /// The account's principals; empty where the login itself is the principal.
     pub principals: String,
+    /// Lines for `sshd_config` from OpenSSH 9.8 on.
+    pub penalties: String,
 }
 
 /// One server, before or after its start.
@@ -37,6 +39,13 @@ pub struct Sshd {
     dir: PathBuf,
     port: Port,
     host_key: String,
+    release: Option<PathBuf>,
+}
+
+/// Where `tests/openssh` put the sshd of this Debian release, if it did.
+pub fn release(name: &str) -> Option<PathBuf> {
+    let folder = std::env::var_os("TIDEGATE_OPENSSH").unwrap_or_else(|| "/var/cache/tidegate-openssh".into());
+    Some(PathBuf::from(folder).join(name)).filter(|root| root.join("usr/sbin/sshd").exists())
 }
 
 impl Sshd {
@@ -58,7 +67,12 @@ impl Sshd {
         account("group", format!("{LOGIN}:x:{uid}:\n"));
         account("shadow", format!("{LOGIN}:*:19000:0:99999:7:::\n"));
         let host_key = host_key.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
-        Self { daemon: None, dir: dir.to_owned(), port, host_key }
+        Self { daemon: None, dir: dir.to_owned(), port, host_key, release: None }
+    }
+
+    /// From the next start on it is the sshd in this folder, of another release.
+    pub fn use_release(&mut self, root: &Path) {
+        self.release = Some(root.to_owned());
     }
 
     /// Where it listens.
@@ -74,6 +88,25 @@ impl Sshd {
     /// The home of its account.
     pub fn home(&self) -> PathBuf {
         self.dir.join("home")
+    }
+
+    /// The folder that is its `/etc/ssh`.
+    pub fn etc(&self) -> PathBuf {
+        self.dir.join("etc-ssh")
+    }
+
+    /// Puts these lines before all others of its configuration: the first value of a setting counts. From the next start on.
+    pub fn configure_first(&self, lines: &str) {
+        let path = self.etc().join("sshd_config");
+        let text = fs::read_to_string(&path).expect("its configuration");
+        fs::write(&path, format!("{lines}\n{text}")).expect("its configuration");
+    }
+
+    /// Stops it and starts it again with what its folder holds now.
+    pub fn restart(&mut self) {
+        self.stop();
+        self.start();
+        self.ready();
     }
 
     /// Installs the trust, as printed, where its own lines say that it goes.
@@ -113,7 +146,7 @@ impl Sshd {
             "-euc",
             NAMESPACE,
         ]);
-        command.arg("sshd").arg(&self.dir);
+        command.arg("sshd").arg(&self.dir).arg(self.release.as_deref().unwrap_or(Path::new("")));
         self.daemon = Some(Daemon::spawn("sshd", command, &self.dir.join("sshd.log"), Signal::KILL, None));
     }
 
@@ -166,14 +199,37 @@ fn uid(port: &Port) -> u32 {
     60_000 + u32::from(port.number())
 }
 
-/// Run as root inside the new namespaces; `$1` is the server's folder. With `/run` and `/var/log` of its own it leaves
+/// Run as root inside the new namespaces; `$1` is the server's folder, `$2` the root of another release or empty. sshd starts
+/// its helpers by their absolute paths, so another release's stand at those, each run by that release's own loader
+/// (or, where it has none, with its libraries). With `/run` and `/var/log` of its own it leaves
 /// no trace in the machine's login records.
 const NAMESPACE: &str = r#"
 for file in passwd group shadow; do mount --bind "$1/$file" "/etc/$file"; done
 mount --bind "$1/etc-ssh" /etc/ssh
 mount -t tmpfs -o mode=755 tmpfs /run
 mount -t tmpfs -o mode=755 tmpfs /var/log
-mkdir -p /run/sshd
+mkdir -p /run/sshd /run/release /run/libraries /run/programs
+if [ -n "$2" ]; then
+    mount --bind "$2" /run/release
+    mount -t tmpfs -o mode=755 tmpfs /usr/lib/openssh
+    libraries=/run/release/usr/lib/$(uname -m)-linux-gnu
+    loader=$(echo "$libraries"/ld-linux-*.so.*)
+    for program in /usr/sbin/sshd /usr/lib/openssh/sshd-session /usr/lib/openssh/sshd-auth; do
+        if [ -e "/run/release$program" ]; then
+            if [ -e "$loader" ]; then
+                run="$loader --library-path $libraries --argv0 $program"
+            else
+                cp "$libraries"/libssl.so* "$libraries"/libcrypto.so* /run/libraries
+                run="env LD_LIBRARY_PATH=/run/libraries"
+            fi
+            wrapper="/run/programs/${program##*/}"
+            printf '#!/bin/sh\nexec %s /run/release%s "$@"\n' "$run" "$program" > "$wrapper"
+            chmod 755 "$wrapper"
+            [ -e "$program" ] || touch "$program"
+            mount --bind "$wrapper" "$program"
+        fi
+    done
+fi
 exec /usr/sbin/sshd -D -e -f /etc/ssh/sshd_config
 "#;
 

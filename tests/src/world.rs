@@ -206,6 +206,18 @@ impl World {
         self.sshd.as_ref().expect("this world has an SSH target")
     }
 
+    /// The SSH target, to be changed.
+    pub fn sshd_mut(&mut self) -> &mut Sshd {
+        self.sshd.as_mut().expect("this world has an SSH target")
+    }
+
+    /// Starts the gateway anew, with the configuration as it is now.
+    pub fn restart_gateway(&mut self) {
+        self.gateway.configure(&self.config);
+        self.gateway.terminate();
+        self.gateway.start();
+    }
+
     /// The PostgreSQL target.
     pub fn pg(&self) -> &Postgres {
         self.postgres.as_ref().expect("this world has a PostgreSQL target")

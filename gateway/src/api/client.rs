@@ -45,23 +45,39 @@ impl Client {
 
     /// `GET`
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        self.call(Method::GET, path, Bytes::new())
+        self.call(Method::GET, path, Bytes::new(), DEADLINE)
     }
 
     /// `POST`, as JSON
     pub(crate) fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
-        self.call(Method::POST, path, serde_json::to_vec(body)?.into())
+        self.post_within(path, body, DEADLINE)
     }
 
-    fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<T> {
+    /// `POST`, as JSON, of what takes the gateway longer
+    pub(crate) fn post_within<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        deadline: Duration,
+    ) -> anyhow::Result<T> {
+        self.call(Method::POST, path, serde_json::to_vec(body)?.into(), deadline)
+    }
+
+    fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        deadline: Duration,
+    ) -> anyhow::Result<T> {
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header(header::HOST, "tidegate")
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))?;
-        let answered = self.runtime.block_on(async { tokio::time::timeout(DEADLINE, self.send(request)).await });
-        let (status, answer) = answered.map_err(|_| self.unreachable("no answer within 30 s"))??;
+        let answered = self.runtime.block_on(async { tokio::time::timeout(deadline, self.send(request)).await });
+        let (status, answer) = answered.map_err(|_| self.unreachable("no answer in time"))??;
         if status.is_success() {
             return serde_json::from_slice(&answer)
                 .context("the gateway's answer makes no sense: is it another version?");

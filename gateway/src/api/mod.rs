@@ -11,7 +11,7 @@ mod routes;
 mod sessions;
 pub(crate) mod socket;
 
-pub(crate) use routes::Api;
+pub(crate) use routes::{Api, Trials};
 
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, net::SocketAddr};
@@ -95,6 +95,15 @@ pub(crate) struct ImportBody {
 pub(crate) struct RevokeBody {
     #[serde(default)]
     pub(crate) reason: Option<String>,
+}
+
+/// `POST /v1/targets/{name}/test`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TestBody {
+    /// As whom; may be left out where there is one login.
+    #[serde(default)]
+    pub(crate) login: Option<Login>,
 }
 
 /// What `POST` on grants answers.

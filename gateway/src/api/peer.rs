@@ -30,6 +30,8 @@ pub(crate) enum Action {
     ReadLeases,
     /// Wake the reaper.
     RetryLeases,
+    /// Try whether sessions to a target work.
+    TestTargets,
     /// List or show sessions.
     ReadSessions,
     /// End one.
@@ -68,14 +70,20 @@ impl Caller {
         let identity = self.known()?;
         match action {
             Action::Status => Ok(Scope::All),
-            Action::MakeGrants | Action::RevokeGrants | Action::RetryLeases | Action::KillSessions if self.admin => {
+            Action::MakeGrants
+            | Action::RevokeGrants
+            | Action::RetryLeases
+            | Action::TestTargets
+            | Action::KillSessions
+                if self.admin =>
+            {
                 Ok(Scope::All)
             }
             Action::ReadGrants | Action::ReadLeases | Action::ReadSessions if self.admin || self.auditor => {
                 Ok(Scope::All)
             }
             Action::ReadGrants | Action::ReadSessions | Action::KillSessions => Ok(Scope::Own(identity.clone())),
-            Action::MakeGrants | Action::RevokeGrants | Action::RetryLeases => {
+            Action::MakeGrants | Action::RevokeGrants | Action::RetryLeases | Action::TestTargets => {
                 Err(forbidden(format!("{identity} is not an admin of this gateway (roles.admin)")))
             }
             Action::ReadLeases => Err(forbidden(format!(

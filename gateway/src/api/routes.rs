@@ -1,12 +1,15 @@
 //! What each address of the API does.
 
 use super::{
-    GrantMade, ImportBody, IssueBody, LARGEST_BODY, LeaseView, LeaseWoken, Listeners, RevokeBody, Status,
+    GrantMade, ImportBody, IssueBody, LARGEST_BODY, LeaseView, LeaseWoken, Listeners, RevokeBody, Status, TestBody,
     peer::{Action, Caller, Scope},
     problem::Problem,
     sessions,
 };
-use crate::config;
+use crate::{
+    config::{self, Config},
+    trust,
+};
 use axum::{
     Extension, Json, Router,
     extract::{self, DefaultBodyLimit, FromRequest as _, FromRequestParts, Request, State},
@@ -17,14 +20,28 @@ use axum::{
 };
 use serde::de::DeserializeOwned;
 use std::{sync::Arc, time::Duration};
-use tidegate_grants::{GrantView, Lease, Policy, authority::IssueRequest, pick};
-use tidegate_proxy::Gate;
+use tidegate_ca::Keys;
+use tidegate_grants::{GrantView, Lease, Login, Policy, TargetName, authority::IssueRequest, pick};
+use tidegate_proxy::{
+    Gate,
+    protocol::ssh::{self, SshIssuer, Tested},
+    trial::Report,
+};
 
 /// What the routes answer from.
 #[derive(Debug)]
 pub(crate) struct Api {
     pub(crate) gate: Gate,
     pub(crate) listeners: Listeners,
+    pub(crate) trials: Trials,
+}
+
+/// What `target test` needs beside the gate.
+#[derive(Debug)]
+pub(crate) struct Trials {
+    pub(crate) issuer: Arc<SshIssuer>,
+    pub(crate) config: Config,
+    pub(crate) keys: Arc<Keys>,
 }
 
 impl Api {
@@ -99,6 +116,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/sessions", get(sessions::list))
         .route("/v1/sessions/{id}", get(sessions::show))
         .route("/v1/sessions/{id}/kill", post(sessions::kill))
+        .route("/v1/targets/{id}/test", post(test_target))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this address"))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not take this method")
@@ -231,6 +249,45 @@ async fn retry_lease(State(api): Shared, Extension(caller): Who, Id(id): Id) -> 
     let lease = one("open lease", leases, &id, |lease| lease.id().to_string())?;
     api.gate.custody.retry();
     Ok(Json(LeaseWoken { id: lease.id() }))
+}
+
+/// A test that takes longer goes on by itself, and nobody waits for it.
+const TRIAL: Duration = Duration::from_secs(50);
+
+async fn test_target(State(api): Shared, Extension(caller): Who, Id(name): Id, request: Request) -> Answer<Report> {
+    let _: Scope = caller.may(Action::TestTargets)?;
+    let body: TestBody = body(request).await?;
+    let tested = tested(&api.trials, &name, body.login)?;
+    let (by, running) = (caller.known()?.clone(), api.clone());
+    // On its own: whoever asked may hang up, and the teardown is done all the same.
+    let trial = async move { ssh::trial(&running.gate, &running.trials.issuer, &by, tested).await };
+    let late = || Problem::new(StatusCode::GATEWAY_TIMEOUT, "the test has not ended yet: see `tidegate lease list`");
+    match tokio::time::timeout(TRIAL, api.gate.tasks.spawn(trial)).await {
+        Ok(Ok(report)) => Ok(Json(report?)),
+        Ok(Err(_)) | Err(_) => Err(late()),
+    }
+}
+
+/// What to test, from what was typed.
+fn tested(trials: &Trials, name: &str, login: Option<Login>) -> Result<Tested, Problem> {
+    let refused = |sentence: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, sentence);
+    let known = name.parse::<TargetName>().ok().filter(|name| trials.config.policy.targets.contains_key(name));
+    let Some(target) = known else {
+        return Err(Problem::new(StatusCode::NOT_FOUND, "there is no such target in the configuration"));
+    };
+    if trials.config.postgres_targets.contains_key(&target) {
+        return Err(refused(format!("{target} is a PostgreSQL server: `target test` is not supported yet for those")));
+    }
+    let logins = trust::logins(&trials.config, &target);
+    let names = || logins.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let login = match (login, logins.as_slice()) {
+        (Some(login), _) => login,
+        (None, [only]) => only.clone(),
+        (None, []) => return Err(refused(format!("no entitlement opens any login on {target}"))),
+        (None, _) => return Err(refused(format!("{target} has several logins, name one with --login: {}", names()))),
+    };
+    let parts = trust::parts(&trials.config, &trials.keys, &target).map_err(|error| refused(error.to_string()))?;
+    Ok(Tested { target, login, parts })
 }
 
 /// The one thing whose id is, begins or ends with this.

@@ -34,7 +34,9 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Target(TargetCommand::Trust { name, part, login }) => {
             target::trust(named, &name, part.as_deref(), login.as_ref())
         }
-        Command::Target(TargetCommand::Test(_)) => later("target test"),
+        Command::Target(TargetCommand::Test { name, login, json }) => {
+            target::test(&client(named)?, &name, login, json.json)
+        }
         Command::Grant(command) => grant::run(&client(named)?, command),
         Command::Session(SessionCommand::List { json }) => session::list(&client(named)?, json.json),
         Command::Session(SessionCommand::Show { id, json }) => session::show(&client(named)?, &id, json.json),

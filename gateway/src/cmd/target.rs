@@ -1,13 +1,27 @@
-//! `tidegate target trust`
+//! `tidegate target trust` and `tidegate target test`
 
-use super::print;
-use crate::config::{self, Config};
+use super::{print, print_json};
+use crate::{
+    api::{
+        TestBody,
+        client::{Client, segment},
+    },
+    config,
+    trust::parts,
+};
 use anyhow::bail;
-use std::{collections::BTreeSet, fmt::Write as _, path::Path, process::ExitCode};
-use tidegate_ca::{Keys, Part as CaPart};
-use tidegate_grants::{Login, TargetName, Terms};
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    io::{self, Write as _},
+    path::Path,
+    process::ExitCode,
+    time::Duration,
+};
+use tidegate_ca::Keys;
+use tidegate_grants::{Login, Receipt, TargetName};
 use tidegate_proxy::{
-    protocol::{postgres, ssh},
+    trial::{Outcome, Report},
     trust::Part,
 };
 
@@ -41,31 +55,6 @@ pub(super) fn trust(
     }
 }
 
-fn parts(config: &Config, keys: &Keys, name: &TargetName) -> anyhow::Result<Vec<Part>> {
-    if let Some(target) = config.ssh_targets.get(name) {
-        return Ok(ssh::trust(keys, &config.source_addresses, target, &logins(config, name)));
-    }
-    if let Some(target) = config.postgres_targets.get(name) {
-        let (policy, sources) = (&config.policy, &config.source_addresses);
-        return Ok(postgres::trust::trust(target, policy, sources, &keys.show(CaPart::X509)?));
-    }
-    bail!("there is no target {name} in the configuration")
-}
-
-/// Every login that some entitlement opens on this target.
-fn logins(config: &Config, name: &TargetName) -> Vec<Login> {
-    let Some(target) = config.policy.targets.get(name) else { return Vec::new() };
-    let reaching = config.policy.entitlements.values().filter(|entitlement| entitlement.reaches(target));
-    let logins: BTreeSet<&Login> = reaching
-        .filter_map(|entitlement| match &entitlement.terms {
-            Terms::Ssh { logins, .. } => Some(logins),
-            Terms::Postgres { .. } => None,
-        })
-        .flatten()
-        .collect();
-    logins.into_iter().cloned().collect()
-}
-
 fn all(name: &TargetName, parts: &[Part]) -> anyhow::Result<String> {
     let mut out = String::new();
     for part in parts {
@@ -74,4 +63,58 @@ fn all(name: &TargetName, parts: &[Part]) -> anyhow::Result<String> {
         writeln!(out, "{}\n", part.text.trim_end())?;
     }
     Ok(out)
+}
+
+/// Longer than the gateway itself waits for a test.
+const PATIENCE: Duration = Duration::from_secs(55);
+
+/// Has the running gateway open a session that carries nothing, and prints what came of each step.
+pub(super) fn test(client: &Client, name: &TargetName, login: Option<Login>, json: bool) -> anyhow::Result<ExitCode> {
+    let path = format!("/v1/targets/{}/test", segment(name.as_str()));
+    let report: Report = client.post_within(&path, &TestBody { login }, PATIENCE)?;
+    if json {
+        print_json(&report)?;
+    } else {
+        print(&shown(&report)?)?;
+    }
+    if report.sound {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let wrong = report.steps.iter().filter(|step| matches!(step.outcome, Outcome::Failed | Outcome::Open)).count();
+    writeln!(io::stderr(), "tidegate: {name} is not as it should be for {}: {wrong} fault(s)", report.login)?;
+    Ok(ExitCode::from(1))
+}
+
+fn shown(report: &Report) -> anyhow::Result<String> {
+    let mut out = String::new();
+    for step in &report.steps {
+        let outcome = match step.outcome {
+            Outcome::Ok => "ok",
+            Outcome::Open => "OPEN",
+            Outcome::Failed => "FAILED",
+            Outcome::Unseen => "unseen",
+        };
+        writeln!(out, "{outcome:<7} {:<13} {}", step.step, step.said)?;
+        for next in &step.next {
+            writeln!(out, "{:21} {next}", "")?;
+        }
+    }
+    if let Some(receipt) = &report.receipt {
+        write_receipt(&mut out, receipt)?;
+    }
+    Ok(out)
+}
+
+fn write_receipt(out: &mut String, receipt: &Receipt) -> std::fmt::Result {
+    writeln!(out, "receipt of {}:", super::moment(receipt.at))?;
+    for finding in &receipt.findings {
+        writeln!(out, "  {} {}", finding.found, finding.what)?;
+        for item in &finding.items {
+            writeln!(out, "    {item}")?;
+        }
+    }
+    for line in &receipt.unverifiable {
+        writeln!(out, "  unverifiable: {line}")?;
+    }
+    Ok(())
 }

@@ -2,8 +2,9 @@
 
 use super::{
     section::{Section, Spot, TextSpot},
-    value::{self, DURATION_FIX, PLAIN_NAME_FIX},
+    value::{self, DURATION_FIX, PLAIN_NAME_FIX, SSH_KEY_FIX},
 };
+use ssh_key::PublicKey;
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
@@ -11,6 +12,7 @@ use std::{
     time::Duration,
 };
 use tidegate_grants::GroupName;
+use tidegate_proxy::authenticate::RevokedKeys;
 use tidegate_recorder::Settings;
 
 /// What `[gateway]` says.
@@ -33,6 +35,8 @@ pub(super) struct Doors {
     pub(super) ssh: Option<SocketAddr>,
     pub(super) postgres: Option<SocketAddr>,
     pub(super) password_window: Duration,
+    pub(super) user_ca: Vec<PublicKey>,
+    pub(super) revoked_keys: RevokedKeys,
 }
 
 pub(super) fn version(root: &Section<'_>) -> Option<()> {
@@ -123,14 +127,16 @@ pub(super) fn groups(section: &Section<'_>, key: &'static str) -> BTreeSet<Group
     parsed.map(|group| group.value).collect()
 }
 
-pub(super) fn doors(root: &Section<'_>) -> Option<Doors> {
+pub(super) fn doors(root: &Section<'_>, folder: &Path) -> Option<Doors> {
     const FIX: &str = "write an IP address and a port, like \"127.0.0.1:2222\" or \"[::1]:0\"";
     fn listen<'a>(section: &Section<'a>) -> Option<Spot<'a, SocketAddr>> {
         section.need("listen", section.text("listen"), FIX).and_then(|at| at.parse(value::listen, FIX))
     }
+    let (mut user_ca, mut revoked_keys) = (Vec::new(), RevokedKeys::new(None));
     let ssh = root.section("ssh").and_then(|section| {
         let listen = listen(&section);
-        section.not_yet(&["user_ca", "revoked", "proxy_protocol"]);
+        (user_ca, revoked_keys) = certificates(&section, folder);
+        section.not_yet(&["proxy_protocol"]);
         section.unknown();
         listen
     });
@@ -159,9 +165,25 @@ pub(super) fn doors(root: &Section<'_>) -> Option<Doors> {
         postgres.fault("is where [ssh] listens already", "choose another port");
     }
     let sound = ssh.is_some() == root.has("ssh") && postgres.is_some() == root.has("postgres");
-    let doors =
-        Doors { ssh: ssh.map(|at| at.value), postgres: postgres.map(|at| at.value), password_window: password_window? };
+    let (ssh, postgres) = (ssh.map(|at| at.value), postgres.map(|at| at.value));
+    let doors = Doors { ssh, postgres, password_window: password_window?, user_ca, revoked_keys };
     sound.then_some(doors)
+}
+
+/// `user_ca` and `revoked_keys` of `[ssh]`. A faulty one has said so.
+fn certificates(section: &Section<'_>, folder: &Path) -> (Vec<PublicKey>, RevokedKeys) {
+    let authorities = section.text_or_texts("user_ca").map(|list| list.value).unwrap_or_default();
+    let parsed = authorities.into_iter().filter_map(|key| key.parse(value::ssh_key, SSH_KEY_FIX));
+    let user_ca = parsed.map(|key| key.value).collect();
+    let Some(file) = section.text("revoked_keys") else { return (user_ca, RevokedKeys::new(None)) };
+    let revoked_keys = RevokedKeys::new(Some(folder.join(file.value)));
+    if let Err(unknown) = revoked_keys.read() {
+        file.fault(
+            format!("is no list of revoked keys: {unknown}"),
+            "name a KRL as `ssh-keygen -k` writes it, or a file of public keys, one a line; an empty file is a list too",
+        );
+    }
+    (user_ca, revoked_keys)
 }
 
 /// How recordings are made, and for how long after a session the gateway can read its own.

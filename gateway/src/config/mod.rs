@@ -25,6 +25,7 @@ pub(crate) use value::{duration, show_duration};
 use fault::Findings;
 use section::Section;
 use sha2::{Digest, Sha256};
+use ssh_key::PublicKey;
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
@@ -33,7 +34,10 @@ use std::{
     time::Duration,
 };
 use tidegate_grants::{Policy, TargetName};
-use tidegate_proxy::protocol::{postgres::PostgresTarget, ssh::SshTarget};
+use tidegate_proxy::{
+    authenticate::RevokedKeys,
+    protocol::{postgres::PostgresTarget, ssh::SshTarget},
+};
 use toml::de::DeTable;
 
 /// A configuration without faults.
@@ -47,6 +51,10 @@ pub(crate) struct Config {
     pub(crate) source_addresses: Vec<String>,
     /// Where SSH listens, if it does.
     pub(crate) ssh: Option<SocketAddr>,
+    /// Authorities of people's certificates.
+    pub(crate) user_ca: Vec<PublicKey>,
+    /// Which keys and certificates open nothing any more.
+    pub(crate) revoked_keys: RevokedKeys,
     /// Where PostgreSQL listens, if it does.
     pub(crate) postgres: Option<SocketAddr>,
     /// The life of a password of `ssh gate password`.
@@ -191,7 +199,7 @@ fn assemble(root: &Section<'_>, folder: &Path, hash: String) -> Option<Config> {
     let state_dir = gateway::state_dir(root, folder);
     let gateway = gateway::gateway(root);
     let roles = gateway::roles(root);
-    let doors = gateway::doors(root);
+    let doors = gateway::doors(root, folder);
     let recording = gateway::recording(root);
     let people = people::people(root);
     let targets = targets::targets(root, folder);
@@ -208,6 +216,8 @@ fn assemble(root: &Section<'_>, folder: &Path, hash: String) -> Option<Config> {
         public_names: gateway.public_names,
         source_addresses: gateway.source_addresses,
         ssh: doors.ssh,
+        user_ca: doors.user_ca,
+        revoked_keys: doors.revoked_keys,
         postgres: doors.postgres,
         password_window: doors.password_window,
         recording,

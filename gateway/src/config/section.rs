@@ -151,6 +151,14 @@ impl<'a> Section<'a> {
         Some(self.spot(path, value, items))
     }
 
+    /// A text, or a list of texts, if it is there.
+    pub(super) fn text_or_texts(&self, key: &'static str) -> Option<Spot<'a, Vec<TextSpot<'a>>>> {
+        if self.table.get(key).is_some_and(|value| value.get_ref().is_array()) {
+            return self.texts(key);
+        }
+        self.text(key).map(|text| text.with(vec![text.clone()]))
+    }
+
     /// A table of texts (`{ env = "prod" }`), if it is there.
     pub(super) fn pairs(&self, key: &'static str) -> Option<Spot<'a, Vec<(&'a str, TextSpot<'a>)>>> {
         let (path, value) = self.value(key)?;

@@ -1,16 +1,20 @@
 //! `[[target]]`: SSH hosts and database servers, and how each proves that it is itself.
 
 use super::{
-    section::{Section, TextSpot},
-    value::{self, SSH_KEY_FIX},
+    section::{Section, Spot, TextSpot},
+    value,
 };
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
 };
+use ssh_key::PublicKey;
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 use tidegate_grants::{Kind, RoleName, Target, TargetName};
-use tidegate_proxy::protocol::{postgres::PostgresTarget, ssh::SshTarget};
+use tidegate_proxy::protocol::{
+    postgres::PostgresTarget,
+    ssh::{HostTrust, SshTarget},
+};
 
 /// All targets. What was faulty beyond its name is only in `by_name`, so that references to it are not faults as well.
 #[derive(Default)]
@@ -20,7 +24,7 @@ pub(super) struct Targets {
     pub(super) postgres: BTreeMap<TargetName, PostgresTarget>,
 }
 
-const SSH_KEYS: [&str; 3] = ["host_key", "host_ca", "principal"];
+const SSH_KEYS: [&str; 4] = ["host_key", "host_ca", "host_name", "principal"];
 const POSTGRES_KEYS: [&str; 5] = ["tls_ca", "auth", "admin_user", "admin_address", "admin_password_file"];
 
 pub(super) fn targets(root: &Section<'_>, folder: &Path) -> Targets {
@@ -80,18 +84,52 @@ fn labels(section: &Section<'_>) -> BTreeMap<String, String> {
 
 fn ssh(section: &Section<'_>, name: Option<&TargetName>, address: Option<String>) -> Option<SshTarget> {
     section.misplaced(&POSTGRES_KEYS, "belongs to a target of kind \"postgres\"", "take it out, or change the kind");
-    section.not_yet(&["host_ca"]);
-    let fix = "write the host's own key, as `ssh-keyscan HOST` on a network you trust or its ssh_host_ed25519_key.pub \
-               says; there is no trust on first use";
-    let key = section.text("host_key");
-    // A target with host_ca alone has its one fault already.
-    let key = if section.has("host_ca") { key } else { section.need("host_key", key, fix) };
-    let key = key.and_then(|key| key.parse(value::ssh_key, SSH_KEY_FIX));
+    let host = host(section, address.as_deref());
     let principal = match section.text("principal") {
         Some(principal) => principal_of(&principal),
         None => Some("{login}@{target}".to_owned()),
     };
-    Some(SshTarget { name: name?.clone(), address: address?, host_key: key?.value, principal: principal? })
+    Some(SshTarget { name: name?.clone(), address: address?, host: host?, principal: principal? })
+}
+
+const HOST_FIX: &str = "write the host's own key, as `ssh-keyscan HOST` on a network you trust or its ssh_host_ed25519_key.pub \
+                        says, or host_ca = \"…\"; there is no trust on first use";
+
+/// `host_key` or `host_ca`, exactly one of them.
+fn host(section: &Section<'_>, address: Option<&str>) -> Option<HostTrust> {
+    let (keys, authorities) = (section.text_or_texts("host_key"), section.text_or_texts("host_ca"));
+    let name = section.text("host_name");
+    if let (true, Some(authorities)) = (section.has("host_key"), &authorities) {
+        authorities.fault("stands beside host_key", "write one of them: a certificate takes the place of a pinned key");
+        return None;
+    }
+    if section.has("host_ca") {
+        let name = match name {
+            Some(name) => name.parse(value::public_name, "write the name that is in its certificate")?.value,
+            None => dialled(address?).to_owned(),
+        };
+        return Some(HostTrust::Certificate { authorities: host_keys(&authorities?)?, name });
+    }
+    if let Some(name) = name {
+        name.fault("is of no use without host_ca", "take it out");
+    }
+    host_keys(&section.need("host_key", keys, HOST_FIX)?).map(HostTrust::Keys)
+}
+
+/// The host part of `host:port`.
+fn dialled(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+/// At least one, each a key that a host can have. `None` where one is faulty.
+fn host_keys(keys: &Spot<'_, Vec<TextSpot<'_>>>) -> Option<Vec<PublicKey>> {
+    if keys.value.is_empty() {
+        keys.fault("is empty", HOST_FIX);
+        return None;
+    }
+    let parsed = keys.value.iter().map(|key| key.clone().parse(value::host_key, HOST_FIX).map(|key| key.value));
+    parsed.collect::<Vec<_>>().into_iter().collect()
 }
 
 /// Without `{login}` one certificate would be good for several logins.

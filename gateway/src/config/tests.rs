@@ -118,7 +118,7 @@ fn a_right_configuration_has_every_default_filled_in() {
 }
 
 /// What stands there, what is put in its place, and what is said of it (the column and the fix left out).
-const WRONG: [(&str, &str, &str); 60] = [
+const WRONG: &[(&str, &str, &str)] = &[
     ("version = 1", "version = 2", "1: version: is not a version that this tidegate knows"),
     ("version = 1", "version = \"1\"", "1: version: wrong type: this is a text"),
     ("version = 1\n", "", "1: version: is missing"),
@@ -164,7 +164,7 @@ const WRONG: [(&str, &str, &str); 60] = [
     ("name = \"alice\"", "name = \"ada\"", "20: user[ada].name: is the name of another user already"),
     ("name = \"alice\"\n", "", "19: user[2].name: is missing"),
     (ALICE, "ssh-ed25519 AAAA", "22: user[alice].ssh_keys: is not an OpenSSH public key"),
-    (ALICE, "sk-ssh-ed25519@openssh.com AAAA", "22: user[alice].ssh_keys: security keys (sk-) are not supported yet"),
+    (ALICE, "sk-ssh-ed25519@openssh.com AAAA", "22: user[alice].ssh_keys: is not an OpenSSH public key"),
     ("unix_user = \"ada\"", "unix_user = \"a:b\"", "18: user[ada].unix_user: is not the name of a local account"),
     (
         "groups = [\"sre\"]\nssh_keys",
@@ -180,7 +180,18 @@ const WRONG: [(&str, &str, &str); 60] = [
     ("kind = \"ssh\"", "kind = \"telnet\"", "25: target[web-1].kind: is not a kind of target"),
     ("10.0.0.11:22", "10.0.0.11", "26: target[web-1].address: has no port"),
     (HOST, "AAAA", "27: target[web-1].host_key: is not an OpenSSH public key"),
-    ("host_key = ", "host_ca = ", "27: target[web-1].host_ca: is not supported yet"),
+    (HOST, "", "27: target[web-1].host_key: is not an OpenSSH public key"),
+    (
+        "host_key = ",
+        "host_name = \"web-1.example.com\"\nhost_key = ",
+        "27: target[web-1].host_name: is of no use without host_ca",
+    ),
+    ("host_key = ", "host_ca = \"x\"\nhost_key = ", "27: target[web-1].host_ca: stands beside host_key"),
+    (
+        HOST,
+        "sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gAAAABHNzaDo=",
+        "27: target[web-1].host_key: is a security key, which no host has",
+    ),
     ("labels = { env = \"prod\" }", "principal = \"root\"", "28: target[web-1].principal: does not contain {login}"),
     (
         "labels = { env = \"prod\" }",

@@ -175,8 +175,11 @@ fn view(db: &Connection, rules: &Rules, row: GrantRow, now: Timestamp) -> Result
             Some(GrantView { id: row.id, claims: verified.claims, state, revoked: row.revoked })
         }
         _ => {
+            // What was revoked stays that, whatever became of its entitlement.
+            let revoked = agrees && row.revoked.is_some();
+            let state = if revoked { GrantState::Revoked } else { GrantState::Invalid };
             let claims = rows::claims_of(&row);
-            claims.map(|claims| GrantView { id: row.id, claims, state: GrantState::Invalid, revoked: row.revoked })
+            claims.map(|claims| GrantView { id: row.id, claims, state, revoked: row.revoked })
         }
     })
 }

@@ -43,10 +43,10 @@ impl From<&Ask> for Wanted {
 }
 
 /// An active grant.
-struct Active {
-    row: GrantRow,
-    claims: Claims,
-    counts_as_approval: bool,
+pub(super) struct Active {
+    pub(super) row: GrantRow,
+    pub(super) claims: Claims,
+    pub(super) counts_as_approval: bool,
 }
 
 /// All that speaks for or against, gathered before the decision.
@@ -257,7 +257,8 @@ fn none(wanted: &Wanted, could_ask: &[&Entitlement], mut ended: BTreeMap<(Timest
     }
 }
 
-fn open(
+/// Opens the session in the ledger.
+pub(super) fn open(
     tx: &mut Tx<'_>,
     session: SessionId,
     ask: &Ask,

@@ -11,6 +11,7 @@ mod permit;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 pub use live::{SessionState, SessionView};
 pub use permit::{Ended, Permit};
@@ -204,6 +205,15 @@ impl Authority {
         let start = Instant::now();
         let (rules, ask) = (self.rules.clone(), ask.clone());
         self.store.run(move |writer| decide::authorize(writer, &rules, &ask, now, start)).await?
+    }
+
+    /// For `target test`: a permit on an admin's word (`ask.identity`) for a session that carries nothing of anybody. Its
+    /// grant is in the ledger, and opens nothing else.
+    pub async fn permit_trial(&self, ask: Ask, now: Timestamp) -> Result<Permit, GrantError> {
+        let start = Instant::now();
+        let trial = trial::prepare(&self.policy(), &self.signer, ask, now)?;
+        let rules = self.rules.clone();
+        self.store.run(move |writer| trial::open(writer, &rules, trial, now, start)).await?
     }
 
     /// The same verification again for a further connection of a live session: same grant, same terms.

@@ -58,8 +58,17 @@ impl<K: Hash + Eq + Clone> Guesses<K> {
             return Verdict { delay: LONGEST, void };
         }
         let wrong = count(&mut self.names, key, now);
-        let delay = FIRST.saturating_mul(1 << wrong.saturating_sub(1).min(16)).min(LONGEST);
-        Verdict { delay, void }
+        Verdict { delay: wait(wrong), void }
+    }
+
+    /// How long the next one waits, as things stand.
+    pub(super) fn delay(&mut self, key: &K, now: Timestamp) -> Duration {
+        self.names.retain(|_, tally| now.duration_since(tally.last) < MEMORY);
+        match self.names.get(key) {
+            Some(tally) => wait(tally.wrong),
+            None if self.names.len() >= NAMES => LONGEST,
+            None => Duration::ZERO,
+        }
     }
 
     /// The right password came, or a new one was issued. The wait stays: it is for wrong proofs only, and a wait that
@@ -67,6 +76,11 @@ impl<K: Hash + Eq + Clone> Guesses<K> {
     pub(super) fn forget(&mut self, key: &K) {
         self.real.remove(key);
     }
+}
+
+/// Behind so many wrong ones.
+fn wait(wrong: u32) -> Duration {
+    FIRST.saturating_mul(1 << wrong.saturating_sub(1).min(16)).min(LONGEST)
 }
 
 /// One more.

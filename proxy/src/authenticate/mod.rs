@@ -1,10 +1,16 @@
-//! Who is at the door: an SSH key's identity, and the short-lived passwords of `ssh gate password`.
+//! Who is at the door: the identity of an SSH key or certificate, and the short-lived passwords of `ssh gate password`.
 
+mod certificate;
 mod guesses;
 mod password;
+mod revoked_keys;
+mod sources;
 pub mod verifier;
 
+pub use certificate::{NotAdmitted, identity_of_certificate};
 pub use password::{Expected, PasswordError, Passwords};
+pub use revoked_keys::{RevokedKeys, Unknown};
+pub use sources::Sources;
 pub use verifier::Verifier;
 
 use russh::keys::PublicKey;

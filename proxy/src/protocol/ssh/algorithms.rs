@@ -1,7 +1,11 @@
 //! What both sides of the gateway offer: post-quantum key exchange first, AES-GCM before ChaCha20 (it is faster where
 //! there is AES in hardware), no SHA-1, no CBC, no compression.
 
-use russh::{Preferred, cipher, compression, kex, keys::Algorithm, keys::HashAlg, mac};
+use russh::{
+    Preferred, cipher, compression, kex,
+    keys::{Algorithm, EcdsaCurve, HashAlg, PublicKey},
+    mac,
+};
 use std::borrow::Cow;
 
 /// The last four are no key exchanges: without them neither extensions nor strict key exchange (the answer to
@@ -40,14 +44,32 @@ pub(super) fn signatures() -> Vec<Algorithm> {
     Preferred::DEFAULT.key.iter().filter(|a| !matches!(a, Algorithm::Rsa { hash: None })).cloned().collect()
 }
 
-/// The ways in which a pinned host key can prove itself: a target must not show another one of its keys.
-pub(super) fn of_host_key(algorithm: Algorithm) -> Vec<Algorithm> {
-    match algorithm {
-        Algorithm::Rsa { .. } => {
-            [HashAlg::Sha512, HashAlg::Sha256].into_iter().map(|hash| Algorithm::Rsa { hash: Some(hash) }).collect()
+/// The ways in which pinned host keys can prove themselves: a target must not show another one of its keys.
+pub(super) fn of_host_keys(keys: &[PublicKey]) -> Vec<Algorithm> {
+    let mut algorithms = Vec::new();
+    for key in keys {
+        let ways = match key.algorithm() {
+            Algorithm::Rsa { .. } => rsa().to_vec(),
+            other => vec![other],
+        };
+        for way in ways {
+            if !algorithms.contains(&way) {
+                algorithms.push(way);
+            }
         }
-        other => vec![other],
     }
+    algorithms
+}
+
+/// What a host may prove its certificate with: all but SHA-1.
+pub(super) fn signatures_of_hosts() -> Vec<Algorithm> {
+    let curve = |curve| Algorithm::Ecdsa { curve };
+    let curves = [EcdsaCurve::NistP256, EcdsaCurve::NistP384, EcdsaCurve::NistP521].map(curve);
+    [Algorithm::Ed25519].into_iter().chain(curves).chain(rsa()).collect()
+}
+
+fn rsa() -> [Algorithm; 2] {
+    [HashAlg::Sha512, HashAlg::Sha256].map(|hash| Algorithm::Rsa { hash: Some(hash) })
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ use tidegate_grants::{
     Access, Event, Lease, LeaseId, LeaseKind, LeasePlan, Permit, Receipt, Store, TargetName, lease::Finding,
 };
 use tokio::{sync::Mutex, time::timeout};
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 /// A certificate is good from a little before now: clocks differ.
 const BEFORE: Duration = Duration::from_secs(30);
@@ -53,7 +53,7 @@ pub(super) struct Noted {
     pub(super) valid_before: Timestamp,
     /// Our end of it: sshd gives it to every process of the session.
     pub(super) local: SocketAddr,
-    /// The target did not let it in.
+    /// The target did not let it in, or it was closed before anything could run on it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) refused: bool,
 }
@@ -114,7 +114,8 @@ impl SshIssuer {
         Self { store, keys, targets, source_addresses, clock, made_here: Lock::default() }
     }
 
-    fn target(&self, name: &TargetName) -> Result<&SshTarget, TargetError> {
+    /// How it is reached, and what it has to show.
+    pub(super) fn target(&self, name: &TargetName) -> Result<&SshTarget, TargetError> {
         self.targets.get(name).ok_or_else(|| TargetError::Unknown(name.to_string()))
     }
 
@@ -124,9 +125,8 @@ impl SshIssuer {
         login: &str,
         terms: &CertificateTerms<'_>,
     ) -> Result<SshCredential, TargetError> {
-        let principal = target.principal.replace("{login}", login).replace("{target}", target.name.as_str());
         let spec = UserCertificate {
-            principal: &principal,
+            principal: &target.principal_of(login),
             key_id: terms.key_id,
             valid_after: terms.valid_before - AFTER - BEFORE,
             valid_before: terms.valid_before,
@@ -135,6 +135,41 @@ impl SshIssuer {
             force_command: terms.force_command,
         };
         self.keys.ssh_user.issue_user(&spec).map_err(|error| ours("no certificate", &error))
+    }
+
+    /// A certificate for `target test` that differs from a session's in one point. Noted in the lease before it is returned.
+    pub(super) async fn mint_otherwise(
+        &self,
+        otherwise: &Otherwise,
+        local: SocketAddr,
+        way: &Way<'_, Self>,
+    ) -> Result<SshCredential, TargetError> {
+        let key_id = format!("tidegate session={} test of the target", way.permit.session());
+        let now = (self.clock)();
+        let spec = UserCertificate {
+            principal: &otherwise.principal,
+            key_id: &key_id,
+            valid_after: now - otherwise.before,
+            valid_before: now + otherwise.after,
+            source_addresses: &otherwise.source_addresses,
+            extensions: &[],
+            force_command: Some("exit"), // it is only to be let in
+        };
+        let credential = self.keys.ssh_user.issue_user(&spec).map_err(|error| ours("no certificate", &error))?;
+        let serial = credential.certificate.serial();
+        note(&self.store, Noted { serial, valid_before: spec.valid_before, local, refused: false }, way).await?;
+        Ok(credential)
+    }
+
+    /// An address of ours as targets see it, for a command that an admin runs there.
+    pub(super) fn usual_source(&self) -> &str {
+        self.source_addresses.first().map_or("127.0.0.1", String::as_str)
+    }
+
+    /// What a certificate of a session is made of, for `target test` to differ from.
+    pub(super) fn usual(&self, target: &SshTarget, login: &str) -> Otherwise {
+        let (principal, source_addresses) = (target.principal_of(login), self.source_addresses.clone());
+        Otherwise { principal, before: BEFORE, after: AFTER, source_addresses }
     }
 
     /// The open connections of a lease whose session was served by this process.
@@ -164,7 +199,8 @@ impl SshIssuer {
             force_command: Some(inspect::SCRIPT),
         };
         let credential = self.sign(target, lease.name(), &terms)?;
-        let greeted = target::greet(stream, target, &Budget::default(), TaskTracker::new().token()).await?;
+        let open = TaskTracker::new().token();
+        let greeted = target::greet(stream, target, (self.clock)(), &Budget::default(), open).await?;
         let connection = greeted.log_in(lease.name(), credential).await.map_err(|no_login| no_login.error)?;
         // From here on it is the login's own shell that answers, or does not.
         match inspect::look(target, &connection, connections).await {
@@ -291,7 +327,8 @@ impl Minted {
     ) -> Result<TargetConnection, TargetError> {
         let stream = target::dial(target).await?;
         let local = stream.local_addr().map_err(|error| ours("no local address", &error))?;
-        let greeted = match target::greet(stream, target, budget, self.connections.token()).await {
+        let open = self.connections.token();
+        let greeted = match target::greet(stream, target, way.gate.now(), budget, open).await {
             Ok(greeted) => greeted,
             Err(error) => {
                 let event = about("target.refused", way).detail(serde_json::json!({ "why": error.to_string() }));
@@ -321,29 +358,60 @@ impl Minted {
         }
     }
 
+    /// Its parts, for `target test`: noted in the lease, and ready to be shown.
+    pub(super) async fn noted(self, local: SocketAddr, way: &Way<'_, SshIssuer>) -> Result<Shown, TargetError> {
+        self.note(self.credential.certificate.serial(), local, way).await?;
+        Ok(Shown { credential: self.credential, valid_before: self.valid_before, open: self.connections.token() })
+    }
+
     async fn note(&self, serial: u64, local: SocketAddr, way: &Way<'_, SshIssuer>) -> Result<(), TargetError> {
-        let mut lease = way.lease.lock().await;
-        let mut detail = Detail::of(&lease)?;
-        if detail.connections.len() >= MOST_CONNECTIONS {
-            return Err(TargetError::Ours(format!("a session may open {MOST_CONNECTIONS} connections")));
-        }
-        let noted = Noted { serial, valid_before: self.valid_before, local, refused: false };
-        let event = about("credential.minted", way).lease(lease.id()).detail(serde_json::json!(noted));
-        detail.connections.push(noted);
-        let noting = self.store.note(&mut lease, detail.value()?, event, way.gate.now());
-        noting.await.map_err(|error| ours("not noted", &error))
+        note(&self.store, Noted { serial, valid_before: self.valid_before, local, refused: false }, way).await
     }
 }
 
-/// So that the receipt need not ask a target that let nobody in. An error leaves the note as it was, which asks more.
-async fn note_refused(store: &Store, serial: u64, why: &TargetError, way: &Way<'_, SshIssuer>) {
+/// A credential that is noted in its lease.
+pub(super) struct Shown {
+    pub(super) credential: SshCredential,
+    pub(super) valid_before: Timestamp,
+    /// Counts the connection among those of the lease.
+    pub(super) open: TaskTrackerToken,
+}
+
+/// What `target test` varies of a certificate, to find out why the usual one was refused.
+#[derive(Debug, Clone)]
+pub(super) struct Otherwise {
+    pub(super) principal: String,
+    pub(super) before: Duration,
+    pub(super) after: Duration,
+    pub(super) source_addresses: Vec<String>,
+}
+
+async fn note(store: &Store, noted: Noted, way: &Way<'_, SshIssuer>) -> Result<(), TargetError> {
+    let mut lease = way.lease.lock().await;
+    let mut detail = Detail::of(&lease)?;
+    if detail.connections.len() >= MOST_CONNECTIONS {
+        return Err(TargetError::Ours(format!("a session may open {MOST_CONNECTIONS} connections")));
+    }
+    let event = about("credential.minted", way).lease(lease.id()).detail(serde_json::json!(noted));
+    detail.connections.push(noted);
+    let noting = store.note(&mut lease, detail.value()?, event, way.gate.now());
+    noting.await.map_err(|error| ours("not noted", &error))
+}
+
+/// So that the receipt need not ask a target that let nobody in.
+pub(super) async fn note_refused(store: &Store, serial: u64, why: &TargetError, way: &Way<'_, SshIssuer>) {
+    let detail = serde_json::json!({ "serial": serial, "why": why.to_string() });
+    note_unused(store, serial, about("target.refused", way).detail(detail), way).await;
+}
+
+/// Nothing was ever run on a connection: none was made, or no channel was opened on it. An error leaves the note as it was,
+/// which asks more.
+pub(super) async fn note_unused(store: &Store, serial: u64, event: Event, way: &Way<'_, SshIssuer>) {
     let mut lease = way.lease.lock().await;
     let noted = async {
         let mut detail = Detail::of(&lease)?;
         detail.connections.iter_mut().filter(|noted| noted.serial == serial).for_each(|noted| noted.refused = true);
-        let event = about("target.refused", way)
-            .lease(lease.id())
-            .detail(serde_json::json!({ "serial": serial, "why": why.to_string() }));
+        let event = event.lease(lease.id());
         let noting = store.note(&mut lease, detail.value()?, event, way.gate.now());
         noting.await.map_err(|error| ours("not noted", &error))
     };
@@ -366,7 +434,7 @@ pub(super) async fn room(way: &Way<'_, SshIssuer>) -> Result<(), Refusal> {
         .next("end it and open a new one"))
 }
 
-fn about(kind: &str, way: &Way<'_, SshIssuer>) -> Event {
+pub(super) fn about(kind: &str, way: &Way<'_, SshIssuer>) -> Event {
     let permit = way.permit;
     Event::new(kind).session(permit.session()).identity(permit.identity()).target(permit.target()).grant(permit.grant())
 }

@@ -9,6 +9,7 @@ mod channel;
 mod door;
 mod files;
 mod flow;
+mod host;
 mod inspect;
 mod issuer;
 mod kept;
@@ -17,15 +18,22 @@ mod name;
 mod relay;
 mod server;
 mod shell;
+mod survey;
 mod target;
+mod trial;
 mod trust;
 mod verbs;
 
+pub use host::HostTrust;
 pub use issuer::{Minted, SshIssuer};
 pub use target::TargetConnection;
+pub use trial::{Tested, trial};
 pub use trust::trust;
 
-use crate::{authenticate::Passwords, gate::Gate};
+use crate::{
+    authenticate::{Passwords, RevokedKeys, Sources},
+    gate::Gate,
+};
 use russh::keys::PublicKey;
 use std::{collections::BTreeMap, sync::Arc};
 use tidegate_ca::Keys;
@@ -39,10 +47,17 @@ pub struct SshTarget {
     pub name: TargetName,
     /// `host:port`.
     pub address: String,
-    /// The only key that it may prove itself with. There is no trust on first use.
-    pub host_key: PublicKey,
+    /// How it proves itself. There is no trust on first use.
+    pub host: HostTrust,
     /// The certificate's one principal, with `{login}` and `{target}` in it.
     pub principal: String,
+}
+
+impl SshTarget {
+    /// The principal of this login's certificates.
+    fn principal_of(&self, login: &str) -> String {
+        self.principal.replace("{login}", login).replace("{target}", self.name.as_str())
+    }
 }
 
 /// What the SSH side needs beside the gate.
@@ -54,6 +69,12 @@ pub struct Ssh {
     pub keys: Arc<Keys>,
     /// By name.
     pub targets: BTreeMap<TargetName, SshTarget>,
+    /// Authorities whose user certificates say who somebody is.
+    pub user_ca: Vec<PublicKey>,
+    /// Keys and certificates that open nothing any more.
+    pub revoked_keys: RevokedKeys,
+    /// Who has tried keys that fit nobody.
+    pub sources: Sources,
     /// For the host certificate and printed configuration.
     pub public_names: Vec<String>,
     /// What targets see of us: bound into every user certificate.

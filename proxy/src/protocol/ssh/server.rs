@@ -22,7 +22,8 @@ use tokio::{
 
 /// From the first byte to an accepted key.
 const TO_AUTHENTICATE: Duration = Duration::from_secs(20);
-/// Every rejected key takes this long: guessing is slow, and an agent full of keys gets through all the same.
+/// Every rejected key takes this long: an agent full of keys gets through all the same. Who comes again and again without
+/// a key that fits waits longer from connection to connection ([`Sources`](crate::authenticate::Sources)).
 const REJECTION: Duration = Duration::from_millis(20);
 /// Rejected keys per connection.
 const MOST_ATTEMPTS: usize = 100;
@@ -109,6 +110,11 @@ async fn connection(config: Arc<server::Config>, ssh: Arc<Ssh>, stream: TcpStrea
     };
     tokio::pin!(whole);
     let stopping = ssh.gate.stopping.clone();
+    let source = peer.ip().to_canonical();
+    tokio::select! {
+        () = tokio::time::sleep(ssh.sources.wait(source, ssh.gate.now())) => {}
+        () = stopping.cancelled() => return,
+    }
     let why = tokio::select! {
         ended = &mut whole => match ended {
             Ok(()) => "it left without a key that we know".to_owned(),
@@ -123,7 +129,11 @@ async fn connection(config: Arc<server::Config>, ssh: Arc<Ssh>, stream: TcpStrea
         return; // it came in and left at once
     }
     let name = progress.name.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let source = peer.ip().to_canonical();
+    let turned_down = progress.why.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if name.is_some() {
+        ssh.sources.failed(source, ssh.gate.now()); // one that only knocked, a port check, guesses nothing
+    }
+    let why = turned_down.unwrap_or(why);
     ssh.gate.turned_away(TurnedAway { protocol: "ssh", source, name: name.as_deref(), why: &why }).await;
 }
 

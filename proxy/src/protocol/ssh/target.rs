@@ -1,20 +1,26 @@
-//! A connection to a target: dialled, the pinned host key demanded, logged in with a certificate of a minute.
+//! A connection to a target: dialled, the host key or certificate demanded that the configuration names, logged in with a certificate of a minute.
 //!
 //! What always holds: the target proves itself before it gets anything from us; a connection carries one channel at a
 //! time (see [`flow`](super::flow)), and only one that we opened; and dropping a [`TargetConnection`] closes it, whatever
 //! the target is doing.
 
 use super::{
-    SshTarget, algorithms,
+    SshTarget,
     flow::{Budget, Cut, Gated, OPEN, Queue},
+    host::{HostTrust, Impostor},
+    line::plain,
 };
 use crate::issuer::{TARGET_DEADLINE, TargetError};
+use jiff::Timestamp;
 use russh::{
     AlgorithmKind, Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Sig, SshId, cipher,
     client::{self, AuthResult, ChannelOpenHandle, DisconnectReason, Handle, Msg, Session},
-    keys::{PublicKey, PublicKeyOrCertificate},
+    keys::PublicKeyOrCertificate,
 };
-use std::{borrow::Cow, sync::Arc};
+use std::{
+    borrow::Cow,
+    sync::{Arc, OnceLock},
+};
 use tidegate_ca::SshCredential;
 use tidegate_grants::TargetName;
 use tokio::{io::BufReader, net::TcpStream, time::timeout};
@@ -106,11 +112,12 @@ pub(super) struct Greeted {
     target: TargetName,
 }
 
-/// The handshake, up to and with the pinned host key. What arrives counts in `budget`; `open` lives as long as the
-/// connection.
+/// The handshake, up to and with the proof that it is the right host, judged as of `now`. What arrives counts in `budget`;
+/// `open` lives as long as the connection.
 pub(super) async fn greet(
     stream: TcpStream,
     target: &SshTarget,
+    now: Timestamp,
     budget: &Budget,
     open: TaskTrackerToken,
 ) -> Result<Greeted, TargetError> {
@@ -119,16 +126,48 @@ pub(super) async fn greet(
     let guard = cut.clone().drop_guard(); // a handshake that is given up closes its connection
     let stream = BufReader::with_capacity(64 << 10, stream);
     let stream = Cut::new(stream, Gated::new(down.clone()), cut).counted(open);
-    let hearing = Hearing { down: down.clone(), host_key: target.host_key.clone(), channel: None };
-    let connecting = client::connect_stream(Arc::new(config(&target.host_key)), stream, hearing);
-    let handle = timeout(TARGET_DEADLINE, connecting)
-        .await
-        .map_err(|_| late(&target.name))?
-        .map_err(|error| blame(&target.name, &error))?;
+    let host = Host { trust: target.host.clone(), now, impostor: Arc::default() };
+    let impostor = host.impostor.clone();
+    let hearing = Hearing { down: down.clone(), host, channel: None };
+    let connecting = client::connect_stream(Arc::new(config(&target.host)), stream, hearing);
+    let handle = timeout(TARGET_DEADLINE, connecting).await.map_err(|_| late(&target.name))?.map_err(|error| {
+        let named = |impostor: &Impostor| TargetError::Impostor {
+            target: target.name.to_string(),
+            cause: impostor.to_string(),
+        };
+        impostor.get().map_or_else(|| blame(target, &error), named)
+    })?;
     Ok(Greeted { handle, down, cut: guard, target: target.name.clone() })
 }
 
 impl Greeted {
+    /// How one could log in without a certificate: what the target says when nothing is shown.
+    pub(super) async fn methods(&mut self, login: &str) -> Result<Vec<String>, TargetError> {
+        match timeout(TARGET_DEADLINE, self.handle.authenticate_none(login)).await {
+            Ok(Ok(AuthResult::Success)) => Ok(vec!["none".to_owned()]),
+            Ok(Ok(AuthResult::Failure { remaining_methods, .. })) => {
+                Ok(remaining_methods.iter().map(String::from).collect())
+            }
+            Ok(Err(error)) => Err(lost(&self.target, &error)),
+            Err(_) => Err(late(&self.target)),
+        }
+    }
+
+    /// Shows a credential; whether it is accepted. Another one may be shown after it.
+    pub(super) async fn show(&mut self, login: &str, credential: SshCredential) -> Result<bool, TargetError> {
+        let attempt = self.handle.authenticate_openssh_cert(login, Arc::new(credential.key), credential.certificate);
+        match timeout(TARGET_DEADLINE, attempt).await {
+            Ok(Ok(result)) => Ok(result.success()),
+            Ok(Err(error)) => Err(lost(&self.target, &error)),
+            Err(_) => Err(late(&self.target)),
+        }
+    }
+
+    /// Once a credential was accepted, the connection that it opened; `serial` is its certificate's.
+    pub(super) fn opened(self, serial: u64) -> TargetConnection {
+        TargetConnection { handle: self.handle, down: self.down, serial, _cut: self.cut }
+    }
+
     /// Shows the credential.
     pub(super) async fn log_in(self, login: &str, credential: SshCredential) -> Result<TargetConnection, NoLogin> {
         let Self { mut handle, down, cut, target } = self;
@@ -140,16 +179,16 @@ impl Greeted {
                 let cause = format!("it did not accept a certificate of our SSH user CA for the login {login}");
                 Err(NoLogin { error: TargetError::Refused { target: target.to_string(), cause }, refused: true })
             }
-            Ok(Err(error)) => Err(NoLogin { error: blame(&target, &error), refused: false }),
+            Ok(Err(error)) => Err(NoLogin { error: lost(&target, &error), refused: false }),
             Err(_) => Err(NoLogin { error: late(&target), refused: false }),
         }
     }
 }
 
-fn config(host_key: &PublicKey) -> client::Config {
+fn config(host: &HostTrust) -> client::Config {
     client::Config {
         client_id: SshId::Standard(Cow::Borrowed("SSH-2.0-tidegate")),
-        preferred: algorithms::preferred(algorithms::of_host_key(host_key.algorithm())),
+        preferred: host.preferred(),
         window_size: OPEN,
         maximum_packet_size: 32 << 10,
         // A gated stream is not read, so neither timer can tell a dead target from a slow reader.
@@ -163,27 +202,40 @@ fn late(target: &TargetName) -> TargetError {
     TargetError::Unreachable { target: target.to_string(), cause: "the SSH handshake was not done in time".to_owned() }
 }
 
-fn blame(target: &TargetName, error: &russh::Error) -> TargetError {
-    let (target, cause) = (target.to_string(), error.to_string());
+/// A handshake that failed, by blame.
+fn blame(target: &SshTarget, error: &russh::Error) -> TargetError {
     match error {
-        russh::Error::UnknownKey => {
-            TargetError::Impostor { target, cause: "its host key is not the one in the configuration".to_owned() }
+        russh::Error::NoCommonAlgo { kind: AlgorithmKind::Key, theirs, .. } => {
+            let theirs = theirs.iter().take(8).map(|name| plain(name)).collect::<Vec<_>>().join(", ");
+            let cause =
+                format!("it can only prove itself by {theirs}, and the configuration wants {}", target.host.expected());
+            TargetError::Impostor { target: target.name.to_string(), cause }
         }
-        russh::Error::NoCommonAlgo { kind: AlgorithmKind::Key, .. } => {
-            TargetError::Impostor { target, cause: "it has no host key of the kind in the configuration".to_owned() }
+        russh::Error::WrongServerSig => {
+            TargetError::Impostor { target: target.name.to_string(), cause: error.to_string() }
         }
-        russh::Error::WrongServerSig => TargetError::Impostor { target, cause },
         russh::Error::NoCommonAlgo { .. } | russh::Error::Kex | russh::Error::KexInit => {
-            TargetError::Refused { target, cause }
+            TargetError::Refused { target: target.name.to_string(), cause: error.to_string() }
         }
-        _ => TargetError::Unreachable { target, cause },
+        _ => lost(&target.name, error),
     }
+}
+
+fn lost(target: &TargetName, error: &russh::Error) -> TargetError {
+    TargetError::Unreachable { target: target.to_string(), cause: error.to_string() }
+}
+
+/// What the target has to show, and why what it showed was not it.
+struct Host {
+    trust: HostTrust,
+    now: Timestamp,
+    impostor: Arc<OnceLock<Impostor>>,
 }
 
 /// russh's handler on this side: it only queues, and never waits.
 struct Hearing {
     down: Arc<Queue<FromTarget>>,
-    host_key: PublicKey,
+    host: Host,
     /// The channel that we opened last. What comes on any other one is not the session's, and is not heard.
     channel: Option<ChannelId>,
 }
@@ -218,9 +270,12 @@ impl client::Handler for Hearing {
     type Error = russh::Error;
 
     async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
-        Ok(match shown {
-            PublicKeyOrCertificate::PublicKey { key, .. } => key.key_data() == self.host_key.key_data(),
-            PublicKeyOrCertificate::Certificate(_) => false,
+        Ok(match self.host.trust.check(shown, self.host.now) {
+            Ok(()) => true,
+            Err(impostor) => {
+                let _ = self.host.impostor.set(impostor); // asked once for each handshake
+                false
+            }
         })
     }
 

@@ -11,7 +11,7 @@ use tidegate_grants::Login;
 const CA_FILE: &str = "/etc/ssh/tidegate_ca.pub";
 const PRINCIPALS_FOLDER: &str = "/etc/ssh/tidegate_principals";
 
-/// What to install on the target: parts `ca`, `sshd_config`, and `principals`, one for each login (none, where the
+/// What to install on the target: parts `ca`, `sshd_config`, `penalties`, and `principals`, one for each login (none, where the
 /// certificate's principal is the login itself).
 pub fn trust(keys: &Keys, source_addresses: &[String], target: &SshTarget, logins: &[Login]) -> Vec<Part> {
     let authority = keys.ssh_user.public_key().to_openssh();
@@ -25,9 +25,16 @@ pub fn trust(keys: &Keys, source_addresses: &[String], target: &SshTarget, login
         Part {
             name: "sshd_config",
             place: "/etc/ssh/sshd_config.d/10-tidegate.conf, then: systemctl reload ssh".to_owned(),
-            text: sshd_config(target, logins, source_addresses),
+            text: sshd_config(target, logins),
         },
     ];
+    parts.push(Part {
+        name: "penalties",
+        place:
+            "/etc/ssh/sshd_config.d/11-tidegate.conf, from OpenSSH 9.8 on (sshd -V says it), then: systemctl reload ssh"
+                .to_owned(),
+        text: penalties(source_addresses),
+    });
     if by_file(target) {
         parts.extend(logins.iter().map(|login| Part {
             name: "principals",
@@ -53,22 +60,45 @@ fn principals(target: &SshTarget, login: &Login, source_addresses: &[String]) ->
     )
 }
 
-fn sshd_config(target: &SshTarget, logins: &[Login], source_addresses: &[String]) -> String {
+fn sshd_config(target: &SshTarget, logins: &[Login]) -> String {
     let mut text = format!(
         "# tidegate: {target}. The first value that sshd reads is the one that counts: keep this file first.\n\
          \n\
          # each channel of a session is a connection of its own, and all come from the gateway's address\n\
-         MaxStartups 100:30:200\n\
-         # OpenSSH 9.8 and later also slow down an address that fails often; take the # away there:\n\
-         #PerSourcePenaltyExemptList {addresses}\n",
+         MaxStartups 100:30:200\n",
         target = target.name,
-        addresses = source_addresses.join(","),
     );
     for login in logins {
         text.push_str(&match_block(login, by_file(target)));
     }
     text.push_str("\n# back to everybody, for what other files say\nMatch all\n");
     text
+}
+
+/// A file of its own: an older sshd does not start with a setting that it does not know.
+fn penalties(source_addresses: &[String]) -> String {
+    format!(
+        "# OpenSSH 9.8 and later keep an address out for a while after failed logins there: the gateway's is everybody's\n\
+         PerSourcePenaltyExemptList {}\n",
+        source_addresses.join(",")
+    )
+}
+
+/// What the parts say for this login: sshd's settings with their values, for a comparison.
+pub(super) fn settings(parts: &[Part], login: &Login) -> Vec<(String, String)> {
+    let mut settings = Vec::new();
+    for part in parts.iter().filter(|part| ["sshd_config", "penalties"].contains(&part.name)) {
+        let mut holds = true;
+        for line in part.text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            let Some((key, value)) = line.split_once(' ') else { continue };
+            if key == "Match" {
+                holds = value.strip_prefix("User ") == Some(login.as_str());
+            } else if holds {
+                settings.push((key.to_owned(), value.trim().to_owned()));
+            }
+        }
+    }
+    settings
 }
 
 fn match_block(login: &Login, by_file: bool) -> String {
@@ -106,7 +136,7 @@ fn match_block(login: &Login, by_file: bool) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
+    use super::{super::HostTrust, *};
     use std::process::Command;
 
     fn target(principal: &str) -> SshTarget {
@@ -114,7 +144,7 @@ mod tests {
         SshTarget {
             name: "web-1".parse().unwrap(),
             address: "10.0.0.11:22".to_owned(),
-            host_key: key.parse().unwrap(),
+            host: HostTrust::Keys(vec![key.parse().unwrap()]),
             principal: principal.to_owned(),
         }
     }
@@ -139,7 +169,7 @@ mod tests {
         assert!(made.success());
         let logins = ["deploy".parse().unwrap(), "root".parse().unwrap()];
         let config = folder.path().join("sshd_config");
-        let ours = sshd_config(&target("{login}@{target}"), &logins, &["10.0.0.5".to_owned()]);
+        let ours = sshd_config(&target("{login}@{target}"), &logins);
         std::fs::write(&config, format!("HostKey {}\n{ours}PasswordAuthentication yes\n", key.display())).unwrap();
         let holds = |user: &str| {
             let spec = format!("user={user},host=h,addr=10.0.0.5");

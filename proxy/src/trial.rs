@@ -1,0 +1,95 @@
+//! `tidegate target test`: a session that carries nothing, to see whether sessions would work, and what is wrong if not.
+
+use serde::{Deserialize, Serialize};
+use std::sync::{Arc, Mutex, PoisonError};
+use tidegate_grants::{Receipt, SessionId, TargetName};
+
+/// What came of one step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// As it should be.
+    Ok,
+    /// Sessions work, but this is not as `target trust` says.
+    Open,
+    /// Sessions do not work because of this.
+    Failed,
+    /// Only root on the target can see it.
+    Unseen,
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// `permit`, `dial`, `host`, `mint`, `login`, `command`, `terminal`, `clock`, `ways around`, `configuration`, `teardown`.
+    pub step: String,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// One plain sentence. What the target said in it has no control characters.
+    pub said: String,
+    /// What to do, or to run as root on the target.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub next: Vec<String>,
+}
+
+/// What a test found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Which target.
+    pub target: TargetName,
+    /// As which login.
+    pub login: String,
+    /// Its session in the ledger, once it had a permit.
+    pub session: Option<SessionId>,
+    /// Nothing failed and nothing is open.
+    pub sound: bool,
+    /// In their order.
+    pub steps: Vec<Step>,
+    /// What the target answered after the teardown.
+    pub receipt: Option<Receipt>,
+}
+
+/// A report in the making. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Notes(Arc<Mutex<Report>>);
+
+impl Notes {
+    /// About this login on this target.
+    pub fn new(target: TargetName, login: String) -> Self {
+        let report = Report { target, login, session: None, sound: true, steps: Vec::new(), receipt: None };
+        Self(Arc::new(Mutex::new(report)))
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Report)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Its session.
+    pub fn session(&self, session: SessionId) {
+        self.change(|report| report.session = Some(session));
+    }
+
+    /// A step, with what to do about it.
+    pub fn step(&self, step: &str, outcome: Outcome, said: impl Into<String>, next: Vec<String>) {
+        let step = Step { step: step.to_owned(), outcome, said: said.into(), next };
+        self.change(|report| {
+            report.sound &= !matches!(step.outcome, Outcome::Failed | Outcome::Open);
+            report.steps.push(step);
+        });
+    }
+
+    /// A step that went well.
+    pub fn ok(&self, step: &str, said: impl Into<String>) {
+        self.step(step, Outcome::Ok, said, Vec::new());
+    }
+
+    /// The receipt.
+    pub fn receipt(&self, receipt: Option<Receipt>) {
+        self.change(|report| report.receipt = receipt);
+    }
+
+    /// As far as it has come.
+    pub fn report(&self) -> Report {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
