@@ -25,6 +25,8 @@ pub enum Part {
     SshUser,
     /// OpenSSH public key line of the SSH host CA.
     SshHost,
+    /// OpenSSH public key line of the gateway's own host key, for clients that know no host CA.
+    SshHostKey,
     /// PEM certificate of the X.509 CA.
     X509,
     /// PEM certificate of the X.509 CA for people.
@@ -137,6 +139,7 @@ impl Keys {
         match part {
             Part::SshUser => openssh(self.ssh_user.public_key()),
             Part::SshHost => openssh(self.ssh_host.public_key()),
+            Part::SshHostKey => openssh(self.host_key.public_key()),
             Part::X509 => Ok(self.x509.certificate_pem().to_owned()),
             Part::X509People => Ok(self.people.certificate_pem().to_owned()),
             Part::Ledger => {
@@ -270,7 +273,7 @@ mod tests {
         let keys = dir.path().join("keys");
         let made = Keys::create(&keys, "gate", now()).unwrap();
         let again = Keys::create(&keys, "gate", now()).unwrap();
-        for part in [Part::SshUser, Part::SshHost, Part::X509, Part::X509People, Part::Ledger] {
+        for part in [Part::SshUser, Part::SshHost, Part::SshHostKey, Part::X509, Part::X509People, Part::Ledger] {
             assert_eq!(made.show(part).unwrap(), again.show(part).unwrap());
         }
         assert!(made.show(Part::SshUser).unwrap().starts_with("ssh-ed25519 "));

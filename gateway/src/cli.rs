@@ -356,6 +356,8 @@ pub(crate) enum CaPart {
     SshUser,
     /// OpenSSH public key line of the CA that signs the gateway's host certificate
     SshHost,
+    /// OpenSSH public key line of the gateway's own host key, for clients that know no host CAs
+    SshHostKey,
     /// PEM certificate of the CA for TLS
     X509,
     /// PEM certificate of the CA for people's own certificates (`ssh gate cert`)

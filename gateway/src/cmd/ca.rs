@@ -11,6 +11,7 @@ pub(super) fn show(named: Option<&Path>, part: CaPart) -> anyhow::Result<ExitCod
     let part = match part {
         CaPart::SshUser => Part::SshUser,
         CaPart::SshHost => Part::SshHost,
+        CaPart::SshHostKey => Part::SshHostKey,
         CaPart::X509 => Part::X509,
         CaPart::X509People => Part::X509People,
         CaPart::Ledger => Part::Ledger,
