@@ -27,7 +27,11 @@ const CIPHERS: &[cipher::Name] =
 
 const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM];
 
-/// With these algorithms for host keys and signatures.
+/// The last two are for clients on libssh2 before 1.11 (Debian 12's curl, PHP), which know neither AES-GCM nor
+/// encrypt-then-MAC. RFC 6668's SHA-2 with AES-CTR is old, and sound; OpenSSH offers it too.
+const CLIENT_MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512];
+
+/// With these algorithms for host keys and signatures: what targets are offered.
 pub(super) fn preferred(keys: Vec<Algorithm>) -> Preferred {
     Preferred {
         kex: Cow::Borrowed(KEX),
@@ -39,8 +43,13 @@ pub(super) fn preferred(keys: Vec<Algorithm>) -> Preferred {
     }
 }
 
+/// What clients are offered.
+pub(super) fn for_clients() -> Preferred {
+    Preferred { mac: Cow::Borrowed(CLIENT_MACS), ..preferred(signatures()) }
+}
+
 /// Everything that people's keys may sign with: all but `ssh-rsa`, which is SHA-1.
-pub(super) fn signatures() -> Vec<Algorithm> {
+fn signatures() -> Vec<Algorithm> {
     Preferred::DEFAULT.key.iter().filter(|a| !matches!(a, Algorithm::Rsa { hash: None })).cloned().collect()
 }
 
@@ -78,7 +87,7 @@ mod tests {
 
     #[test]
     fn nothing_that_is_offered_rests_on_sha1_or_cbc() {
-        let preferred = preferred(signatures());
+        let preferred = for_clients();
         let ciphers = preferred.cipher.iter().map(AsRef::<str>::as_ref);
         let macs = preferred.mac.iter().map(AsRef::<str>::as_ref);
         let kex = preferred.kex.iter().map(AsRef::<str>::as_ref);

@@ -68,7 +68,7 @@ fn config(ssh: &Ssh, now: Timestamp) -> server::Config {
         auth_rejection_time_initial: Some(Duration::ZERO),
         keys: vec![key.clone()],
         certificates,
-        preferred: algorithms::preferred(algorithms::signatures()),
+        preferred: algorithms::for_clients(),
         max_auth_attempts: MOST_ATTEMPTS,
         window_size: LEAST, // `flow::Windows` says how it goes on
         maximum_packet_size: 32 << 10,
