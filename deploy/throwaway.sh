@@ -186,6 +186,7 @@ StrictModes no
 PermitRootLogin prohibit-password
 LogLevel VERBOSE
 AcceptEnv LANG LC_*
+Subsystem sftp internal-sftp
 CONFIG
     trust web-1 sshd_config >>"$etc/sshd_config"
     local ca principals
