@@ -10,6 +10,7 @@
 
 mod certificate;
 mod channels;
+mod clients;
 mod crash;
 mod disk;
 mod door;
