@@ -118,6 +118,8 @@ pub(super) struct Request<'a> {
     pub(super) to: Option<&'a [u8]>,
     pub(super) detail: Option<String>,
     pub(super) act: Act<'a>,
+    /// Bytes behind the last field. They must not go on.
+    pub(super) surplus: usize,
 }
 
 impl<'a> Request<'a> {
@@ -130,8 +132,11 @@ impl<'a> Request<'a> {
             200 => extended(id, &mut fields)?,
             _ => plain(kind, id, &mut fields)?,
         };
+        // Go's pkg/sftp (rclone, Terraform) sends the rest of its buffer behind the content of a short write, and OpenSSH
+        // skips it.
+        let surplus = if matches!(request.act, Act::Write { .. }) { fields.rest().len() } else { 0 };
         fields.end()?;
-        Ok(request)
+        Ok(Request { surplus, ..request })
     }
 
     /// Whether the recording names it: not where the sum of a transfer does, or where nothing is done.
@@ -145,7 +150,7 @@ impl<'a> Request<'a> {
 }
 
 fn of<'a>(id: u32, op: &'a str, need: Need, about: About<'a>, act: Act<'a>) -> Request<'a> {
-    Request { id, op, need, about, to: None, detail: None, act }
+    Request { id, op, need, about, to: None, detail: None, act, surplus: 0 }
 }
 
 /// Of two paths.

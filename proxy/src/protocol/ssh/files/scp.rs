@@ -69,6 +69,8 @@ enum Turn {
     Verdict(Content),
     /// The receiver's: whether it could write all of it.
     Receipt(Content, Option<String>),
+    /// The sender's [`Turn::Verdict`], for which the receiver has not waited: PuTTY's pscp gives its receipt first.
+    Overtaken(Content, Option<String>),
     /// One of them has given up.
     Over,
 }
@@ -129,7 +131,10 @@ impl Scp {
     pub(super) fn end(&mut self) -> Vec<FileEvent> {
         let unanswered = Some("unanswered: the channel ended before the file was complete".to_owned());
         match std::mem::replace(&mut self.turn, Turn::Over) {
-            Turn::Content(content) | Turn::Verdict(content) | Turn::Receipt(content, _) => {
+            Turn::Content(content)
+            | Turn::Verdict(content)
+            | Turn::Receipt(content, _)
+            | Turn::Overtaken(content, _) => {
                 vec![self.sum(content, unanswered)]
             }
             _ => Vec::new(),
@@ -174,11 +179,16 @@ impl Scp {
                 }
                 Ok(Some(bytes))
             }
-            Turn::Verdict(_) => {
-                let Some((said, fault)) = answer(&mut self.sent)? else { return Ok(None) };
-                self.advance(
-                    |turn| if let Turn::Verdict(content) = turn { Turn::Receipt(content, fault) } else { turn },
-                );
+            Turn::Verdict(_) | Turn::Overtaken(..) => {
+                let Some((said, unread)) = answer(&mut self.sent)? else { return Ok(None) };
+                self.turn = match std::mem::replace(&mut self.turn, Turn::Over) {
+                    Turn::Verdict(content) => Turn::Receipt(content, unread),
+                    Turn::Overtaken(content, unwritten) => {
+                        step.events.push(self.sum(content, unread.or(unwritten)));
+                        Turn::Record
+                    }
+                    turn => turn,
+                };
                 Ok(Some(said))
             }
             Turn::Over => Err(Malformed::Over),
@@ -280,8 +290,9 @@ impl Scp {
                 step.events.push(self.sum(content, fault));
                 Turn::Record
             }
+            (Turn::Verdict(content), unwritten) => Turn::Overtaken(content, unwritten.clone()),
             // Not asked for. From here on the two do not agree on whose turn it is, so nothing more is sent.
-            (Turn::Content(content) | Turn::Verdict(content), fault) => {
+            (Turn::Content(content) | Turn::Overtaken(content, _), fault) => {
                 step.events.push(self.sum(content, fault.clone().or_else(|| Some("failed: cut off".to_owned()))));
                 Turn::Over
             }

@@ -13,7 +13,7 @@ use super::{
     Rule, Step, path_text,
     request::{About, Act, Need, Request, Ways},
     transfer::Transfer,
-    wire::{Fields, Malformed, Packets, reason, status},
+    wire::{self, Fields, Malformed, Packets, reason, status},
 };
 use crate::refusal::Refusal;
 use bytes::{Bytes, BytesMut};
@@ -221,6 +221,8 @@ impl Sftp {
         let told = request.is_told().then_some(told);
         step.events.extend(told.clone());
         self.note(&request, file, told);
+        let surplus = request.surplus;
+        wire::shorten(&mut packet, surplus)?;
         Ok(Some(packet))
     }
 

@@ -372,6 +372,40 @@ fn content_that_looks_like_records_after_a_refused_file_is_read_as_the_receiver_
 }
 
 #[test]
+fn a_receipt_that_overtakes_the_senders_verdict_is_understood() {
+    // As PuTTY's pscp does. Then the next file, in the usual order.
+    let mut channel = Channel::scp(Direction::Download);
+    channel.up(b"\0").down(b"C0644 5 a\n").up(b"\0").down(b"hello").up(b"\0").down(b"\0");
+    channel.down(b"C0644 0 b\n").up(b"\0").down(b"\0").up(b"\0");
+    assert_eq!(channel.over, None);
+    assert_eq!(channel.to_client, b"C0644 5 a\nhello\0C0644 0 b\n\0");
+    let told: Vec<_> = channel.events.iter().filter(|event| event.op == "download").collect();
+    assert_eq!((&told[0].sha256, &told[1].sha256), (&sha256(b"hello"), &sha256(b"")));
+    // A receipt given twice is none; and a file that could not be read has no digest, whatever the receiver said before.
+    let mut twice = Channel::scp(Direction::Download);
+    twice.up(b"\0").down(b"C0644 1 a\n").up(b"\0").down(b"x").up(b"\0").up(b"\0").down(b"\0");
+    assert!(twice.over.is_some());
+    let mut unread = Channel::scp(Direction::Download);
+    unread.up(b"\0").down(b"C0644 1 a\n").up(b"\0").down(b"x").up(b"\0").down(b"\x01gone\n");
+    assert_eq!(
+        (&unread.told("download").sha256, unread.told("download").fault.as_deref()),
+        (&None, Some("failed: gone"))
+    );
+}
+
+#[test]
+fn what_go_sends_behind_the_content_of_a_write_does_not_go_on() {
+    let mut channel = Channel::sftp(Files::Both);
+    channel.up(&open(1, "/to", WRITE_CREATE_TRUNCATE)).down(&handle(1, b"w"));
+    channel.to_target.clear();
+    let surplus = packet(6, 2, &[&string(b"w"), &0_u64.to_be_bytes(), &string(b"hello"), &[7; 3000]]);
+    channel.up(&surplus).down(&status(2, 0)).up(&close(3, b"w")).down(&status(3, 0));
+    assert_eq!(channel.over, None);
+    assert_eq!(channel.to_target, [write(2, b"w", 0, b"hello"), close(3, b"w")].concat());
+    assert_eq!(channel.told("upload").sha256, sha256(b"hello"));
+}
+
+#[test]
 fn nothing_but_answers_goes_against_the_direction_of_scp() {
     for (direction, name) in [(Direction::Download, "client"), (Direction::Upload, "target")] {
         for bytes in [b"C0644 1 a\n".as_slice(), b"D0755 0 a\n", b"x", b"\x03", b"\x00C0644 1 a\n"] {

@@ -71,6 +71,15 @@ impl Packets {
     }
 }
 
+/// Takes so many bytes off the end of a whole packet.
+pub(super) fn shorten(packet: &mut BytesMut, surplus: usize) -> Result<(), Malformed> {
+    let length = packet.len().checked_sub(PREFIX + surplus).ok_or(Malformed::Short)?;
+    packet.truncate(PREFIX + length);
+    let length = u32::try_from(length).map_err(|_| Malformed::Length)?;
+    packet.get_mut(..PREFIX).ok_or(Malformed::Short)?.copy_from_slice(&length.to_be_bytes());
+    Ok(())
+}
+
 /// What is left of a packet to read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fields<'a>(&'a [u8]);
