@@ -2,9 +2,9 @@
 
 use crate::config::Config;
 use anyhow::bail;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use tidegate_ca::{Keys, Part as CaPart};
-use tidegate_grants::{Login, TargetName, Terms};
+use tidegate_grants::{ForwardRules, Login, TargetName, Terms, forward::Rule};
 use tidegate_proxy::{
     protocol::{postgres, ssh},
     trust::Part,
@@ -22,16 +22,16 @@ pub(crate) fn parts(config: &Config, keys: &Keys, name: &TargetName) -> anyhow::
     bail!("there is no target {name} in the configuration")
 }
 
-/// Every login that some entitlement opens on this target.
-pub(crate) fn logins(config: &Config, name: &TargetName) -> Vec<Login> {
-    let Some(target) = config.policy.targets.get(name) else { return Vec::new() };
-    let reaching = config.policy.entitlements.values().filter(|entitlement| entitlement.reaches(target));
-    let logins: BTreeSet<&Login> = reaching
-        .filter_map(|entitlement| match &entitlement.terms {
-            Terms::Ssh { logins, .. } => Some(logins),
-            Terms::Postgres { .. } => None,
-        })
-        .flatten()
-        .collect();
-    logins.into_iter().cloned().collect()
+/// Every login that some entitlement opens on this target, with all that its entitlements let it reach from there.
+pub(crate) fn logins(config: &Config, name: &TargetName) -> BTreeMap<Login, ForwardRules> {
+    let mut rules: BTreeMap<Login, Vec<Rule>> = BTreeMap::new();
+    let target = config.policy.targets.get(name);
+    let entitlements = config.policy.entitlements.values();
+    for entitlement in entitlements.filter(|entitlement| target.is_some_and(|target| entitlement.reaches(target))) {
+        let Terms::Ssh { logins, forward, .. } = &entitlement.terms else { continue };
+        for login in logins {
+            rules.entry(login.clone()).or_default().extend(forward.rules());
+        }
+    }
+    rules.into_iter().map(|(login, rules)| (login, rules.into_iter().collect())).collect()
 }

@@ -14,6 +14,7 @@ use std::{
 use tidegate_grants::{
     Entitlement, EntitlementName, Files, ForwardRules, InvalidName, Kind, Leftovers, RoleName, TargetName, Terms,
     entitlement::Selector,
+    forward::{InvalidRule, Rule},
 };
 
 const SSH_KEYS: [&str; 3] = ["logins", "files", "forward"];
@@ -135,8 +136,8 @@ fn terms<'a>(section: &Section<'a>) -> Option<Terms> {
                 Some(files) => files_of(&files),
                 None => Some(Files::Both),
             };
-            section.not_yet(&["forward"]);
-            Some(Terms::Ssh { logins: logins?, files: files?, forward: ForwardRules::default() })
+            let forward = forward_rules(section);
+            Some(Terms::Ssh { logins: logins?, files: files?, forward: forward? })
         }
         (false, true) => {
             section.pass_over(&SSH_KEYS);
@@ -172,6 +173,29 @@ fn files_of(files: &TextSpot<'_>) -> Option<Files> {
             None
         }
     }
+}
+
+/// `None` has said why.
+fn forward_rules(section: &Section<'_>) -> Option<ForwardRules> {
+    const FIX: &str =
+        "write rules like [\"localhost:8000-8999\", \"db-1:5432\", \"[fd00::7]:443\", \"unix:/run/app.sock\"]";
+    let Some(list) = section.texts("forward") else {
+        return Some(ForwardRules::default());
+    };
+    let rules: Vec<Option<Rule>> = list
+        .value
+        .into_iter()
+        .map(|item| {
+            let wrong = match item.value.parse::<Rule>() {
+                Ok(rule) => return Some(rule),
+                Err(wrong) => wrong,
+            };
+            let fix = if matches!(wrong, InvalidRule::NotYet(_)) { "take it out" } else { FIX };
+            item.fault(format!("{:?}: {wrong}", item.value), fix);
+            None
+        })
+        .collect();
+    rules.into_iter().collect()
 }
 
 fn postgres_terms(section: &Section<'_>) -> Option<Terms> {

@@ -8,7 +8,7 @@ use std::{
 };
 use tidegate_grants::{
     Entitlement, EntitlementName, Files, GroupName, Identity, IdentityName, Kind, Leftovers, Target, TargetName, Terms,
-    entitlement::Selector, grant::IssuerKey,
+    entitlement::Selector, forward::Rule, grant::IssuerKey,
 };
 
 /// What is allowed and yet may not be what was meant.
@@ -31,6 +31,12 @@ pub(super) fn notes(
         let name = &entitlement.name;
         if members(&entitlement.groups).is_empty() {
             notes.push(format!("entitlement[{name}].groups: no user is in one of them"));
+        }
+        if let Terms::Ssh { forward, .. } = &entitlement.terms {
+            let dangers = |rule: Rule| rule.dangers().into_iter().map(move |danger| format!("{rule} {danger}"));
+            notes.extend(
+                forward.rules().flat_map(dangers).map(|danger| format!("entitlement[{name}].forward: {danger}")),
+            );
         }
         let kind = kind_of(&entitlement.terms);
         let (fit, unfit): (Vec<&Target>, Vec<&Target>) =
@@ -127,9 +133,12 @@ fn write_entitlement(out: &mut String, entitlement: &Entitlement) -> std::fmt::R
     let longest = show_duration(entitlement.max_duration);
     writeln!(out, "entitlement {}: {groups} on {targets}, up to {longest}", entitlement.name)?;
     match &entitlement.terms {
-        Terms::Ssh { logins, files, .. } => {
+        Terms::Ssh { logins, files, forward } => {
             writeln!(out, "  as {}", join(logins.iter().map(|login| login.as_str()).collect()))?;
             write_files(out, *files)?;
+            if !forward.is_empty() {
+                writeln!(out, "  with connections from the target to {forward}")?;
+            }
         }
         Terms::Postgres { databases, roles, owner, leftovers, max_connections } => {
             let databases = join(databases.iter().map(|name| name.as_str()).collect());

@@ -261,6 +261,21 @@ const WRONG: &[(&str, &str, &str)] = &[
         "40: entitlement[shell].owner: is for PostgreSQL, and this entitlement has logins, which are for SSH",
     ),
     (
+        "logins = [\"deploy\"]",
+        "logins = [\"deploy\"]\nforward = [\"localhost:80\", \"db-1\"]",
+        "40: entitlement[shell].forward: \"db-1\": is no rule: write HOST:PORT",
+    ),
+    (
+        "logins = [\"deploy\"]",
+        "logins = [\"deploy\"]\nforward = [\"agent\"]",
+        "40: entitlement[shell].forward: \"agent\": not supported yet (agent forwarding); take it out",
+    ),
+    (
+        "roles = [\"shop_reader\"]",
+        "roles = [\"shop_reader\"]\nforward = [\"localhost:80\"]",
+        "47: entitlement[readonly].forward: is for SSH",
+    ),
+    (
         "max_duration = \"1h\"",
         "max_duration = \"90d\"",
         "40: entitlement[shell].max_duration: is longer than 30 days: that is a standing permission",
@@ -316,6 +331,26 @@ fn every_wrong_configuration_is_named_with_line_and_key() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn forwarding_rules_are_shown_and_dangerous_ones_are_pointed_out() {
+    let dir = folder();
+    let rules = "logins = [\"deploy\"]\nforward = [\"db-1:5432\", \"169.254.169.254:80\", \"localhost:1-65535\"]";
+    let config = check(dir.path(), &good().replacen("logins = [\"deploy\"]", rules, 1)).unwrap();
+    let Terms::Ssh { forward, .. } = &config.policy.entitlements[&"shell".parse().unwrap()].terms else {
+        panic!("SSH")
+    };
+    assert_eq!(forward.to_string(), "localhost:1-65535, 169.254.169.254:80, db-1:5432");
+    assert!(summary::summary(&config).contains("with connections from the target to localhost:1-65535, "));
+    let notes = config.notes.join("\n");
+    for note in [
+        "[shell].forward: 169.254.169.254:80 is where clouds keep their metadata",
+        "opens 65535 ports",
+        "opens port 22",
+    ] {
+        assert!(notes.contains(note), "{note} is not in {notes}");
+    }
 }
 
 #[test]

@@ -1,19 +1,29 @@
 //! What to install on an SSH target, printed by `tidegate target trust`.
 //!
 //! What always holds: our CA is trusted for the named logins only, each login takes its own principal only, and no other
-//! key or password opens them: there is no way around the gate that the gate opened.
+//! key or password opens them: there is no way around the gate that the gate opened. What the login may reach from the
+//! target is as narrow as sshd can say it; the gateway judges each forwarding by itself, and more strictly.
 
 use super::SshTarget;
 use crate::trust::Part;
+use std::collections::{BTreeMap, BTreeSet};
 use tidegate_ca::Keys;
-use tidegate_grants::Login;
+use tidegate_grants::{
+    ForwardRules, Login,
+    forward::{Host, Rule},
+};
 
 const CA_FILE: &str = "/etc/ssh/tidegate_ca.pub";
 const PRINCIPALS_FOLDER: &str = "/etc/ssh/tidegate_principals";
 
 /// What to install on the target: parts `ca`, `sshd_config`, `penalties`, and `principals`, one for each login (none, where the
 /// certificate's principal is the login itself).
-pub fn trust(keys: &Keys, source_addresses: &[String], target: &SshTarget, logins: &[Login]) -> Vec<Part> {
+pub fn trust(
+    keys: &Keys,
+    source_addresses: &[String],
+    target: &SshTarget,
+    logins: &BTreeMap<Login, ForwardRules>,
+) -> Vec<Part> {
     let authority = keys.ssh_user.public_key().to_openssh();
     let authority = authority.unwrap_or_else(|error| format!("# the CA's public key cannot be written: {error}"));
     let mut parts = vec![
@@ -36,7 +46,7 @@ pub fn trust(keys: &Keys, source_addresses: &[String], target: &SshTarget, login
         text: penalties(source_addresses),
     });
     if by_file(target) {
-        parts.extend(logins.iter().map(|login| Part {
+        parts.extend(logins.keys().map(|login| Part {
             name: "principals",
             place: format!("{PRINCIPALS_FOLDER}/{login}"),
             text: principals(target, login, source_addresses),
@@ -60,7 +70,7 @@ fn principals(target: &SshTarget, login: &Login, source_addresses: &[String]) ->
     )
 }
 
-fn sshd_config(target: &SshTarget, logins: &[Login]) -> String {
+fn sshd_config(target: &SshTarget, logins: &BTreeMap<Login, ForwardRules>) -> String {
     let mut text = format!(
         "# tidegate: {target}. The first value that sshd reads is the one that counts: keep this file first.\n\
          \n\
@@ -68,8 +78,8 @@ fn sshd_config(target: &SshTarget, logins: &[Login]) -> String {
          MaxStartups 100:30:200\n",
         target = target.name,
     );
-    for login in logins {
-        text.push_str(&match_block(login, by_file(target)));
+    for (login, forward) in logins {
+        text.push_str(&match_block(login, by_file(target), &forwarding(forward)));
     }
     text.push_str("\n# back to everybody, for what other files say\nMatch all\n");
     text
@@ -101,7 +111,7 @@ pub(super) fn settings(parts: &[Part], login: &Login) -> Vec<(String, String)> {
     settings
 }
 
-fn match_block(login: &Login, by_file: bool) -> String {
+fn match_block(login: &Login, by_file: bool, forwarding: &str) -> String {
     let principals = if by_file {
         format!(
             "    # which principals this login takes; without it, any host that trusts this CA would do\n    AuthorizedPrincipalsFile {PRINCIPALS_FOLDER}/%u\n"
@@ -125,12 +135,46 @@ fn match_block(login: &Login, by_file: bool) -> String {
          \x20   PubkeyAuthentication yes\n\
          \x20   AuthenticationMethods publickey\n\
          \x20   # what the gateway does not carry, nobody needs here\n\
-         \x20   AllowTcpForwarding no\n\
-         \x20   AllowStreamLocalForwarding no\n\
+         {forwarding}\
          \x20   AllowAgentForwarding no\n\
          \x20   X11Forwarding no\n\
          \x20   PermitTunnel no\n"
     )
+}
+
+/// A range of ports up to this is written out: sshd knows single ports, or all of a host.
+const MOST_LISTED: u32 = 16;
+
+/// sshd compares hosts as texts, and the gateway asks for addresses: what a name leads to is known only then.
+fn forwarding(rules: &ForwardRules) -> String {
+    let (mut hosts, mut sockets) = (BTreeSet::new(), "no");
+    for rule in rules.rules() {
+        let Rule::Tcp { host, ports } = rule else {
+            sockets = "local";
+            continue;
+        };
+        let hosts_of = match host {
+            Host::Localhost => vec!["127.0.0.1".to_owned(), "[::1]".to_owned()],
+            Host::Address(_) => vec![host.to_string()],
+            Host::Name(_) => vec!["*".to_owned()],
+        };
+        let listed = ports.count() <= MOST_LISTED;
+        for host in hosts_of {
+            if listed {
+                hosts.extend((ports.first()..=ports.last()).map(|port| format!("{host}:{port}")));
+            } else {
+                hosts.insert(format!("{host}:*"));
+            }
+        }
+    }
+    let mut text = if hosts.is_empty() {
+        "    AllowTcpForwarding no\n".to_owned()
+    } else {
+        let hosts: Vec<String> = hosts.into_iter().collect();
+        format!("    AllowTcpForwarding local\n    PermitOpen {}\n", hosts.join(" "))
+    };
+    text.push_str(&format!("    AllowStreamLocalForwarding {sockets}\n"));
+    text
 }
 
 #[cfg(test)]
@@ -167,7 +211,12 @@ mod tests {
         let key = folder.path().join("host");
         let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status().unwrap();
         assert!(made.success());
-        let logins = ["deploy".parse().unwrap(), "root".parse().unwrap()];
+        let rules =
+            ["localhost:8000-8003", "db-1:5432", "[fd00::7]:1024-65535"].map(|rule| rule.parse::<Rule>().unwrap());
+        let logins = BTreeMap::from([
+            ("deploy".parse().unwrap(), ForwardRules::default()),
+            ("root".parse().unwrap(), rules.into_iter().collect()),
+        ]);
         let config = folder.path().join("sshd_config");
         let ours = sshd_config(&target("{login}@{target}"), &logins);
         std::fs::write(&config, format!("HostKey {}\n{ours}PasswordAuthentication yes\n", key.display())).unwrap();
@@ -186,9 +235,16 @@ mod tests {
             "kbdinteractiveauthentication no",
             "authenticationmethods publickey",
             "allowtcpforwarding no",
+            "allowstreamlocalforwarding no",
             "maxstartups 100:30:200",
         ] {
             assert!(deploy.lines().any(|l| l == line), "{line} does not hold for deploy");
+        }
+        let root = holds("root");
+        let open = "permitopen *:5432 127.0.0.1:8000 127.0.0.1:8001 127.0.0.1:8002 127.0.0.1:8003 [::1]:8000 [::1]:8001 \
+                    [::1]:8002 [::1]:8003 [fd00::7]:*";
+        for line in [open, "allowtcpforwarding local", "allowstreamlocalforwarding no"] {
+            assert!(root.lines().any(|l| l == line), "{line} does not hold for root: {root}");
         }
         let other = holds("somebody");
         assert!(other.contains("trustedusercakeys none") && other.contains("passwordauthentication yes"));
