@@ -97,11 +97,10 @@ impl<I: Issuer> Way<'_, I> {
         self.gate.authority.recheck(self.permit, self.gate.now()).await.map_err(denied)
     }
 
-    /// A further connection of the same session: the permit is verified anew, and the connection gets a credential of
-    /// its own.
-    pub async fn mint_again(&self) -> Result<I::Credential, Refusal> {
+    /// What mints, for a further connection of the same session: only once the permit has been verified anew.
+    pub async fn issuer(&self) -> Result<&I, Refusal> {
         self.recheck().await?;
-        self.mint().await.map_err(|error| Refusal::from(&error))
+        Ok(self.issuer)
     }
 }
 

@@ -91,9 +91,9 @@ pub enum Event {
     Opened {
         /// Its number in this recording.
         channel: u32,
-        /// `shell`, `exec`, `subsystem`, `sql`.
+        /// `shell`, `exec`, `subsystem`, `sql`, `forward`.
         what: String,
-        /// The command line or subsystem or database.
+        /// The command line, subsystem, database, or destination.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         command: Option<String>,
         /// `TERM`, columns, rows, if it has a terminal.
@@ -106,6 +106,9 @@ pub enum Event {
         /// its certificate, as in the ledger.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         connection: Option<u64>,
+        /// The address that the target was asked to connect to, for a forwarding (what was asked for is the `command`).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reached: Option<String>,
     },
     /// The terminal changed its size.
     Resized {

@@ -49,11 +49,12 @@ pub(crate) fn marked_sentence(what: &What) -> Option<String> {
 
 fn event_sentence(event: &Event) -> Option<String> {
     let text = match event {
-        Event::Opened { channel, what, command, terminal, environment, connection: _ } => {
+        Event::Opened { channel, what, command, reached, terminal, environment, connection: _ } => {
             let command = command.as_ref().map(|command| format!(" {command}")).unwrap_or_default();
             let terminal = terminal.as_ref().map(|(term, columns, rows)| format!(", {term} {columns}x{rows}"));
             let settings: String = environment.iter().map(|(name, value)| format!(", {name}={value}")).collect();
-            format!("channel {channel}: {what}{command}{}{settings}", terminal.unwrap_or_default())
+            let reached = reached.as_ref().map(|address| format!(", at {address}")).unwrap_or_default();
+            format!("channel {channel}: {what}{command}{reached}{}{settings}", terminal.unwrap_or_default())
         }
         Event::Resized { channel, columns, rows } => format!("channel {channel}: resized to {columns}x{rows}"),
         Event::Data { .. } => return None,

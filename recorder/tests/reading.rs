@@ -58,6 +58,7 @@ fn sql_session(bench: &Bench) -> std::path::PathBuf {
             terminal: None,
             environment: [].into(),
             connection: None,
+            reached: None,
         },
         Event::Statement { text: "SELECT $1\n  AS \x1b[2J a".to_owned(), prepared: Some("s1".to_owned()) },
         Event::Bound {
@@ -207,6 +208,7 @@ fn transcript_reads_the_terminal_and_is_inert() {
             terminal: None,
             environment: [].into(),
             connection: None,
+            reached: None,
         },
         Event::Data { channel: 2, stream: Stream::Stdout, keep: Keep::Whole, data: "one\ntwo\x07".into() },
         Event::Exited { channel: 2, status: Some(0), signal: None },
@@ -290,7 +292,7 @@ proptest! {
         let mut events = vec![Event::Opened {
             channel: 1, what: "shell".to_owned(), command: None,
             terminal: Some(("x\x1b".to_owned(), size.0, size.1)), environment: [].into(),
-            connection: None,
+            connection: None, reached: None,
         }];
         events.extend(pieces.iter().map(|piece| data(Stream::Stdout, Keep::Whole, piece)));
         events.insert(2, Event::Resized { channel: 1, columns: resize.0 % 300, rows: resize.1 % 100 });

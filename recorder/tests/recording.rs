@@ -285,6 +285,7 @@ fn any_event() -> impl Strategy<Value = Event> {
             terminal: None,
             environment: [("LC_ALL".to_owned(), "C".to_owned())].into(),
             connection: Some(7),
+            reached: None,
         }),
         (any::<u32>(), 0..7usize, proptest::collection::vec(any::<u8>(), 1..300)).prop_map(
             |(channel, stream, data)| {

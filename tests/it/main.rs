@@ -16,6 +16,7 @@ mod disk;
 mod door;
 mod files;
 mod flow;
+mod forward;
 mod grants;
 mod hosts;
 mod identity;

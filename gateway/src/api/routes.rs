@@ -278,7 +278,7 @@ fn tested(trials: &Trials, name: &str, login: Option<Login>) -> Result<Tested, P
     if trials.config.postgres_targets.contains_key(&target) {
         return Err(refused(format!("{target} is a PostgreSQL server: `target test` is not supported yet for those")));
     }
-    let logins = trust::logins(&trials.config, &target);
+    let logins: Vec<_> = trust::logins(&trials.config, &target).into_keys().collect();
     let names = || logins.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let login = match (login, logins.as_slice()) {
         (Some(login), _) => login,

@@ -263,17 +263,17 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "logins = [\"deploy\"]",
         "logins = [\"deploy\"]\nforward = [\"localhost:80\", \"db-1\"]",
-        "40: entitlement[shell].forward: \"db-1\": is no rule: write HOST:PORT",
+        "40: entitlement[shell].forward: \"db-1\": is no rule: write HOST:PORT, HOST:PORT-PORT, [IPV6]:PORT or unix:/PATH",
     ),
     (
         "logins = [\"deploy\"]",
         "logins = [\"deploy\"]\nforward = [\"agent\"]",
-        "40: entitlement[shell].forward: \"agent\": not supported yet (agent forwarding); take it out",
+        "40: entitlement[shell].forward: \"agent\": not supported yet (agent forwarding)",
     ),
     (
         "roles = [\"shop_reader\"]",
         "roles = [\"shop_reader\"]\nforward = [\"localhost:80\"]",
-        "47: entitlement[readonly].forward: is for SSH",
+        "47: entitlement[readonly].forward: is for SSH, and this entitlement has databases or roles, which are for PostgreSQL",
     ),
     (
         "max_duration = \"1h\"",

@@ -104,5 +104,6 @@ pub(crate) fn terminal(command: Option<&str>) -> Event {
         terminal: Some(("xterm-256color".to_owned(), 80, 24)),
         environment: [("LANG".to_owned(), "C.UTF-8".to_owned())].into(),
         connection: None,
+        reached: None,
     }
 }

@@ -123,6 +123,7 @@ fn greet(
         terminal: None,
         environment: client.settings.clone(),
         connection: None,
+        reached: None,
     };
     let data = Event::Data { channel: 0, stream: Stream::FromTarget, keep: Keep::Count, data: greeting.clone() };
     let recorded = way.recording.record(vec![opened, data], greeting, way.gate.now())?;

@@ -14,7 +14,7 @@ use crate::{
 use bytes::Bytes;
 use russh::{ChannelWriteHalf, Sig, client::Msg};
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -97,6 +97,8 @@ enum Started {
 struct Wishes {
     terminal: Option<Terminal>,
     environment: BTreeMap<String, String>,
+    /// What it will not get.
+    denied: BTreeSet<&'static str>,
 }
 
 struct Carrier<'a> {
@@ -131,7 +133,13 @@ pub(super) async fn carry(
         drop(carrier);
         return Ok((end, Some(target))); // russh has answered its close
     }
-    let _ = timeout(LAST_WORDS, carrier.write.close()).await;
+    let closed = timeout(LAST_WORDS, carrier.write.close()).await;
+    // A forwarding leaves nothing on the target that could still be at work for it. Programs do.
+    if line.forward.is_some() && matches!((&end, closed), (End::Client, Ok(Ok(())))) {
+        drop(carrier);
+        target.down.discard();
+        return Ok((end, Some(target)));
+    }
     Ok((end, None))
 }
 
@@ -149,12 +157,15 @@ impl End {
 impl Carrier<'_> {
     async fn run(&mut self) -> Result<End, Lost> {
         let line = self.line;
-        let prepared = tokio::select! {
-            end = self.prepare() => end?,
-            () = line.closed.cancelled() => Some(End::Client),
-        };
-        if let Some(end) = prepared {
-            return Ok(end);
+        // Nothing is asked for on a forwarding: it runs from the moment that it is open.
+        if line.forward.is_none() {
+            let prepared = tokio::select! {
+                end = self.prepare() => end?,
+                () = line.closed.cancelled() => Some(End::Client),
+            };
+            if let Some(end) = prepared {
+                return Ok(end);
+            }
         }
         let early = std::mem::take(&mut self.early);
         let (own, own_words) = mpsc::channel(OWN_WORDS);
@@ -223,8 +234,15 @@ impl Carrier<'_> {
                         wishes.environment.insert(name, value);
                     }
                 }
+                Item::Event(FromClient::Denied(what)) => drop(wishes.denied.insert(what)),
                 Item::Event(FromClient::Start(start)) => match self.start(start, &wishes).await? {
-                    Started::Yes => return Ok(None),
+                    Started::Yes => {
+                        // Only where a person reads it: in a script, what is on stderr can count as a failure.
+                        for what in wishes.denied.iter().filter(|_| wishes.terminal.is_some()) {
+                            self.line.stderr(format!("tidegate: {what} is not supported yet: it stays off.\r\n")).await;
+                        }
+                        return Ok(None);
+                    }
                     Started::No => {
                         self.line.unstart();
                         self.line.answer(false).await;
@@ -417,7 +435,8 @@ impl Carrier<'_> {
         mut own: mpsc::Receiver<Own>,
     ) -> Result<End, Lost> {
         let (channel, down, out) = (self.line.number, &self.target.down, &self.line.out);
-        let (mut exited, mut ended, mut told) = (false, false, false);
+        // A forwarding has no program whose end would have to come first.
+        let (mut exited, mut ended, mut told) = (self.line.forward.is_some(), false, false);
         loop {
             let item = match early.pop_front() {
                 Some(item) => item,
@@ -502,6 +521,7 @@ fn opened(channel: u32, connection: u64, start: &Start, wishes: &Wishes) -> Even
         terminal: wishes.terminal.as_ref().map(|t| (t.term.clone(), t.columns, t.rows)),
         environment: wishes.environment.clone(),
         connection: Some(connection),
+        reached: None,
     }
 }
 

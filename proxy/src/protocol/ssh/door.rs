@@ -8,11 +8,15 @@
 use super::{
     Ssh,
     flow::Windows,
+    forward::Forward,
     line::{Arrivals, Connection, FromClient, Line, MOST_LINES, Seat, Start, Terminal},
     name::{self, DoorName, Malformed},
     relay, shell,
 };
-use crate::authenticate::{identity_of_certificate, identity_of_key};
+use crate::{
+    authenticate::{identity_of_certificate, identity_of_key},
+    refusal::Refusal,
+};
 use bytes::Bytes;
 use russh::{
     Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty, Sig,
@@ -164,6 +168,25 @@ impl Door {
         }
     }
 
+    /// What is not carried, whatever the entitlement says. Told on a terminal: OpenSSH is silent about most of it.
+    fn deny(&self, id: ChannelId, what: &'static str) {
+        self.connection.deny(what);
+        if let Some(line) = self.line(id)
+            && !line.started()
+        {
+            line.up.push(FromClient::Denied(what));
+        }
+    }
+
+    /// Whoever serves the session decides, and answers.
+    async fn forward(&self, channel: Channel<Msg>, forward: Forward, handle: Handle) {
+        let (read, write) = channel.split();
+        drop(read); // its queue would block russh's loop
+        if let Err(Some(forward)) = self.connection.add(write, handle, Some(Box::new(forward))) {
+            forward.too_many(&Refusal::new(too_many())).await;
+        }
+    }
+
     fn push(&self, id: ChannelId, event: FromClient) {
         if let Some(line) = self.line(id) {
             line.up.push(event);
@@ -225,6 +248,10 @@ fn cut(text: &str) -> String {
     text.chars().take(128).collect()
 }
 
+fn too_many() -> String {
+    format!("one connection has up to {MOST_LINES} channels; close one, or connect anew")
+}
+
 /// What a forwarding that is not carried hears.
 fn refused(reason: &str) -> ChannelOpenFailure {
     // 1: SSH_OPEN_ADMINISTRATIVELY_PROHIBITED (RFC 4254 section 5.1)
@@ -282,29 +309,29 @@ impl Handler for Door {
         let (read, write) = channel.split();
         drop(read); // its queue would block russh's loop
         let handle: Handle = session.handle();
-        if self.connection.add(write, handle) {
-            reply.accept().await; // sends to an unbounded queue
-        } else {
+        match self.connection.add(write, handle, None) {
+            Ok(()) => reply.accept().await, // sends to an unbounded queue
             // 4: SSH_OPEN_RESOURCE_SHORTAGE (RFC 4254 section 5.1)
-            let reason =
-                format!("tidegate: one connection has up to {MOST_LINES} channels; close one, or connect anew");
-            reply.reject(ChannelOpenFailure::Other { code: 4, reason }).await;
+            Err(_) => {
+                let reason = format!("tidegate: {}", too_many());
+                reply.reject(ChannelOpenFailure::Other { code: 4, reason }).await;
+            }
         }
         Ok(())
     }
 
     async fn channel_open_direct_tcpip(
         &mut self,
-        _channel: Channel<Msg>,
-        _host: &str,
-        _port: u32,
+        channel: Channel<Msg>,
+        host: &str,
+        port: u32,
         _from: &str,
         _from_port: u32,
         reply: ChannelOpenHandle,
         session: &mut Session,
     ) -> Result<(), russh::Error> {
         if self.to_target {
-            reply.reject(refused("port forwarding is not allowed here")).await;
+            self.forward(channel, Forward::to_port(host, port, reply), session.handle()).await;
             return Ok(());
         }
         // `ssh -J gate` and `ssh -W`: OpenSSH shows the reason of a disconnect, and waits for nothing else.
@@ -315,12 +342,16 @@ impl Handler for Door {
 
     async fn channel_open_direct_streamlocal(
         &mut self,
-        _channel: Channel<Msg>,
-        _path: &str,
+        channel: Channel<Msg>,
+        path: &str,
         reply: ChannelOpenHandle,
-        _session: &mut Session,
+        session: &mut Session,
     ) -> Result<(), russh::Error> {
-        reply.reject(refused("socket forwarding is not allowed here")).await;
+        if self.to_target {
+            self.forward(channel, Forward::to_socket(path, reply), session.handle()).await;
+        } else {
+            reply.reject(refused("there is nothing to forward to here; type: ssh LOGIN@TARGET@gate")).await;
+        }
         Ok(())
     }
 
@@ -439,11 +470,23 @@ impl Handler for Door {
         _screen: u32,
         session: &mut Session,
     ) -> Result<(), russh::Error> {
+        self.deny(channel, "X11 forwarding");
         session.channel_failure(channel)
     }
 
     async fn agent_request(&mut self, channel: ChannelId, session: &mut Session) -> Result<bool, russh::Error> {
+        self.deny(channel, "agent forwarding");
         session.channel_failure(channel)?;
+        Ok(false)
+    }
+
+    async fn tcpip_forward(&mut self, host: &str, port: &mut u32, _: &mut Session) -> Result<bool, russh::Error> {
+        self.connection.deny(&format!("remote forwarding of {host}:{port}"));
+        Ok(false)
+    }
+
+    async fn streamlocal_forward(&mut self, path: &str, _: &mut Session) -> Result<bool, russh::Error> {
+        self.connection.deny(&format!("remote forwarding of unix:{path}"));
         Ok(false)
     }
 

@@ -8,7 +8,7 @@ use super::{
     flow::Item,
     issuer::Noted,
     line::plain,
-    target::{self, FromTarget, TargetConnection},
+    target::{self, FromTarget, Opening, TargetConnection},
 };
 use crate::issuer::{TARGET_DEADLINE, TargetError};
 use std::{collections::BTreeSet, time::Duration};
@@ -126,7 +126,7 @@ pub(super) async fn look(
 
 /// One run of the script.
 async fn ask(connection: &TargetConnection, needles: String) -> Result<Vec<u8>, russh::Error> {
-    let write = connection.open().await?;
+    let write = connection.open(&Opening::Program).await?;
     write.exec(false, "tidegate").await?; // the forced command runs in its place
     write.data_bytes(needles.into_bytes()).await?;
     write.eof().await?;

@@ -58,10 +58,47 @@ pub(super) struct Noted {
     pub(super) refused: bool,
 }
 
+/// What a connection to the target is for. Its certificate allows nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Programs, with a terminal or without.
+    Programs,
+    /// Forwarding. A forced command that does nothing keeps it from starting any program.
+    Forwarding,
+}
+
+impl Purpose {
+    /// The extensions of its certificate, and its forced command.
+    fn limits(self) -> (&'static [&'static str], Option<&'static str>) {
+        match self {
+            Self::Programs => (&["permit-pty"], None),
+            Self::Forwarding => (&["permit-port-forwarding"], Some("exit 1")),
+        }
+    }
+}
+
 /// What a lease notes.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Detail {
     connections: Vec<Noted>,
+    #[serde(default, skip_serializing_if = "Forwarding::is_none")]
+    forwarding: Forwarding,
+}
+
+/// The connections that only forward: browsers open hundreds, and none of them can leave a process behind, so they are
+/// counted and not named.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Forwarding {
+    connections: u64,
+    /// When the last of their certificates ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    valid_before: Option<Timestamp>,
+}
+
+impl Forwarding {
+    fn is_none(&self) -> bool {
+        self.connections == 0
+    }
 }
 
 impl Detail {
@@ -99,6 +136,7 @@ pub struct Minted {
     credential: SshCredential,
     login: String,
     valid_before: Timestamp,
+    purpose: Purpose,
     connections: TaskTracker,
 }
 
@@ -157,7 +195,13 @@ impl SshIssuer {
         };
         let credential = self.keys.ssh_user.issue_user(&spec).map_err(|error| ours("no certificate", &error))?;
         let serial = credential.certificate.serial();
-        note(&self.store, Noted { serial, valid_before: spec.valid_before, local, refused: false }, way).await?;
+        note(
+            &self.store,
+            Noted { serial, valid_before: spec.valid_before, local, refused: false },
+            Purpose::Programs,
+            way,
+        )
+        .await?;
         Ok(credential)
     }
 
@@ -179,8 +223,9 @@ impl SshIssuer {
 
     /// After a crash: until the last certificate of the lease has ended. Its key is gone with the process that made
     /// it, but nobody can prove that.
-    async fn outlive(&self, connections: &[Noted]) {
-        let Some(end) = connections.iter().map(|noted| noted.valid_before).max() else { return };
+    async fn outlive(&self, detail: &Detail) {
+        let ends = detail.connections.iter().map(|noted| noted.valid_before);
+        let Some(end) = ends.chain(detail.forwarding.valid_before).max() else { return };
         let now = (self.clock)();
         let end = end.min(now + AFTER + BEFORE); // a clock that jumped back must not hold the lease for ever
         while (self.clock)() < end {
@@ -213,21 +258,21 @@ impl SshIssuer {
     }
 
     async fn receipt(&self, lease: &Lease) -> Result<Receipt, TargetError> {
-        let mut connections = Detail::of(lease)?.connections;
-        let all = connections.len();
-        connections.retain(|noted| !noted.refused);
-        if connections.is_empty() {
+        let mut detail = Detail::of(lease)?;
+        let all = detail.connections.len();
+        detail.connections.retain(|noted| !noted.refused);
+        if detail.connections.is_empty() {
             let what = format!("logins on the target ({all} tried)");
             let findings = vec![Finding { what, found: 0, items: Vec::new() }];
             return Ok(Receipt { at: (self.clock)(), clean: true, findings, unverifiable: Vec::new() });
         }
         let open = self.made_here(lease.id());
         if open.is_none() {
-            self.outlive(&connections).await;
+            self.outlive(&detail).await;
         }
-        let leftovers = self.look(lease, &connections).await?;
+        let leftovers = self.look(lease, &detail.connections).await?;
         let now = (self.clock)();
-        let mut findings = vec![closed(connections.len(), open.as_ref()), certificates(&connections, now)];
+        let mut findings = vec![closed(&detail, open.as_ref()), certificates(&detail, now)];
         findings.extend(leftovers.finding());
         Ok(Receipt { at: now, clean: true, findings, unverifiable: leftovers.unverifiable(lease.name()) })
     }
@@ -242,7 +287,9 @@ struct CertificateTerms<'a> {
 }
 
 /// The connections of a lease: closed, and by whom.
-fn closed(all: usize, open: Option<&TaskTracker>) -> Finding {
+fn closed(detail: &Detail, open: Option<&TaskTracker>) -> Finding {
+    let (all, forwarding) = (detail.connections.len(), detail.forwarding.connections);
+    let all = if forwarding == 0 { all.to_string() } else { format!("{all} and {forwarding} for forwarding") };
     let by = if open.is_some() { "by the gateway" } else { "with the gateway's process" };
     let found = open.map_or(0, TaskTracker::len);
     let what = format!("open connections of the session, of {all}: connection closed {by}");
@@ -250,12 +297,15 @@ fn closed(all: usize, open: Option<&TaskTracker>) -> Finding {
 }
 
 /// The certificates of a lease: their keys are destroyed, their ends are named.
-fn certificates(connections: &[Noted], now: Timestamp) -> Finding {
-    let running = connections.iter().filter(|noted| noted.valid_before > now);
-    let items: Vec<String> = running
+fn certificates(detail: &Detail, now: Timestamp) -> Finding {
+    let running = detail.connections.iter().filter(|noted| noted.valid_before > now);
+    let mut items: Vec<String> = running
         .map(|noted| format!("serial {} ends at {}; its key was destroyed", noted.serial, noted.valid_before))
         .collect();
-    let what = format!("certificates that have not ended, of {}", connections.len());
+    if let Some(end) = detail.forwarding.valid_before.filter(|end| *end > now) {
+        items.push(format!("those for forwarding end at {end} or before; their keys were destroyed"));
+    }
+    let what = format!("certificates that have not ended, of {}", detail.connections.len());
     Finding { what, found: items.len().try_into().unwrap_or(u64::MAX), items }
 }
 
@@ -293,8 +343,19 @@ impl Issuer for SshIssuer {
         Ok(LeasePlan { kind: LeaseKind::SshCertificate, name, detail: Detail::default().value()? })
     }
 
-    /// Nothing reaches the target yet: the certificate is noted in the lease when there is a connection to use it on.
     async fn mint(&self, permit: &Permit, lease: &Mutex<Lease>) -> Result<Minted, TargetError> {
+        self.mint_for(Purpose::Programs, permit, lease).await
+    }
+}
+
+impl SshIssuer {
+    /// Nothing reaches the target yet: the certificate is noted in the lease when there is a connection to use it on.
+    pub(super) async fn mint_for(
+        &self,
+        purpose: Purpose,
+        permit: &Permit,
+        lease: &Mutex<Lease>,
+    ) -> Result<Minted, TargetError> {
         let lease = lease.lock().await.id();
         let connections =
             self.made_here.lock().unwrap_or_else(PoisonError::into_inner).entry(lease).or_default().clone();
@@ -302,10 +363,10 @@ impl Issuer for SshIssuer {
         let valid_before = ((self.clock)() + AFTER).min(permit.expires());
         let (session, identity, grant) = (permit.session(), permit.identity(), permit.grant());
         let key_id = format!("tidegate session={session} identity={identity} grant={grant}");
-        let terms =
-            CertificateTerms { key_id: &key_id, valid_before, extensions: &["permit-pty"], force_command: None };
+        let (extensions, force_command) = purpose.limits();
+        let terms = CertificateTerms { key_id: &key_id, valid_before, extensions, force_command };
         let credential = self.sign(self.target(permit.target())?, &login, &terms)?;
-        Ok(Minted { store: self.store.clone(), credential, login, valid_before, connections })
+        Ok(Minted { store: self.store.clone(), credential, login, valid_before, purpose, connections })
     }
 }
 
@@ -365,7 +426,8 @@ impl Minted {
     }
 
     async fn note(&self, serial: u64, local: SocketAddr, way: &Way<'_, SshIssuer>) -> Result<(), TargetError> {
-        note(&self.store, Noted { serial, valid_before: self.valid_before, local, refused: false }, way).await
+        let noted = Noted { serial, valid_before: self.valid_before, local, refused: false };
+        note(&self.store, noted, self.purpose, way).await
     }
 }
 
@@ -386,14 +448,25 @@ pub(super) struct Otherwise {
     pub(super) source_addresses: Vec<String>,
 }
 
-async fn note(store: &Store, noted: Noted, way: &Way<'_, SshIssuer>) -> Result<(), TargetError> {
+async fn note(store: &Store, noted: Noted, purpose: Purpose, way: &Way<'_, SshIssuer>) -> Result<(), TargetError> {
     let mut lease = way.lease.lock().await;
     let mut detail = Detail::of(&lease)?;
-    if detail.connections.len() >= MOST_CONNECTIONS {
-        return Err(TargetError::Ours(format!("a session may open {MOST_CONNECTIONS} connections")));
+    let mut said = serde_json::json!(noted);
+    match purpose {
+        Purpose::Programs if detail.connections.len() >= MOST_CONNECTIONS => {
+            return Err(TargetError::Ours(format!("a session may open {MOST_CONNECTIONS} connections")));
+        }
+        Purpose::Programs => detail.connections.push(noted),
+        Purpose::Forwarding => {
+            let valid_before = detail.forwarding.valid_before.max(Some(noted.valid_before));
+            let connections = detail.forwarding.connections.saturating_add(1);
+            detail.forwarding = Forwarding { connections, valid_before };
+            said = serde_json::json!({
+                "serial": noted.serial, "valid_before": noted.valid_before, "local": noted.local, "forwarding": true
+            });
+        }
     }
-    let event = about("credential.minted", way).lease(lease.id()).detail(serde_json::json!(noted));
-    detail.connections.push(noted);
+    let event = about("credential.minted", way).lease(lease.id()).detail(said);
     let noting = store.note(&mut lease, detail.value()?, event, way.gate.now());
     noting.await.map_err(|error| ours("not noted", &error))
 }
@@ -425,7 +498,10 @@ fn not_written(error: &dyn std::fmt::Display, way: &Way<'_, SshIssuer>) {
 }
 
 /// Whether the lease has room for a further connection, and if not, what the person is told.
-pub(super) async fn room(way: &Way<'_, SshIssuer>) -> Result<(), Refusal> {
+pub(super) async fn room(purpose: Purpose, way: &Way<'_, SshIssuer>) -> Result<(), Refusal> {
+    if purpose == Purpose::Forwarding {
+        return Ok(());
+    }
     let detail = Detail::of(&*way.lease.lock().await).map_err(|error| Refusal::from(&error))?;
     if detail.connections.len() < MOST_CONNECTIONS {
         return Ok(());
@@ -434,7 +510,21 @@ pub(super) async fn room(way: &Way<'_, SshIssuer>) -> Result<(), Refusal> {
         .next("end it and open a new one"))
 }
 
+/// The ledger's entry about this session.
 pub(super) fn about(kind: &str, way: &Way<'_, SshIssuer>) -> Event {
     let permit = way.permit;
     Event::new(kind).session(permit.session()).identity(permit.identity()).target(permit.target()).grant(permit.grant())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_forwards_starts_no_program_and_what_starts_programs_does_not_forward() {
+        let (extensions, forced) = Purpose::Forwarding.limits();
+        assert_eq!((extensions, forced), (&["permit-port-forwarding"][..], Some("exit 1")));
+        let (extensions, forced) = Purpose::Programs.limits();
+        assert!(!extensions.contains(&"permit-port-forwarding") && forced.is_none());
+    }
 }

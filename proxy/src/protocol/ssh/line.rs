@@ -3,13 +3,16 @@
 //! What always holds: dropping the [`Seat`] hangs up, whatever the client is doing; and once the client is gone, every
 //! channel's queue ends with [`FromClient::Close`].
 
-use super::flow::{Budget, Hold, Item, Queue, Stalled};
+use super::{
+    flow::{Budget, Hold, Item, Queue, Stalled},
+    forward::Forward,
+};
 use crate::refusal::Refusal;
 use bytes::Bytes;
 use futures::future::join_all;
 use russh::{ChannelId, ChannelWriteHalf, Disconnect, Pty, Sig, server};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -17,7 +20,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::mpsc,
+    sync::{Notify, mpsc},
     time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -33,6 +36,9 @@ const TO_TELL: Duration = Duration::from_millis(600);
 /// How long a client may take to hang up after a disconnect. With [`TO_TELL`] it stays within the second that a session
 /// gives to parting.
 const TO_DISCONNECT: Duration = Duration::from_millis(250);
+
+/// Past this, what a client asked for in vain is cut.
+const LONGEST_DENIAL: usize = 160;
 
 /// A terminal as the client asked for it (RFC 4254 section 6.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,8 +63,14 @@ pub(super) enum Start {
 pub(super) enum FromClient {
     Terminal(Terminal),
     Environment(String, String),
+    /// Something that is not carried was asked for.
+    Denied(&'static str),
     Start(Start),
-    Resize { columns: u32, rows: u32, pixels: (u32, u32) },
+    Resize {
+        columns: u32,
+        rows: u32,
+        pixels: (u32, u32),
+    },
     Signal(Sig),
     Eof,
     Close,
@@ -79,6 +91,8 @@ pub(super) struct Line {
     handle: server::Handle,
     /// The client has closed it or is gone.
     pub(super) closed: CancellationToken,
+    /// It is for forwarding, and confirmed only when the target has confirmed its own.
+    pub(super) forward: Option<Box<Forward>>,
     terminal: AtomicBool,
     started: AtomicBool,
 }
@@ -130,6 +144,11 @@ impl Line {
 
     /// Says no, or why it ends, and closes.
     pub(super) async fn tell(&self, refusal: &Refusal) {
+        if let Some(forward) = &self.forward {
+            forward.refuse(refusal).await;
+            let _ = self.out.close().await; // if it was open already; it has no place for a sentence
+            return;
+        }
         self.answer(true).await;
         self.stderr(sentence(refusal, self.terminal.load(Ordering::SeqCst))).await;
         self.finish(refusal.exit).await;
@@ -167,7 +186,7 @@ pub(super) fn sentence(refusal: &Refusal, terminal: bool) -> String {
 }
 
 /// The same in one line, for a disconnect.
-fn one_line(refusal: &Refusal) -> String {
+pub(super) fn one_line(refusal: &Refusal) -> String {
     let next = refusal.next.as_ref().map(|next| format!(" {}", plain(next))).unwrap_or_default();
     format!("tidegate: {}.{next}", plain(&refusal.sentence))
 }
@@ -188,6 +207,9 @@ pub(super) struct Connection {
     pub(super) hold: Arc<Hold>,
     /// What the queues of all its channels hold, both ways.
     pub(super) budget: Budget,
+    /// What was asked for and is not carried, until it is written down.
+    denials: Mutex<VecDeque<String>>,
+    denied: Notify,
     /// The client has gone.
     pub(super) gone: CancellationToken,
     /// We hang up.
@@ -207,6 +229,8 @@ impl Connection {
             handle: OnceLock::new(),
             hold: Arc::default(),
             budget: Budget::default(),
+            denials: Mutex::default(),
+            denied: Notify::new(),
             gone: CancellationToken::new(),
             cut: CancellationToken::new(),
         };
@@ -233,12 +257,19 @@ impl Connection {
         let _ = timeout(TO_DISCONNECT, leaving).await;
     }
 
-    /// A new channel, unless there are too many.
-    pub(super) fn add(&self, out: ChannelWriteHalf<server::Msg>, handle: server::Handle) -> bool {
+    /// A new channel, unless there are too many: then its forwarding comes back.
+    pub(super) fn add(
+        &self,
+        out: ChannelWriteHalf<server::Msg>,
+        handle: server::Handle,
+        forward: Option<Box<Forward>>,
+    ) -> Result<(), Option<Box<Forward>>> {
         let mut lines = self.lock();
-        if lines.len() >= MOST_LINES {
-            return false;
-        }
+        let place = match self.arrivals.try_reserve() {
+            Ok(place) if lines.len() < MOST_LINES => place,
+            _ => return Err(forward),
+        };
+        let started = AtomicBool::new(forward.is_some()); // it has no program to wait for
         let line = Arc::new(Line {
             id: out.id(),
             number: self.numbers.fetch_add(1, Ordering::SeqCst),
@@ -246,14 +277,37 @@ impl Connection {
             out,
             handle,
             closed: self.gone.child_token(),
+            forward,
             terminal: AtomicBool::new(false),
-            started: AtomicBool::new(false),
+            started,
         });
-        if self.arrivals.try_send(line.clone()).is_err() {
-            return false;
-        }
+        place.send(line.clone());
         lines.insert(line.id, line);
-        true
+        Ok(())
+    }
+
+    /// Something was asked for that is not carried. A client that asks without end is not listened to.
+    pub(super) fn deny(&self, what: &str) {
+        let mut denials = self.denials.lock().unwrap_or_else(PoisonError::into_inner);
+        if denials.len() < MOST_LINES {
+            denials.push_back(plain(&what.chars().take(LONGEST_DENIAL).collect::<String>()));
+            self.denied.notify_one();
+        }
+    }
+
+    /// The next of these, if there is one now.
+    pub(super) fn denial(&self) -> Option<String> {
+        self.denials.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    /// The next of these. Cancel safe. One task at a time.
+    pub(super) async fn next_denial(&self) -> String {
+        loop {
+            if let Some(denial) = self.denial() {
+                return denial;
+            }
+            self.denied.notified().await;
+        }
     }
 
     /// The channel with this number, while it is open.
@@ -325,7 +379,8 @@ impl Seat {
         }
         let telling = lines.iter().map(|line| async {
             let by = if line.started() { by.min(Instant::now() + TO_TELL) } else { by };
-            timeout_at(by, line.tell_once_started(refusal)).await.is_ok()
+            // The end of a forwarding says nothing, and OpenSSH stays when its forwardings close.
+            timeout_at(by, line.tell_once_started(refusal)).await.is_ok() && line.forward.is_none()
         });
         let told = join_all(telling).await;
         if told.is_empty() || told.contains(&false) {

@@ -9,6 +9,7 @@ mod channel;
 mod door;
 mod files;
 mod flow;
+mod forward;
 mod host;
 mod inspect;
 mod issuer;

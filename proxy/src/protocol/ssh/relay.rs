@@ -9,11 +9,12 @@ use super::{
     Ssh,
     channel::{Lost, carry},
     flow::Budget,
-    issuer::{Minted, SshIssuer, room},
+    forward::{Forward, Forwards},
+    issuer::{Minted, Purpose, SshIssuer, room},
     kept::Kept,
     line::{Line, MOST_LINES, Seat},
     name::Malformed,
-    target::TargetConnection,
+    target::{Opening, TargetConnection},
 };
 use crate::{
     door::TurnedAway,
@@ -23,9 +24,10 @@ use crate::{
     session::{self, Client, Ending, Way},
 };
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use russh::{ChannelWriteHalf, client::Msg};
-use std::{net::IpAddr, sync::Arc};
+use russh::{ChannelOpenFailure, ChannelWriteHalf, client::Msg};
+use std::{collections::VecDeque, net::IpAddr, sync::Arc};
 use tidegate_grants::Ask;
+use tidegate_recorder::{Event, RecordError};
 use tokio::{
     sync::Semaphore,
     time::{Duration, timeout},
@@ -39,6 +41,8 @@ const MOST_LOGINS: usize = 6;
 const TO_OPEN: Duration = Duration::from_secs(30);
 /// The same on a connection that was idle. A new one takes its place if it is late, so that it costs little to be wrong.
 const TO_OPEN_AGAIN: Duration = Duration::from_secs(5);
+/// How long a target may take to reach one address for a forwarding.
+const TO_REACH: Duration = Duration::from_secs(15);
 
 /// A connection to the target, and the channel on it.
 type Opened = (TargetConnection, ChannelWriteHalf<Msg>);
@@ -88,10 +92,17 @@ impl Client for SshClient {
     async fn relay(&mut self, target: TargetConnection, way: &Way<'_, SshIssuer>) -> Ending {
         pause::at("during-relay").await;
         let connection = self.seat.connection.clone();
-        let (budget, kept, logins) = (&connection.budget, Kept::default(), Semaphore::new(MOST_LOGINS));
-        let relay = Relay { ssh: &self.ssh, way, budget, kept, logins };
+        let relay = Relay {
+            ssh: &self.ssh,
+            way,
+            budget: &connection.budget,
+            kept: Kept::default(),
+            kept_forwarding: Kept::default(),
+            forwards: Forwards::of(way.permit, &self.ssh.source_addresses),
+            logins: Semaphore::new(MOST_LOGINS),
+        };
         relay.kept.keep(target); // for the first channel
-        let aging = relay.kept.age();
+        let aging = async { tokio::join!(relay.kept.age(), relay.kept_forwarding.age()) };
         tokio::pin!(aging);
         let mut channels: FuturesUnordered<BoxFuture<'_, Result<(), Lost>>> = FuturesUnordered::new();
         loop {
@@ -111,8 +122,12 @@ impl Client for SshClient {
                         result
                     }));
                 }
-                () = &mut aging => {}
+                denied = connection.next_denial() => relay.forwards.deny(&denied, way).await,
+                _ = &mut aging => {}
             }
+        }
+        while let Some(denied) = connection.denial() {
+            relay.forwards.deny(&denied, way).await; // its client left as soon as it had heard it
         }
         let rest = async {
             while let Some(result) = channels.next().await {
@@ -144,30 +159,70 @@ struct Relay<'a> {
     ssh: &'a Ssh,
     way: &'a Way<'a, SshIssuer>,
     budget: &'a Budget,
+    /// Idle connections for programs.
     kept: Kept,
+    /// Idle connections for forwarding.
+    kept_forwarding: Kept,
+    forwards: Forwards,
     /// Whoever holds one may connect and log in.
     logins: Semaphore,
+}
+
+/// Why a channel of the client gets none of the target.
+enum NoChannel {
+    /// By policy, or since the target cannot be reached.
+    Refused(Refusal),
+    /// The target does not reach what it was asked to.
+    Unreached(Refusal),
+    /// It cannot be recorded.
+    Lost(Lost),
+}
+
+impl From<Refusal> for NoChannel {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<RecordError> for NoChannel {
+    fn from(error: RecordError) -> Self {
+        Self::Lost(error.into())
+    }
 }
 
 impl Relay<'_> {
     /// One channel of the client, from its opening to its end.
     async fn serve(&self, line: &Line) -> Result<(), Lost> {
-        match self.channel(line).await {
+        let opened = match &line.forward {
+            None => self.channel(line).await,
+            Some(forward) => self.forward(line, forward).await,
+        };
+        match opened {
             Ok(Some((target, write))) => {
                 let (end, target) = carry(line, target, write, self.way).await?;
                 if let Some(target) = target {
-                    self.kept.keep(target); // before the client hears of the end, and opens its next channel
+                    self.kept(line).keep(target); // before the client hears of the end, and opens its next channel
                 }
                 end.close(line).await;
             }
             Ok(None) => {} // russh has answered the client's close
-            Err(refusal) => line.turn_away(&refusal).await,
+            Err(NoChannel::Refused(refusal)) => line.turn_away(&refusal).await,
+            Err(NoChannel::Unreached(refusal)) => {
+                if let Some(forward) = &line.forward {
+                    forward.unreached(&refusal).await;
+                }
+            }
+            Err(NoChannel::Lost(lost)) => return Err(lost),
         }
         Ok(())
     }
 
-    /// The target's channel for one of the client, on a connection of its own. `None`: the client has closed it meanwhile.
-    async fn channel(&self, line: &Line) -> Result<Option<Opened>, Refusal> {
+    fn kept(&self, line: &Line) -> &Kept {
+        if line.forward.is_some() { &self.kept_forwarding } else { &self.kept }
+    }
+
+    /// The target's channel for a program. `None`: the client has closed its own meanwhile.
+    async fn channel(&self, line: &Line) -> Result<Option<Opened>, NoChannel> {
         self.way.recheck().await?;
         if let Some(opened) = self.again(line).await {
             return Ok(Some(opened));
@@ -176,15 +231,15 @@ impl Relay<'_> {
         if let Some(opened) = self.again(line).await {
             return Ok(Some(opened)); // it became idle while this one waited for its turn
         }
-        let target = self.connect().await?;
+        let target = self.connect(Purpose::Programs).await?;
         drop(turn);
         if line.closed.is_cancelled() {
             self.kept.keep(target);
             return Ok(None);
         }
-        match line.closed.run_until_cancelled(timeout(TO_OPEN, target.open())).await {
+        match line.closed.run_until_cancelled(timeout(TO_OPEN, target.open(&Opening::Program))).await {
             Some(Ok(Ok(write))) => Ok(Some((target, write))),
-            Some(Ok(Err(_)) | Err(_)) => Err(Refusal::new("the target opened no channel")),
+            Some(Ok(Err(_)) | Err(_)) => Err(Refusal::new("the target opened no channel").into()),
             None => Ok(None),
         }
     }
@@ -195,7 +250,7 @@ impl Relay<'_> {
         while !line.closed.is_cancelled()
             && let Some(target) = self.kept.take()
         {
-            let opening = timeout(TO_OPEN_AGAIN, target.open());
+            let opening = timeout(TO_OPEN_AGAIN, target.open(&Opening::Program));
             if let Some(Ok(Ok(write))) = line.closed.run_until_cancelled(opening).await {
                 return Some((target, write));
             }
@@ -203,10 +258,64 @@ impl Relay<'_> {
         None
     }
 
+    /// The target's channel to the first address that answers, of those that a forwarding may go to. Each attempt is
+    /// recorded before it is made. `None`: the client has gone.
+    async fn forward(&self, line: &Line, forward: &Forward) -> Result<Option<Opened>, NoChannel> {
+        self.way.recheck().await?;
+        let Some(openings) = line.closed.run_until_cancelled(self.forwards.judge(forward, self.way)).await else {
+            return Ok(None);
+        };
+        let mut openings = VecDeque::from(openings?);
+        let (mut target, mut refused) = (None, false);
+        while let Some(opening) = openings.pop_front() {
+            let connection = match target.take() {
+                Some(connection) => Some((connection, false)),
+                None => self.for_forwarding(line).await?,
+            };
+            let Some((connection, idle)) = connection else { return Ok(None) };
+            self.note(forward.opened(line.number, connection.serial, &opening))?;
+            match line.closed.run_until_cancelled(timeout(TO_REACH, connection.open(&opening))).await {
+                Some(Ok(Ok(write))) => {
+                    forward.confirm().await;
+                    return Ok(Some((connection, write)));
+                }
+                Some(Ok(Err(russh::Error::ChannelOpenFailure(why)))) => {
+                    refused |= !matches!(why, ChannelOpenFailure::ConnectFailed);
+                    target = Some(connection);
+                }
+                // It died while it was idle: no reason to fail this one.
+                Some(Ok(Err(_))) if idle => openings.push_front(opening),
+                Some(Ok(Err(_)) | Err(_)) => {}
+                None => return Ok(None),
+            }
+            self.note(Event::Closed { channel: line.number })?;
+        }
+        if let Some(connection) = target {
+            self.kept_forwarding.keep(connection);
+        }
+        Err(NoChannel::Unreached(forward.no_answer(self.way.permit.target(), refused)))
+    }
+
+    /// A connection for forwarding, and whether it was idle. `None`: the client has gone.
+    async fn for_forwarding(&self, line: &Line) -> Result<Option<(TargetConnection, bool)>, Refusal> {
+        if let Some(idle) = self.kept_forwarding.take() {
+            return Ok(Some((idle, true)));
+        }
+        let Some(_turn) = line.closed.run_until_cancelled(self.logins.acquire()).await else { return Ok(None) };
+        match self.kept_forwarding.take() {
+            Some(idle) => Ok(Some((idle, true))),
+            None => Ok(Some((self.connect(Purpose::Forwarding).await?, false))),
+        }
+    }
+
+    fn note(&self, event: Event) -> Result<(), RecordError> {
+        self.way.recording.note(event, self.way.gate.now())
+    }
+
     /// A further connection. It is not given up half-way when its channel goes: the next one can use it, and sshd takes
     /// those who come and go without a login for attackers, and locks their address out (`PerSourcePenalties`).
-    async fn connect(&self) -> Result<TargetConnection, Refusal> {
-        room(self.way).await?;
+    async fn connect(&self, purpose: Purpose) -> Result<TargetConnection, Refusal> {
+        room(purpose, self.way).await?;
         let way = self.way;
         let name = way.permit.target();
         let failed = |error: TargetError| {
@@ -214,6 +323,8 @@ impl Relay<'_> {
             Refusal::from(&error)
         };
         let target = self.ssh.targets.get(name).ok_or_else(|| failed(TargetError::Unknown(name.to_string())))?;
-        way.mint_again().await?.log_in(target, way, self.budget).await.map_err(failed)
+        let issuer = way.issuer().await?;
+        let minted = issuer.mint_for(purpose, way.permit, way.lease).await.map_err(failed)?;
+        minted.log_in(target, way, self.budget).await.map_err(failed)
     }
 }

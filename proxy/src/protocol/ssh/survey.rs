@@ -6,7 +6,7 @@
 use super::{
     flow::Item,
     line::plain,
-    target::{FromTarget, TargetConnection},
+    target::{FromTarget, Opening, TargetConnection},
 };
 use russh::keys::{
     Algorithm, PrivateKey,
@@ -47,7 +47,7 @@ pub(super) struct Settings(BTreeMap<String, Vec<String>>);
 /// Runs it.
 pub(super) async fn ask(connection: &TargetConnection) -> Result<Vec<u8>, russh::Error> {
     let key = PrivateKey::random(&mut UnwrapErr(SysRng), Algorithm::Ed25519)?.to_openssh(LineEnding::LF)?;
-    let write = connection.open().await?;
+    let write = connection.open(&Opening::Program).await?;
     write.exec(false, SCRIPT).await?;
     write.data_bytes(key.as_bytes().to_vec()).await?;
     write.eof().await?;

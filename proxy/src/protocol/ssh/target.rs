@@ -19,10 +19,11 @@ use russh::{
 };
 use std::{
     borrow::Cow,
+    net::SocketAddr,
     sync::{Arc, OnceLock},
 };
 use tidegate_ca::SshCredential;
-use tidegate_grants::TargetName;
+use tidegate_grants::{TargetName, forward::SocketPath};
 use tokio::{io::BufReader, net::TcpStream, time::timeout};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -50,6 +51,17 @@ pub(super) enum FromTarget {
     Gone,
 }
 
+/// What a channel to the target is opened for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// A program, which is asked for on the channel.
+    Program,
+    /// A connection from the target to this address.
+    Tcp(SocketAddr),
+    /// The same to a Unix socket.
+    Socket(SocketPath),
+}
+
 /// A logged-in connection to a target.
 pub struct TargetConnection {
     handle: Handle<Hearing>,
@@ -75,8 +87,18 @@ pub(super) struct NoLogin {
 
 impl TargetConnection {
     /// Opens the one channel. Its data and events come out of `down`.
-    pub(super) async fn open(&self) -> Result<ChannelWriteHalf<Msg>, russh::Error> {
-        let (read, write) = self.handle.channel_open_session().await?.split();
+    pub(super) async fn open(&self, opening: &Opening) -> Result<ChannelWriteHalf<Msg>, russh::Error> {
+        // Where a forwarding comes from (RFC 4254 section 7.2) is only logged: the target sees ours on all of them.
+        const FROM: &str = "127.0.0.1";
+        let channel = match opening {
+            Opening::Program => self.handle.channel_open_session().await?,
+            Opening::Tcp(to) => {
+                let (host, port) = (to.ip().to_string(), to.port().into());
+                self.handle.channel_open_direct_tcpip(host, port, FROM, 0).await?
+            }
+            Opening::Socket(path) => self.handle.channel_open_direct_streamlocal(path.as_str()).await?,
+        };
+        let (read, write) = channel.split();
         drop(read); // its queue would block russh's loop
         Ok(write)
     }
@@ -299,6 +321,7 @@ impl client::Handler for Hearing {
         _window: u32,
         _: &mut Session,
     ) -> Result<(), russh::Error> {
+        self.down.discard(); // what came late for the channel before
         self.channel = Some(channel);
         Ok(())
     }

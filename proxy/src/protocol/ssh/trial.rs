@@ -13,7 +13,7 @@ use super::{
     issuer::{Minted, Otherwise, about, note_refused, note_unused},
     line::plain,
     survey::{self, Survey},
-    target::{self, FromTarget, Greeted, TargetConnection},
+    target::{self, FromTarget, Greeted, Opening, TargetConnection},
 };
 use crate::{
     gate::Gate,
@@ -344,7 +344,7 @@ impl Tester<'_> {
     /// Whether a terminal is given.
     async fn terminal(&self, target: &TargetConnection) {
         let asked = async {
-            let write = target.open().await?;
+            let write = target.open(&Opening::Program).await?;
             write.request_pty(true, "xterm", 80, 24, 0, 0, &[]).await?;
             let given = loop {
                 match target.down.pop().await {

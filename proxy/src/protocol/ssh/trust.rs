@@ -147,11 +147,14 @@ const MOST_LISTED: u32 = 16;
 
 /// sshd compares hosts as texts, and the gateway asks for addresses: what a name leads to is known only then.
 fn forwarding(rules: &ForwardRules) -> String {
-    let (mut hosts, mut sockets) = (BTreeSet::new(), "no");
+    let mut hosts = BTreeSet::new();
     for rule in rules.rules() {
         let Rule::Tcp { host, ports } = rule else {
-            sockets = "local";
-            continue;
+            return "    # sshd cannot name a socket, and with a list of hosts it would refuse each: the gateway judges alone\n\
+                    \x20   AllowTcpForwarding local\n\
+                    \x20   PermitOpen any\n\
+                    \x20   AllowStreamLocalForwarding local\n"
+                .to_owned();
         };
         let hosts_of = match host {
             Host::Localhost => vec!["127.0.0.1".to_owned(), "[::1]".to_owned()],
@@ -167,14 +170,12 @@ fn forwarding(rules: &ForwardRules) -> String {
             }
         }
     }
-    let mut text = if hosts.is_empty() {
-        "    AllowTcpForwarding no\n".to_owned()
-    } else {
-        let hosts: Vec<String> = hosts.into_iter().collect();
-        format!("    AllowTcpForwarding local\n    PermitOpen {}\n", hosts.join(" "))
-    };
-    text.push_str(&format!("    AllowStreamLocalForwarding {sockets}\n"));
-    text
+    if hosts.is_empty() {
+        return "    AllowTcpForwarding no\n    AllowStreamLocalForwarding no\n".to_owned();
+    }
+    let hosts: Vec<String> = hosts.into_iter().collect();
+    let hosts = hosts.join(" ");
+    format!("    AllowTcpForwarding local\n    PermitOpen {hosts}\n    AllowStreamLocalForwarding no\n")
 }
 
 #[cfg(test)]
@@ -216,6 +217,7 @@ mod tests {
         let logins = BTreeMap::from([
             ("deploy".parse().unwrap(), ForwardRules::default()),
             ("root".parse().unwrap(), rules.into_iter().collect()),
+            ("docker".parse().unwrap(), ForwardRules::from_iter(["unix:/run/app.sock".parse::<Rule>().unwrap()])),
         ]);
         let config = folder.path().join("sshd_config");
         let ours = sshd_config(&target("{login}@{target}"), &logins);
@@ -245,6 +247,10 @@ mod tests {
                     [::1]:8002 [::1]:8003 [fd00::7]:*";
         for line in [open, "allowtcpforwarding local", "allowstreamlocalforwarding no"] {
             assert!(root.lines().any(|l| l == line), "{line} does not hold for root: {root}");
+        }
+        let docker = holds("docker");
+        for line in ["permitopen any", "allowtcpforwarding local", "allowstreamlocalforwarding local"] {
+            assert!(docker.lines().any(|l| l == line), "{line} does not hold for docker: {docker}");
         }
         let other = holds("somebody");
         assert!(other.contains("trustedusercakeys none") && other.contains("passwordauthentication yes"));

@@ -188,6 +188,17 @@ impl<T> Queue<T> {
         }
     }
 
+    /// Forgets what is queued, and what was taken out of it and not settled: whoever it was for has gone.
+    pub(in super::super) fn discard(&self) {
+        let mut inner = self.lock();
+        if !inner.overrun {
+            inner.entries = VecDeque::new();
+            self.forgive();
+        }
+        drop(inner);
+        self.drained.wake();
+    }
+
     /// Waits until the queue is overrun: it may be while its reader waits for somebody else's window.
     pub(in super::super) async fn overrun(&self) {
         self.overran.cancelled().await;
