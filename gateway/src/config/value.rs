@@ -1,6 +1,6 @@
 //! The grammars of single values: durations, sizes, addresses, keys.
 
-use ssh_key::{Algorithm, EcdsaCurve, PublicKey};
+use ssh_key::{Algorithm, PublicKey};
 use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
@@ -123,7 +123,7 @@ pub(super) fn plain_name(text: &str) -> Result<String, String> {
 /// What to write for such a name.
 pub(super) const PLAIN_NAME_FIX: &str = "use a lower-case letter or digit, then up to 31 of a-z 0-9 . _ -";
 
-/// An SSH public key that we can verify: Ed25519, ECDSA P-256, RSA of 2048 bits and more, or one in a security key.
+/// An SSH public key that we can verify: Ed25519, ECDSA, RSA of 2048 bits and more, or one in a security key.
 pub(super) fn ssh_key(text: &str) -> Result<PublicKey, String> {
     if text.split_whitespace().next().unwrap_or_default().contains("-cert-v01@") {
         return Err("is a certificate, not a key".to_owned());
@@ -133,10 +133,7 @@ pub(super) fn ssh_key(text: &str) -> Result<PublicKey, String> {
     }
     let key = PublicKey::from_openssh(text).map_err(|_| "is not an OpenSSH public key".to_owned())?;
     match key.algorithm() {
-        Algorithm::Ed25519
-        | Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 }
-        | Algorithm::SkEd25519
-        | Algorithm::SkEcdsaSha2NistP256 => Ok(key),
+        Algorithm::Ed25519 | Algorithm::Ecdsa { .. } | Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256 => Ok(key),
         Algorithm::Rsa { .. } => {
             let bits = key.key_data().rsa().map_or(0, |rsa| rsa.n().as_positive_bytes().map_or(0, |n| n.len() * 8));
             if bits >= 2048 { Ok(key) } else { Err("is an RSA key of less than 2048 bits".to_owned()) }

@@ -112,7 +112,7 @@ fn an_agent_full_of_strange_keys_gets_in_with_the_right_one() {
 #[test]
 fn ed25519_ecdsa_and_rsa_keys_open_the_door_and_no_signature_with_sha1_does() {
     let mut clients = Clients::start();
-    let kinds = [("rsa", "3072"), ("ecdsa", "256")];
+    let kinds = [("rsa", "3072"), ("ecdsa", "256"), ("ecdsa", "384"), ("ecdsa", "521")];
     let mut keys = vec![fs::read_to_string(clients.key().with_extension("pub")).unwrap().trim().to_owned()];
     for (kind, bits) in kinds {
         clients.shell(&format!("ssh-keygen -q -t {kind} -b {bits} -N '' -C '' -f {kind}-{bits}")).ok();
