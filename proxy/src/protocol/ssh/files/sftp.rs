@@ -6,13 +6,15 @@
 //!   exactly the requests that were judged; and an answer of ours comes only between two packets of the target.
 //! - **Version 3.** A client that offers more is passed on as offering 3, and the target has to agree before anything else
 //!   goes on: the same bytes mean other things in other versions.
-//! - **Each id once.** An answer belongs to one request, so a path is never credited with the content of another.
+//! - **Each id once, each handle only while it is open.** An answer belongs to one request, so a path is never credited with
+//!   the content of another. A handle is nothing from the moment its CLOSE goes on until the target gives it away again: who
+//!   guesses the next one is answered here. And a file is told only when all that was asked of it is answered.
 //! - **Bounded.** Requests that wait for an answer, open files, and the names of both.
 
 use super::{
     Rule, Step, path_text,
     request::{About, Act, Need, Request, Ways},
-    transfer::Transfer,
+    transfer::{Allowance, Transfer},
     wire::{self, Fields, Malformed, Packets, reason, status},
 };
 use crate::refusal::Refusal;
@@ -67,10 +69,26 @@ enum Wants {
 /// A handle that the target has given.
 #[derive(Debug)]
 struct Open {
-    handle: Box<[u8]>,
     path: String,
+    /// Requests that are on their way, and count for what is told of it.
+    flying: usize,
+    /// It is closed: why not well.
+    closed: Option<Option<String>>,
     /// `None`: a folder, or what an unknown extension opened.
     file: Option<File>,
+}
+
+impl Wants {
+    fn file(self) -> Option<u64> {
+        match self {
+            Self::Close(file)
+            | Self::Read { file, .. }
+            | Self::Write { file, .. }
+            | Self::Resize(file)
+            | Self::SizeOfOpen(file) => Some(file),
+            Self::File(_) | Self::Folder | Self::SizeOfPath | Self::Nothing | Self::Whatever => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -103,6 +121,7 @@ pub(super) struct Sftp {
     names: usize,
     /// Of paths that were asked about last.
     sizes: VecDeque<(String, u64)>,
+    allowance: Allowance,
 }
 
 impl Sftp {
@@ -118,6 +137,7 @@ impl Sftp {
             next: 0,
             names: 0,
             sizes: VecDeque::new(),
+            allowance: Allowance::new(),
         }
     }
 
@@ -299,6 +319,12 @@ impl Sftp {
             (Act::Unknown, _) => Wants::Whatever,
             _ => Wants::Nothing,
         };
+        if let (Act::Close, About::Handle(handle)) = (request.act, request.about) {
+            self.handles.remove(handle);
+        }
+        if let Some(open) = wants.file().and_then(|file| self.open.get_mut(&file)) {
+            open.flying += 1;
+        }
         let weight = told.as_ref().map_or(0, weight_of);
         self.names = self.names.saturating_add(weight);
         self.pending.insert(request.id, Pending { told, wants, weight });
@@ -325,12 +351,40 @@ impl Sftp {
         }
         let pending = self.pending.remove(&fields.u32()?).ok_or(Malformed::Unasked)?;
         self.names = self.names.saturating_sub(pending.weight);
+        let file = pending.wants.file();
+        self.use_answer(kind, pending, fields, step)?;
+        if let Some(file) = file {
+            self.landed(file, step);
+        }
+        Ok(())
+    }
+
+    /// One of the requests for this file is answered. After the last one it is told, if it is closed.
+    fn landed(&mut self, number: u64, step: &mut Step) {
+        let Some(open) = self.open.get_mut(&number) else { return };
+        open.flying = open.flying.saturating_sub(1);
+        if open.flying == 0
+            && let Some(fault) = open.closed.take()
+            && let Some(open) = self.open.remove(&number)
+        {
+            self.names = self.names.saturating_sub(open.path.len());
+            step.events.extend(open.tell(fault.as_deref()));
+        }
+    }
+
+    fn use_answer(
+        &mut self,
+        kind: u8,
+        pending: Pending,
+        mut fields: Fields<'_>,
+        step: &mut Step,
+    ) -> Result<(), Malformed> {
         match kind {
             101 => {
                 let code = fields.u32()?;
                 self.status(pending, code, step)
             }
-            102 => self.handle(pending, fields.handle()?, step),
+            102 => self.handle(pending, fields.handle()?),
             103 => self.data(pending.wants, fields.string()?),
             104 | 201 => match pending.wants {
                 Wants::Nothing | Wants::Whatever => Ok(()),
@@ -348,12 +402,8 @@ impl Sftp {
         match (pending.wants, &fault) {
             (Wants::File(_) | Wants::Folder, None) => return Err(Malformed::Answer),
             (Wants::Close(number), fault) => {
-                if let Some(open) = self.open.remove(&number) {
-                    self.names = self.names.saturating_sub(open.path.len());
-                    if self.handles.get(&open.handle) == Some(&number) {
-                        self.handles.remove(&open.handle);
-                    }
-                    step.events.extend(open.tell(fault.as_deref()));
+                if let Some(open) = self.open.get_mut(&number) {
+                    open.closed = Some(fault.clone());
                 }
             }
             (Wants::Read { file, offset, .. }, _) => {
@@ -386,22 +436,20 @@ impl Sftp {
     }
 
     /// `SSH_FXP_HANDLE`.
-    fn handle(&mut self, pending: Pending, handle: &[u8], step: &mut Step) -> Result<(), Malformed> {
+    fn handle(&mut self, pending: Pending, handle: &[u8]) -> Result<(), Malformed> {
         let path = pending.told.map(|told| told.path).unwrap_or_default();
         let file = match pending.wants {
-            Wants::File(ways) => Some(File::new(ways, self.size_of(&path))),
+            Wants::File(ways) => Some(File::new(ways, self.size_of(&path), &self.allowance)),
             Wants::Folder | Wants::Whatever => None,
             _ => return Err(Malformed::Answer),
         };
-        if let Some(old) = self.handles.get(handle).and_then(|number| self.open.remove(number)) {
-            // The target gives it away again, so the old file is closed there, whatever comes of the answer to that.
-            self.names = self.names.saturating_sub(old.path.len());
-            step.events.extend(old.tell(Some("failed: the target gave its handle to another file")));
+        if self.handles.contains_key(handle) {
+            return Err(Malformed::Answer); // it is another file's, and nobody has closed that
         }
         self.names = self.names.saturating_add(path.len());
         self.next = self.next.wrapping_add(1);
         self.handles.insert(handle.into(), self.next);
-        self.open.insert(self.next, Open { handle: handle.into(), path, file });
+        self.open.insert(self.next, Open { path, flying: 0, closed: None, file });
         Ok(())
     }
 
@@ -478,15 +526,15 @@ fn over(who: &str, malformed: Malformed) -> Refusal {
 }
 
 impl File {
-    fn new(ways: Ways, said: Option<u64>) -> Self {
+    fn new(ways: Ways, said: Option<u64>, of: &Allowance) -> Self {
         let Need { change, .. } = ways.need();
-        let mut writes = Transfer::new();
+        let mut writes = Transfer::new(of);
         if ways.appends() {
             writes.scatter();
         }
         let emptied = change && ways.starts_empty();
         let written = emptied.then_some(0);
-        Self { reads: Transfer::new(), writes, emptied, written, said, end: None }
+        Self { reads: Transfer::new(of), writes, emptied, written, said, end: None }
     }
 }
 

@@ -2,16 +2,71 @@
 //!
 //! What always holds: there is a digest only if each byte from 0 to the file's size was moved exactly once, and all of it
 //! arrived. In order or not: pieces that come early wait, up to a bound. Whatever is not surely so is told without a
-//! digest. Memory is bounded, whatever is moved.
+//! digest. Memory is bounded, whatever is moved: what waits, and ranges past the first, are taken from one [`Allowance`] of all
+//! files of a connection.
 
 use sha2::{Digest, Sha256};
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 use tidegate_recorder::FileEvent;
 
-/// Bytes that may wait for those before them: past this there is no digest.
-const MOST_EARLY: usize = 1 << 20;
+/// Bytes that all files of a connection may take: past this there is no digest.
+const ALLOWANCE: usize = 2 << 20;
+/// What a piece that waits takes beside its bytes.
+const PIECE: usize = 96;
+/// What a range takes.
+const RANGE: usize = 32;
 /// Separate ranges: past this they are not told, and there is no digest.
 const MOST_RANGES: usize = 64;
+
+/// What is left of the memory of one connection.
+#[derive(Debug, Clone)]
+pub(super) struct Allowance(Arc<AtomicUsize>);
+
+impl Allowance {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(AtomicUsize::new(ALLOWANCE)))
+    }
+}
+
+/// What was taken of it. Given back when dropped.
+#[derive(Debug)]
+struct Held {
+    of: Allowance,
+    bytes: usize,
+}
+
+impl Held {
+    fn nothing(of: &Allowance) -> Self {
+        Self { of: of.clone(), bytes: 0 }
+    }
+
+    /// False if there is not so much left.
+    fn take(&mut self, bytes: usize) -> bool {
+        let left = |left: usize| left.checked_sub(bytes);
+        let taken = self.of.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok();
+        self.bytes += if taken { bytes } else { 0 };
+        taken
+    }
+
+    fn give(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        self.of.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.give(self.bytes);
+    }
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -20,6 +75,8 @@ pub(super) struct Transfer {
     digest: Option<Growing>,
     /// Sorted, apart from each other. `None`: too many, or they mean nothing.
     ranges: Option<Vec<(u64, u64)>>,
+    /// For the ranges past the first.
+    held: Held,
     /// Of content that arrived.
     bytes: u64,
     /// Pieces that have not been confirmed.
@@ -36,19 +93,25 @@ struct Growing {
     /// Bytes before this are in it.
     next: u64,
     early: BTreeMap<u64, Box<[u8]>>,
-    waiting: usize,
+    held: Held,
 }
 
 impl Transfer {
-    pub(super) fn new() -> Self {
-        let digest = Growing { sha: Sha256::new(), next: 0, early: BTreeMap::new(), waiting: 0 };
-        Self { digest: Some(digest), ranges: Some(Vec::new()), bytes: 0, open: 0, begun: false, fault: None }
+    pub(super) fn new(of: &Allowance) -> Self {
+        let digest = Growing { sha: Sha256::new(), next: 0, early: BTreeMap::new(), held: Held::nothing(of) };
+        let (ranges, held) = (Some(Vec::new()), Held::nothing(of));
+        Self { digest: Some(digest), ranges, held, bytes: 0, open: 0, begun: false, fault: None }
     }
 
     /// Its bytes go where the offsets do not say (`SSH_FXF_APPEND`), or come from elsewhere too.
     pub(super) fn scatter(&mut self) {
         self.digest = None;
+        self.forget_ranges();
+    }
+
+    fn forget_ranges(&mut self) {
         self.ranges = None;
+        self.held.give(usize::MAX);
     }
 
     /// A piece that has arrived.
@@ -121,8 +184,12 @@ impl Transfer {
             range = (range.0.min(from), range.1.max(to));
         }
         ranges.insert(at, range);
-        if ranges.len() > MOST_RANGES {
-            self.ranges = None;
+        let takes = ranges.len().saturating_sub(1) * RANGE;
+        let spare = self.held.bytes.saturating_sub(takes);
+        self.held.give(spare);
+        let more = takes.saturating_sub(self.held.bytes);
+        if ranges.len() > MOST_RANGES || !self.held.take(more) {
+            self.forget_ranges();
             return false;
         }
         apart
@@ -142,14 +209,16 @@ impl Growing {
     /// False if it has to be given up.
     fn take(&mut self, offset: u64, data: &[u8]) -> bool {
         if offset != self.next {
-            self.waiting = self.waiting.saturating_add(data.len());
-            self.early.insert(offset, data.into());
-            return offset > self.next && self.waiting <= MOST_EARLY;
+            let waits = offset > self.next && self.held.take(data.len().saturating_add(PIECE));
+            if waits {
+                self.early.insert(offset, data.into());
+            }
+            return waits;
         }
         self.feed(data);
         while let Some(early) = self.early.first_entry().filter(|early| *early.key() == self.next) {
             let data = early.remove();
-            self.waiting = self.waiting.saturating_sub(data.len());
+            self.held.give(data.len().saturating_add(PIECE));
             self.feed(&data);
         }
         true
@@ -182,7 +251,7 @@ mod tests {
     #[test]
     fn a_gap_an_overlap_a_failure_and_an_unknown_size_leave_no_digest() {
         let moved = |pieces: &[(u64, &[u8])]| {
-            let mut transfer = Transfer::new();
+            let mut transfer = Transfer::new(&Allowance::new());
             pieces.iter().for_each(|(offset, data)| transfer.arrived(*offset, data));
             transfer
         };
@@ -209,12 +278,41 @@ mod tests {
 
     #[test]
     fn scattered_pieces_cost_no_memory_and_get_no_digest() {
-        let mut transfer = Transfer::new();
+        let mut transfer = Transfer::new(&Allowance::new());
         for piece in 1..100_000_u64 {
             transfer.arrived(piece * 100, &[7; 64]);
         }
         assert!(transfer.digest.is_none() && transfer.ranges.is_none());
         assert_eq!(told(transfer, Some(64)).bytes, Some(99_999 * 64));
+    }
+
+    #[test]
+    fn all_files_of_a_connection_share_what_may_wait() {
+        let allowance = Allowance::new();
+        let left = || allowance.0.load(Ordering::Relaxed);
+        let mut files: Vec<Transfer> = (0..4096).map(|_| Transfer::new(&allowance)).collect();
+        for file in &mut files {
+            for piece in 1..32_u64 {
+                file.arrived(piece * 100_000, &[7; 16 << 10]);
+            }
+        }
+        let waiting = |file: &Transfer| file.digest.as_ref().map_or(0, |growing| growing.early.len() * (16 << 10));
+        assert!(files.iter().map(waiting).sum::<usize>() <= ALLOWANCE);
+        let ranges = |file: &Transfer| file.ranges.as_ref().map_or(0, |ranges| ranges.len().saturating_sub(1) * RANGE);
+        assert!(files.iter().map(ranges).sum::<usize>() <= ALLOWANCE);
+        // Pieces of a byte cost more than a byte.
+        drop(files);
+        assert_eq!(left(), ALLOWANCE);
+        let mut small: Vec<Transfer> = (0..4096).map(|_| Transfer::new(&allowance)).collect();
+        small.iter_mut().for_each(|file| (1..40_u64).for_each(|piece| file.arrived(piece * 2, b"x")));
+        let waiting = |file: &Transfer| file.digest.as_ref().map_or(0, |growing| growing.early.len());
+        assert!(small.iter().map(waiting).sum::<usize>() <= ALLOWANCE / PIECE);
+        // One that got what it needed before keeps it, and a file that is sent in order needs nothing.
+        let mut ordered = Transfer::new(&allowance);
+        (0..100_u64).for_each(|piece| ordered.arrived(piece, b"x"));
+        assert_eq!(told(ordered, Some(100)).sha256.unwrap(), hex(&Sha256::digest([b'x'; 100])));
+        drop(small);
+        assert_eq!(left(), ALLOWANCE);
     }
 
     proptest! {
@@ -233,7 +331,7 @@ mod tests {
                 cuts.windows(2).map(|pair| (pair[0] as u64, &content[pair[0]..pair[1]])).collect();
             pieces.sort_by_key(|(offset, _)| offset.wrapping_add(order).wrapping_mul(0x9e37_79b9_7f4a_7c15));
             let twice = again.and_then(|n| pieces.get(n).copied());
-            let mut transfer = Transfer::new();
+            let mut transfer = Transfer::new(&Allowance::new());
             pieces.iter().chain(twice.iter()).for_each(|(offset, data)| transfer.arrived(*offset, data));
             let whole = hex(&Sha256::digest(&content));
             let said = transfer.tell(Some(content.len() as u64), FileEvent::default()).sha256;
