@@ -232,10 +232,10 @@ fn scp_of_what_is_not_there_says_so_as_it_does_without_the_gate() {
 }
 
 /// `rsync` over alice's `ssh`.
-fn rsync(world: &World, from: &str, to: &str) -> Output {
+fn rsync(world: &World, more: &[&str]) -> Output {
     let words: Vec<String> = world.ssh_options("alice").iter().map(|word| format!("'{word}'")).collect();
     let mut command = Command::new("rsync");
-    command.args(["-a", "-e", &format!("ssh {}", words.join(" ")), from, to]).env_remove("SSH_AUTH_SOCK");
+    command.args(["-a", "-e", &format!("ssh {}", words.join(" "))]).args(more).env_remove("SSH_AUTH_SOCK");
     run(command, PATIENCE)
 }
 
@@ -259,8 +259,8 @@ fn tried(world: &World, files: &str) -> [(&'static str, bool, String); 8] {
         down("scp down", scp(world, &[&at("there"), &new])),
         up("scp -O up", scp(world, &["-O", &here, &at("new")])),
         down("scp -O down", scp(world, &["-O", &at("there"), &new])),
-        up("rsync up", rsync(world, &here, &at("new"))),
-        down("rsync down", rsync(world, &at("there"), &new)),
+        up("rsync up", rsync(world, &["-W", &here, &at("new")])),
+        down("rsync down", rsync(world, &[&at("there"), &new])),
     ]
 }
 
@@ -284,6 +284,57 @@ fn files_go_only_the_ways_that_the_entitlement_has_whatever_client_moves_them() 
     }
     let ledger = world.gateway.ledger();
     assert_eq!(ledger.count("files.refused"), 8 + 4 + 4, "{}", ledger.story());
+}
+
+#[test]
+fn an_rsync_that_could_read_the_files_of_the_target_is_refused_under_uploads() {
+    let world = world(&["upload", "both"]);
+    let here = file(&world.dir().join("here"), 70_000).display().to_string();
+    let at = |files: &str| format!("{}:new", door(files));
+    rsync(&world, &[&here, &at("both")]).ok();
+    rsync(&world, &[&here, &at("upload")]).says("without -W rsync tells checksums").says("add -W");
+    for option in ["-c", "-B1", "-y", "--compare-dest=/etc", "--copy-dest=/etc", "--link-dest=/etc", "--delete"] {
+        let said = rsync(&world, &["-r", "-W", option, &here, &at("upload")]);
+        assert!(said.err().contains("options that may do more"), "{option}: {}", said.err());
+    }
+    for option in [["--inplace", "-v"], ["-z", "--chmod=600"], ["-HAX", "--partial"], ["-u", "--bwlimit=9000"]] {
+        rsync(&world, &["-W", option[0], option[1], &here, &at("upload")]).ok();
+    }
+}
+
+#[test]
+fn what_cannot_be_judged_is_no_way_around_the_entitlement() {
+    let world = world(&["upload", "download"]);
+    let home = world.sshd().home();
+    file(&home.join("there"), 10);
+    run(chown(&home), PATIENCE).ok();
+    let new = world.dir().join("new").display().to_string();
+    let at = |path: &str| format!("{}:{path}", door("upload"));
+    scp(&world, &["-O", &at("$HOME/there"), &new]).says("is not plain").says("write the path without $");
+    rsync(&world, &["--rsync-path=env rsync", &at("there"), &new]).says("is not plain").says("leave out --old-args");
+    rsync(&world, &["--old-args", &at("$HOME/there"), &new]).says("is not plain");
+    let server = "exec /usr/lib/openssh/sftp-server";
+    let mut command = client(&world, "sftp", &["-b", "/dev/null", "-s", server, &door("download")]);
+    command.env("HOME", world.dir());
+    run(command, PATIENCE).says("use sftp without -s");
+    assert!(!Path::new(&new).exists());
+    run(client(&world, "ssh", &[&door("upload"), "echo $HOME scp; true"]), PATIENCE).ok();
+}
+
+#[test]
+fn a_guessed_handle_does_not_reach_the_target() {
+    let world = world(&["both"]);
+    let open = |id, path: &[u8]| packet(3, id, &[&string(path), &0x1a_u32.to_be_bytes(), &[0; 4]]);
+    let mut sftp = by_hand(&world, "both");
+    sftp.send(open(1, b"first"));
+    until_answered(&sftp);
+    let write = packet(6, 4, &[&string(&[0; 4]), &[0; 8], &string(b"evil")]);
+    sftp.send([packet(4, 2, &[&string(&[0; 4])]), open(3, b"second"), write].concat());
+    // SSH_FXP_STATUS for request 4: failure.
+    sftp.until_stdout("e\0\0\0\x04\0\0\0\x04", PATIENCE);
+    sftp.until_stdout("f\0\0\0\x03", PATIENCE);
+    sftp.finish(PATIENCE);
+    assert_eq!(fs::read(world.sshd().home().join("second")).unwrap(), b"");
 }
 
 #[test]

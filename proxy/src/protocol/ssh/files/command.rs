@@ -13,10 +13,22 @@ pub(super) enum Understood {
     Sftp,
     /// The far end of `scp -O`.
     Scp { direction: Direction, operand: String },
-    /// The far end of rsync. `plain`: its options do nothing but move files in that direction.
-    Rsync { direction: Direction, plain: bool },
+    /// The far end of rsync.
+    Rsync { direction: Direction, does: Does },
     /// Anything else.
     Other,
+}
+
+/// What the options of rsync make of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Does {
+    /// Content goes in its direction, and nothing of it in the other.
+    OneWay,
+    /// An upload that would, with `-W`. Without it the receiver tells checksums of small blocks of what it has, and the
+    /// sender chooses the blocks and the seed: so any file can be read that way.
+    Sums,
+    /// Perhaps more.
+    More,
 }
 
 /// Where the programs are that are what their name says. A `./scp` can be anything.
@@ -95,28 +107,37 @@ fn scp(words: &[Word]) -> Option<Understood> {
     }
 }
 
+/// The transfer that a line starts of which [`understand`] made nothing, as far as its words give it away: a variable in a
+/// path, or `sudo` before it. It is for those who mean no harm; a shell can hide any name.
+pub(super) fn unjudged(line: &[u8]) -> Option<&'static str> {
+    let line: String = String::from_utf8_lossy(line).chars().filter(|c| !matches!(c, '\'' | '"' | '\\')).collect();
+    let apart = |c: char| c.is_whitespace() || c.is_control() || ";|&()<>`$={}!#".contains(c);
+    let words: Vec<&str> = line.split(apart).map(|word| word.rsplit('/').next().unwrap_or(word)).collect();
+    let far_end = |word: &str| {
+        word == "--server"
+            || word.strip_prefix('-').is_some_and(|flags| !flags.starts_with('-') && flags.contains(['t', 'f']))
+    };
+    let moves = words.iter().any(|word| far_end(word));
+    words.iter().find_map(|word| match *word {
+        "sftp-server" | "internal-sftp" => Some("sftp"),
+        "scp" if moves => Some("scp"),
+        "rsync" if moves => Some("rsync"),
+        _ => None,
+    })
+}
+
 /// Options of `rsync --server` that change nothing but what is moved, and how. (Others write logs, remove what was sent, or
 /// run a daemon.)
-const HARMLESS: [&str; 43] = [
-    "append",
-    "append-verify",
-    "block-size",
+const HARMLESS: [&str; 31] = [
     "bwlimit",
-    "checksum-choice",
-    "checksum-seed",
     "compress-choice",
     "compress-level",
     "copy-unsafe-links",
-    "debug",
     "existing",
-    "fuzzy",
-    "iconv",
     "ignore-errors",
     "ignore-existing",
     "ignore-missing-args",
-    "info",
     "inplace",
-    "list-only",
     "log-format",
     "max-alloc",
     "max-size",
@@ -127,8 +148,6 @@ const HARMLESS: [&str; 43] = [
     "no-implied-dirs",
     "no-inc-recursive",
     "no-r",
-    "no-W",
-    "no-whole-file",
     "numeric-ids",
     "old-compress",
     "open-noatime",
@@ -143,31 +162,30 @@ const HARMLESS: [&str; 43] = [
     "whole-file",
 ];
 
-/// Further ones, where things may be written on the target.
-const HARMLESS_UPLOADS: [&str; 22] = [
-    "backup-dir",
-    "chmod",
-    "chown",
-    "compare-dest",
-    "copy-dest",
-    "delay-updates",
-    "delete",
-    "delete-after",
-    "delete-before",
-    "delete-delay",
-    "delete-during",
-    "delete-excluded",
-    "delete-missing-args",
-    "fake-super",
-    "force",
-    "groupmap",
-    "link-dest",
-    "max-delete",
-    "mkpath",
-    "partial-dir",
-    "suffix",
-    "temp-dir",
+/// Further ones, where the target sends. A receiver would tell something of what it has.
+const HARMLESS_DOWNLOADS: [&str; 12] = [
+    "append",
+    "append-verify",
+    "block-size",
+    "checksum-choice",
+    "checksum-seed",
+    "debug",
+    "fuzzy",
+    "iconv",
+    "info",
+    "list-only",
+    "no-W",
+    "no-whole-file",
 ];
+
+/// Further ones, where things may be written on the target. Not here: other folders to compare with; and `delete`, since the
+/// receiver then reads files as filter rules, and before rsync 3.4 its errors print them.
+const HARMLESS_UPLOADS: [&str; 9] =
+    ["backup-dir", "chmod", "chown", "fake-super", "force", "groupmap", "mkpath", "suffix", "temp-dir"];
+
+/// Letters of a receiver that take no value and tell nothing of content. Not here: `c` and `y` compare with what there is, `m`
+/// takes filter rules.
+const HARMLESS_LETTERS: &str = "vqlLkKJOnWHuogDtUNpEAXrRSdIxzbih";
 
 fn rsync(words: &[Word]) -> Option<Understood> {
     let (first, rest) = words.split_first()?;
@@ -181,19 +199,51 @@ fn rsync(words: &[Word]) -> Option<Understood> {
     // rsync takes options behind operands too, and a pattern may stand for a file that is named like one.
     let option =
         |word: &Word| word.text.starts_with('-') || word.pattern && word.text.starts_with(['*', '?', '[', '{']);
-    let plain = options.iter().all(|word| word.literal().is_some_and(|word| harmless(word, direction)))
-        && !operands.iter().any(option);
-    Some(Understood::Rsync { direction, plain })
+    let does = if operands.iter().any(option) {
+        Does::More
+    } else {
+        match direction {
+            Direction::Download => sender(options),
+            Direction::Upload => receiver(options),
+        }
+    };
+    Some(Understood::Rsync { direction, does })
 }
 
-fn harmless(option: &str, direction: Direction) -> bool {
-    if let Some(long) = option.strip_prefix("--") {
-        let name = long.split_once('=').map_or(long, |(name, _)| name);
-        return HARMLESS.contains(&name) || direction == Direction::Upload && HARMLESS_UPLOADS.contains(&name);
+/// The name of a long option.
+fn long(option: &Word) -> Option<&str> {
+    let long = option.literal()?.strip_prefix("--")?;
+    Some(long.split_once('=').map_or(long, |(name, _)| name))
+}
+
+fn sender(options: &[Word]) -> Does {
+    let harmless = |option: &Word| match (long(option), option.literal()) {
+        (Some(name), _) => HARMLESS.contains(&name) || HARMLESS_DOWNLOADS.contains(&name),
+        // Behind `e` comes what the two can do. `s` before it: the arguments come later, where nobody judges them.
+        (None, Some(letters)) => {
+            !letters.split_once('e').map_or(letters, |(flags, _)| flags).contains(['s', 'M', 'T', 'f'])
+        }
+        (None, None) => false,
+    };
+    if options.iter().all(harmless) { Does::OneWay } else { Does::More }
+}
+
+/// As rsync's clients write it: first the letters, of which none takes the next word for its value, then long options.
+fn receiver(options: &[Word]) -> Does {
+    let Some((letters, longs)) = options.split_first() else { return Does::Sums };
+    let Some(letters) = letters.literal().and_then(|word| word.strip_prefix('-')) else { return Does::More };
+    let (flags, can) = letters.split_once('e').unwrap_or((letters, "."));
+    let named = |name| HARMLESS.contains(&name) || HARMLESS_UPLOADS.contains(&name);
+    if can.is_empty()
+        || !flags.chars().all(|flag| HARMLESS_LETTERS.contains(flag))
+        || !longs.iter().all(|option| long(option).is_some_and(named))
+    {
+        Does::More
+    } else if flags.contains('W') {
+        Does::OneWay
+    } else {
+        Does::Sums
     }
-    // Behind `e` comes what the two can do. `s` before it: the arguments come later, where nobody judges them.
-    let flags = option.split_once('e').map_or(option, |(flags, _)| flags);
-    !flags.contains(['s', 'M', 'T', 'f'])
 }
 
 /// The line as words; `None` if a shell could make something else of it.
@@ -304,23 +354,67 @@ mod tests {
     }
 
     #[test]
-    fn rsync_is_plain_only_with_options_that_move_files_one_way() {
+    fn rsync_goes_one_way_only_with_options_that_tell_nothing_in_the_other() {
         use Direction::{Download, Upload};
-        for (line, direction, plain) in [
-            ("rsync --server --sender -logDtpre.iLsfxCIvu . /srv/", Download, true),
-            ("rsync --server -vlogDtprze.iLsfxCIvu --delete --partial . /srv/", Upload, true),
-            ("rsync --server --sender -vnlogDtprze.iLsfxCIvu --numeric-ids --bwlimit=100 . a 'b c'", Download, true),
-            ("rsync --server --sender -se.iLsfxCIvu", Download, false),
-            ("rsync --server -s", Upload, false),
-            ("rsync --server --sender --remove-source-files -logDtpre.iLsf . a", Download, false),
-            ("rsync --server --sender --log-file=.bashrc -logDtpre.iLsf . a", Download, false),
-            ("rsync --server --sender --delete -logDtpre.iLsf . a", Download, false),
-            ("rsync --server --daemon --config=x .", Upload, false),
-            ("rsync --server -logDtpre.iLsf --sender . a", Upload, false),
-            ("rsync --server --sender -logDtpre.iLsf . a --daemon", Download, false),
-            ("rsync --server --sender -logDtpre.iLsf . *", Download, false),
+        use Does::{More, OneWay, Sums};
+        for (line, direction, does) in [
+            ("rsync --server --sender -logDtpre.iLsfxCIvu . /srv/", Download, OneWay),
+            ("rsync --server -vlWogDtprze.iLsfxCIvu --partial . /srv/", Upload, OneWay),
+            ("rsync --server -vlogDtprze.iLsfxCIvu --partial . /srv/", Upload, Sums),
+            ("rsync --server . /srv/", Upload, Sums),
+            ("rsync --server -B1lWogDtpre.iLsfxCIvu . /srv/", Upload, More),
+            ("rsync --server -lWogDtpre.iLsfxCIvu -B1 . /srv/", Upload, More),
+            ("rsync --server -lWogDtpre.iLsfxCIvu --no-W . /srv/", Upload, More),
+            ("rsync --server -lWogDtpre.iLsfxCIvu --no-whole-file . /srv/", Upload, More),
+            ("rsync --server -lWogDtpre.iLsfxCIvu --block-size=1 . /srv/", Upload, More),
+            ("rsync --server -lWogDtpre.iLsfxCIvu --checksum-seed=1 . /srv/", Upload, More),
+            ("rsync --server -lWogDtpre.iLsfxCIvu --append-verify . /srv/", Upload, More),
+            ("rsync --server -lWogDtpre.iLsfxCIvu --compare-dest=/etc . /srv/", Upload, More),
+            ("rsync --server -lWogDtpre.iLsfxCIvu --copy-dest=/etc . /srv/", Upload, More),
+            ("rsync --server -lWogDtpre.iLsfxCIvu --link-dest=/etc . /srv/", Upload, More),
+            ("rsync --server -lWogDtpre.iLsfxCIvu --delete . /srv/", Upload, More),
+            ("rsync --server -lWyogDtpre.iLsfxCIvu . /srv/", Upload, More),
+            ("rsync --server -lWogcDtpre.iLsfxCIvu . /srv/", Upload, More),
+            ("rsync --server -lWmogDtpre.iLsfxCIvu . /srv/", Upload, More),
+            ("rsync --server -logDtpre -W . /srv/", Upload, More),
+            ("rsync --server --suffix -W . /srv/", Upload, More),
+            ("rsync --server -r --suffix -W . /srv/", Upload, More),
+            ("rsync --server --sender -vnlogDtprze.iLsfxCIvu --numeric-ids --bwlimit=100 . a 'b c'", Download, OneWay),
+            ("rsync --server --sender -se.iLsfxCIvu", Download, More),
+            ("rsync --server -s", Upload, More),
+            ("rsync --server --sender --remove-source-files -logDtpre.iLsf . a", Download, More),
+            ("rsync --server --sender --log-file=.bashrc -logDtpre.iLsf . a", Download, More),
+            ("rsync --server --sender --delete -logDtpre.iLsf . a", Download, More),
+            ("rsync --server --daemon --config=x .", Upload, More),
+            ("rsync --server -logDtpre.iLsf --sender . a", Upload, More),
+            ("rsync --server --sender -logDtpre.iLsf . a --daemon", Download, More),
+            ("rsync --server --sender -logDtpre.iLsf . *", Download, More),
         ] {
-            assert_eq!(understand(line.as_bytes()), Understood::Rsync { direction, plain }, "{line}");
+            assert_eq!(understand(line.as_bytes()), Understood::Rsync { direction, does }, "{line}");
         }
+    }
+
+    #[test]
+    fn a_transfer_that_cannot_be_judged_is_known_by_its_words() {
+        for (line, is) in [
+            ("scp -f $HOME/f", Some("scp")),
+            ("scp -r -p -t a!b", Some("scp")),
+            ("scp -t '#f'", Some("scp")),
+            ("sudo /usr/bin/'scp' -prt /srv", Some("scp")),
+            ("cd /tmp;scp -f x", Some("scp")),
+            ("env rsync --server -logDtpre.iLsf . /srv", Some("rsync")),
+            ("sudo rsync --server --sender -logDtpre.iLsf . /root", Some("rsync")),
+            ("rsync --server --sender -logDtpre.iLsf . $HOME/f", Some("rsync")),
+            ("exec /usr/lib/openssh/sftp-server", Some("sftp")),
+            ("sudo internal-sftp", Some("sftp")),
+            ("man scp", None),
+            ("apt install rsync", None),
+            ("rsync --version", None),
+            ("cat f | tail -f", None),
+            ("tar -tf scp.tar", None),
+        ] {
+            assert_eq!(unjudged(line.as_bytes()), is, "{line}");
+        }
+        assert_eq!(unjudged(b"scp -f \xff"), Some("scp"));
     }
 }

@@ -21,7 +21,7 @@ mod wire;
 use super::{channel::text_of as path_text, issuer::SshIssuer, line::Start};
 use crate::{refusal::Refusal, session::Way};
 use bytes::{Bytes, BytesMut};
-use command::{Understood, understand};
+use command::{Does, Understood, understand, unjudged};
 use request::Need;
 use scp::{Direction, Scp};
 use sftp::Sftp;
@@ -65,6 +65,41 @@ impl Rule {
         let content = direction == Direction::Download;
         self.forbids(Need { content, change: !content })
     }
+
+    /// Where files may go one way, what is about to go in that direction must not go in the other one too.
+    fn forbids_rsync(self, does: Does) -> Option<Refusal> {
+        match does {
+            _ if self.0 == Files::Both => None,
+            Does::OneWay => None,
+            Does::Sums => Some(
+                Refusal::new(
+                    "your grant does not let you download files from here, and without -W rsync tells checksums of them",
+                )
+                .next("add -W"),
+            ),
+            Does::More => Some(
+                Refusal::new(
+                    "your grant lets files be moved one way only, and this rsync has options that may do more",
+                )
+                .next("leave them out (--delete and -c too, in an upload), or use sftp or scp"),
+            ),
+        }
+    }
+
+    /// What is a transfer by its words, but could be read in several ways.
+    fn forbids_unjudged(self, line: &[u8]) -> Option<Refusal> {
+        let program = if self.0 == Files::Both { None } else { unjudged(line) }?;
+        let next = match program {
+            "scp" => "write the path without $, !, # and the like, or use sftp",
+            "rsync" => {
+                "write the path without $, !, # and the like, leave out --old-args and --rsync-path, or use sftp"
+            }
+            _ => "use sftp without -s",
+        };
+        let sentence =
+            format!("your grant limits which way files may go, and what this {program} would do is not plain");
+        Some(Refusal::new(sentence).next(next))
+    }
 }
 
 /// What a channel carries.
@@ -96,15 +131,16 @@ impl Decoder {
                 Some(refusal) => Err(refusal),
                 None => Ok(Self::Scp(Box::new(Scp::new(direction, operand)))),
             },
-            Understood::Rsync { direction, plain } => match rule.forbids_way(direction) {
-                Some(refusal) => Err(refusal),
-                None if !plain && files != Files::Both => Err(Refusal::new(
-                    "your grant lets files be moved one way only, and this rsync has options that may do more",
-                )
-                .next("leave them out, or use sftp or scp")),
-                None => Ok(Self::Plain),
+            Understood::Rsync { direction, does } => {
+                match rule.forbids_way(direction).or_else(|| rule.forbids_rsync(does)) {
+                    Some(refusal) => Err(refusal),
+                    None => Ok(Self::Plain),
+                }
+            }
+            Understood::Other => match start {
+                Start::Exec(line) => rule.forbids_unjudged(line).map_or(Ok(Self::Plain), Err),
+                _ => Ok(Self::Plain),
             },
-            Understood::Other => Ok(Self::Plain),
         }
     }
 

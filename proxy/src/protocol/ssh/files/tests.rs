@@ -304,6 +304,42 @@ fn what_two_could_read_differently_ends_the_channel() {
 }
 
 #[test]
+fn a_handle_is_worth_nothing_before_it_is_given_and_after_it_is_closed() {
+    for guess in [write(9, b"h", 0, b"evil"), read(9, b"h", 0, 100), packet(8, 9, &[&string(b"h")]), close(9, b"h")] {
+        let mut channel = Channel::sftp(Files::Both);
+        channel.up(&open(1, "/a", WRITE_CREATE_TRUNCATE)).down(&handle(1, b"h"));
+        channel.to_target.clear();
+        // All at once, before any answer: the target will give `h` away again.
+        channel.up(&[close(2, b"h"), open(3, "/b", 3), guess.clone()].concat());
+        assert_eq!(channel.to_target, [close(2, b"h"), open(3, "/b", 3)].concat(), "{guess:?} went on");
+        assert_eq!(channel.answers[4..13], status(9, 4)[4..13]);
+        channel.down(&[status(2, 0), handle(3, b"h")].concat());
+        channel.up(&write(4, b"h", 0, b"good")).down(&status(4, 0)).up(&close(5, b"h")).down(&status(5, 0));
+        assert_eq!(channel.over, None);
+        let told: Vec<_> = channel.events.iter().filter(|event| event.op == "upload").collect();
+        assert_eq!((told[0].path.as_str(), told[0].bytes, &told[0].sha256), ("/a", Some(0), &sha256(b"")));
+        assert_eq!((told[1].path.as_str(), told[1].bytes), ("/b", Some(4)));
+        assert_eq!(told.len(), 2);
+    }
+}
+
+#[test]
+fn a_file_is_told_only_when_all_that_was_asked_of_it_is_answered() {
+    // A server that answers in an order of its own.
+    let mut channel = Channel::sftp(Files::Both);
+    channel.up(&open(1, "/a", READ)).down(&handle(1, b"h"));
+    channel.up(&[read(2, b"h", 0, 5), read(3, b"h", 5, 5), close(4, b"h")].concat());
+    channel.down(&[status(4, 0), status(3, 1)].concat());
+    assert!(!channel.events.iter().any(|event| event.op == "download"), "not all of it is answered");
+    channel.down(&data(2, b"hello"));
+    assert_eq!((channel.told("download").bytes, &channel.told("download").sha256), (Some(5), &sha256(b"hello")));
+    // A handle that is open is not another file's.
+    let mut twice = Channel::sftp(Files::Both);
+    twice.up(&open(1, "/a", READ)).down(&handle(1, b"h")).up(&open(2, "/b", READ)).down(&handle(2, b"h"));
+    assert!(twice.over.is_some());
+}
+
+#[test]
 fn floods_of_requests_and_open_files_are_answered_here_and_cost_no_memory() {
     let mut channel = Channel::sftp(Files::Both);
     for id in 0..20_000_u32 {
@@ -446,7 +482,7 @@ fn transfers_start_only_as_the_entitlement_has_them_and_never_through_a_terminal
             .map_err(|refusal| refusal.sentence)
     };
     let sender = "rsync --server --sender -logDtpre.iLsfxCIvu . /srv/";
-    let receiver = "rsync --server -logDtpre.iLsfxCIvu . /srv/";
+    let receiver = "rsync --server -lWogDtpre.iLsfxCIvu . /srv/";
     for (line, way) in
         [("scp -f a", Some(true)), ("scp -t a", Some(false)), (sender, Some(true)), (receiver, Some(false))]
     {
@@ -457,6 +493,17 @@ fn transfers_start_only_as_the_entitlement_has_them_and_never_through_a_terminal
     }
     let log = "rsync --server --sender --log-file=x -logDtpre.iLsfxCIvu . /srv/";
     assert!(start(log, false, Files::Download).is_err() && start(log, false, Files::Both).is_ok());
+    let sums = "rsync --server -logDtpre.iLsfxCIvu . /srv/";
+    assert!(
+        start(sums, false, Files::Upload).unwrap_err().contains("without -W")
+            && start(sums, false, Files::Both).is_ok()
+    );
+    for line in ["scp -f $HOME/f", "env rsync --server . a", "exec /usr/lib/openssh/sftp-server", "scp -t a!"] {
+        for files in [Files::None, Files::Download, Files::Upload] {
+            assert!(start(line, false, files).unwrap_err().contains("is not plain"), "{line} under {files:?}");
+        }
+        assert_eq!(start(line, false, Files::Both), Ok(None), "{line}");
+    }
     assert_eq!(start("/usr/lib/openssh/sftp-server", false, Files::None), Ok(Some("sftp")));
     for line in ["scp -f a", "scp -t a", "internal-sftp"] {
         assert!(start(line, true, Files::Both).unwrap_err().contains("terminal"), "{line}");
