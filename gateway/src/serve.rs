@@ -65,7 +65,9 @@ pub(crate) fn run(file: &Path) -> anyhow::Result<ExitCode> {
 fn open_keys(config: &Config) -> anyhow::Result<Arc<Keys>> {
     let dir = config.state_dir.join("keys");
     let opened = Keys::complete(&dir, &config.policy.gateway, Timestamp::now()).and_then(|()| Keys::open(&dir));
-    Ok(Arc::new(opened.context("the gateway's keys")?))
+    let keys = opened.context("the gateway's keys")?;
+    config.no_own_authority(&keys)?;
+    Ok(Arc::new(keys))
 }
 
 fn check_state(dir: &Path) -> anyhow::Result<()> {

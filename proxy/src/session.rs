@@ -14,8 +14,9 @@ use crate::{
     refusal::Refusal,
     teardown,
 };
-use std::{sync::Arc, time::Duration};
-use tidegate_grants::{Ask, Denied, Event, Lease, Permit};
+use futures::FutureExt as _;
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use tidegate_grants::{Ask, Denied, Event, Lease, Permit, SessionId};
 use tidegate_recorder::{self as recorder, Header, LiveRecording, RecordError, Seal};
 use tokio::{sync::Mutex, task::spawn_blocking};
 
@@ -116,7 +117,18 @@ pub async fn run<C: Client>(gate: &Gate, issuer: &C::Issuer, client: C) {
 }
 
 /// The story from the permit on. (`target test` begins here: its permit comes from an admin's word.)
-pub(crate) async fn hold<C: Client>(gate: &Gate, issuer: &C::Issuer, mut client: C, permit: Permit) {
+pub(crate) async fn hold<C: Client>(gate: &Gate, issuer: &C::Issuer, client: C, permit: Permit) {
+    let session = permit.session();
+    // On the heap: it lives as long as the person stays.
+    let story = Box::pin(tell(gate, issuer, client, permit));
+    if AssertUnwindSafe(story).catch_unwind().await.is_err() {
+        // A fault of ours. Its parts are dropped: custody hands the lease to the reaper, the recording has no end.
+        tracing::error!(%session, "the session ended in a panic");
+        close(gate, session, "failed: a fault of the gateway's own").await;
+    }
+}
+
+async fn tell<C: Client>(gate: &Gate, issuer: &C::Issuer, mut client: C, permit: Permit) {
     let session = permit.session();
     let recording = match start_recording::<C>(gate, &permit).await {
         Ok(recording) => recording,
@@ -154,7 +166,11 @@ pub(crate) async fn hold<C: Client>(gate: &Gate, issuer: &C::Issuer, mut client:
         teardown::finish(gate, issuer, &mut lease).await;
     }
     drop(custody); // from here on, what is not closed is the reaper's
-    if let Err(error) = gate.store.session_closed(session, &ending.outcome(), gate.now()).await {
+    close(gate, session, &ending.outcome()).await;
+}
+
+async fn close(gate: &Gate, session: SessionId, outcome: &str) {
+    if let Err(error) = gate.store.session_closed(session, outcome, gate.now()).await {
         tracing::error!(%session, %error, "the end of the session could not be written");
     }
 }
@@ -175,10 +191,7 @@ async fn go<C: Client>(
 /// Refused after the permit was given: the session closes in the ledger as it opened there.
 async fn turn_away<C: Client>(gate: &Gate, permit: &Permit, client: C, refusal: Refusal) {
     tracing::warn!(session = %permit.session(), why = refusal.sentence, "turned away");
-    let outcome = format!("refused: {}", refusal.sentence);
-    if let Err(error) = gate.store.session_closed(permit.session(), &outcome, gate.now()).await {
-        tracing::error!(session = %permit.session(), %error, "the end of the session could not be written");
-    }
+    close(gate, permit.session(), &format!("refused: {}", refusal.sentence)).await;
     client.refuse(refusal).await;
 }
 

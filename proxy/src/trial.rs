@@ -78,6 +78,13 @@ impl Notes {
         });
     }
 
+    /// Why it did not work, where no step has said so.
+    pub fn unless_failed(&self, step: &str, said: String) {
+        if self.report().steps.iter().all(|step| step.outcome != Outcome::Failed) {
+            self.step(step, Outcome::Failed, said, Vec::new());
+        }
+    }
+
     /// A step that went well.
     pub fn ok(&self, step: &str, said: impl Into<String>) {
         self.step(step, Outcome::Ok, said, Vec::new());

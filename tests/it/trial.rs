@@ -119,6 +119,21 @@ fn a_login_that_is_refused_is_explained_as_far_as_the_gateway_can_see() {
 }
 
 #[test]
+fn a_target_that_breaks_the_login_off_is_not_sound_and_keeps_no_lease_open() {
+    let mut world = World::ssh_only();
+    // One try, and a certificate that is not trusted: sshd hangs up while others are shown.
+    let report = broken(&mut world, |etc| {
+        edit(&etc.join("sshd_config"), "TrustedUserCAKeys", "#TrustedUserCAKeys");
+        let config = fs::read_to_string(etc.join("sshd_config")).unwrap();
+        fs::write(etc.join("sshd_config"), format!("MaxAuthTries 1\n{config}")).unwrap();
+    });
+    assert_step(&report, "login", "failed", "");
+    assert_step(&report, "teardown", "ok", "closed");
+    assert_eq!(world.gateway.leases(), Vec::<Value>::new());
+    world.gateway.until_ledger("session.closed", 1, secs(20));
+}
+
+#[test]
 fn what_is_left_open_or_does_not_work_is_named() {
     let mut world = World::ssh_only();
     let config = world.sshd().etc().join("sshd_config");
@@ -158,6 +173,15 @@ fn what_is_left_open_or_does_not_work_is_named() {
         edit(&etc.join("sshd_config"), "Match User deploy", "Match User deploy\nForceCommand echo go away")
     });
     assert_step(&report, "command", "failed", "go away");
+    fs::write(&config, &sound).unwrap();
+    // A clock as far off as a number goes.
+    let lie = "printf 'tidegate-answers\\n%s\\ndeploy\\ntidegate-settings\\n' \
+               $((-9223372036854775807 - 1 + $(date +%s)))";
+    edit(&config, "Match User deploy", &format!("Match User deploy\nForceCommand {lie}"));
+    world.sshd_mut().restart();
+    let (report, _) = tested(&world);
+    assert_step(&report, "command", "ok", "deploy");
+    assert_step(&report, "teardown", "ok", "closed");
     fs::write(&config, &sound).unwrap();
     // Its files are not for the login to read: only root can say how it is set up.
     fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).unwrap();

@@ -19,7 +19,7 @@ pub(super) fn run(named: Option<&Path>) -> anyhow::Result<ExitCode> {
     }
     let keys = config.state_dir.join("keys");
     match std::fs::read_dir(&keys) {
-        Ok(_) => drop(Keys::open(&keys).context("the gateway's keys")?),
+        Ok(_) => config.no_own_authority(&Keys::open(&keys).context("the gateway's keys")?)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             writeln!(out, "note: {} does not exist yet: `tidegate init` makes the gateway's keys", keys.display())?;
         }

@@ -1,7 +1,7 @@
 //! What is wrong with a configuration file: where, which key, what, and what to do.
 
 use crate::text::plain;
-use std::{cell::RefCell, fmt, path::Path};
+use std::{cell::RefCell, collections::HashMap, fmt, path::Path};
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,11 +50,34 @@ impl std::error::Error for Faults {}
 pub(super) struct Findings<'a> {
     text: &'a str,
     list: RefCell<Vec<Fault>>,
+    /// What each key of the file is for.
+    keys: RefCell<HashMap<String, KeyRole>>,
+}
+
+/// What a public key in the file is for. A key has one role: whoever holds it would else be more than they were made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeyRole {
+    /// `[[user]] ssh_keys`
+    Login,
+    /// `[ssh] user_ca`
+    UserAuthority,
+    /// `[[target]] host_ca`
+    HostAuthority,
+}
+
+impl KeyRole {
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Self::Login => "the login key of a user",
+            Self::UserAuthority => "an authority for users (user_ca)",
+            Self::HostAuthority => "an authority for hosts (host_ca)",
+        }
+    }
 }
 
 impl<'a> Findings<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Self { text, list: RefCell::default() }
+        Self { text, list: RefCell::default(), keys: RefCell::default() }
     }
 
     /// Adds one, at this byte offset of the file.
@@ -64,6 +87,12 @@ impl<'a> Findings<'a> {
         let column = before.rsplit('\n').next().map_or(0, |start| start.chars().count()) + 1;
         let fault = Fault { line, column, key: key.to_owned(), wrong: wrong.into(), fix: fix.into() };
         self.list.borrow_mut().push(fault);
+    }
+
+    /// This key plays this role. The one that it plays already, if there is another.
+    pub(super) fn key_plays(&self, key: String, role: KeyRole) -> Option<KeyRole> {
+        let played = *self.keys.borrow_mut().entry(key).or_insert(role);
+        (played != role).then_some(played)
     }
 
     /// Nothing, or all of them by line.

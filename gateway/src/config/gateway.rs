@@ -1,6 +1,7 @@
 //! The gateway itself: where it keeps its state, what it is called, where it listens, how it records.
 
 use super::{
+    fault::KeyRole,
     section::{Section, Spot, TextSpot},
     value::{self, DURATION_FIX, PLAIN_NAME_FIX, SSH_KEY_FIX},
 };
@@ -174,7 +175,14 @@ pub(super) fn doors(root: &Section<'_>, folder: &Path) -> Option<Doors> {
 fn certificates(section: &Section<'_>, folder: &Path) -> (Vec<PublicKey>, RevokedKeys) {
     let authorities = section.text_or_texts("user_ca").map(|list| list.value).unwrap_or_default();
     let parsed = authorities.into_iter().filter_map(|key| key.parse(value::ssh_key, SSH_KEY_FIX));
-    let user_ca = parsed.map(|key| key.value).collect();
+    let mut user_ca: Vec<PublicKey> = Vec::new();
+    for key in parsed {
+        key.plays(KeyRole::UserAuthority);
+        if user_ca.iter().any(|known| known.key_data() == key.value.key_data()) {
+            key.fault("is listed twice", "take one out");
+        }
+        user_ca.push(key.value);
+    }
     let Some(file) = section.text("revoked_keys") else { return (user_ca, RevokedKeys::new(None)) };
     let revoked_keys = RevokedKeys::new(Some(folder.join(file.value)));
     if let Err(unknown) = revoked_keys.read() {

@@ -33,10 +33,14 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+use tidegate_ca::Keys;
 use tidegate_grants::{Policy, TargetName};
 use tidegate_proxy::{
     authenticate::RevokedKeys,
-    protocol::{postgres::PostgresTarget, ssh::SshTarget},
+    protocol::{
+        postgres::PostgresTarget,
+        ssh::{HostTrust, SshTarget},
+    },
 };
 use toml::de::DeTable;
 
@@ -100,9 +104,30 @@ pub(crate) enum ConfigError {
         /// Why.
         cause: std::io::Error,
     },
+    /// It lets a key of the gateway's own vouch for others.
+    #[error("{0} is a key of the gateway's own: make a key of its own for each role")]
+    OwnKey(String),
     /// It was read, and this is wrong with it.
     #[error(transparent)]
     Faults(#[from] Faults),
+}
+
+impl Config {
+    /// Refused: an authority of somebody else's that is one of the gateway's own. Whoever it vouches for would be both.
+    pub(crate) fn no_own_authority(&self, keys: &Keys) -> Result<(), ConfigError> {
+        let own = [keys.ssh_user.public_key().key_data(), keys.ssh_host.public_key().key_data()];
+        let is_own = |key: &ssh_key::PublicKey| own.contains(&key.key_data());
+        if self.user_ca.iter().any(is_own) {
+            return Err(ConfigError::OwnKey("ssh.user_ca".to_owned()));
+        }
+        for (name, target) in &self.ssh_targets {
+            let (HostTrust::Keys(trusted) | HostTrust::Certificate { authorities: trusted, .. }) = &target.host;
+            if trusted.iter().any(is_own) {
+                return Err(ConfigError::OwnKey(format!("the host key of target[{name}]")));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The directory of recordings in the state directory.

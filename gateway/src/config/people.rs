@@ -1,6 +1,7 @@
 //! `[[user]]`: who may come to the door, and how they prove it.
 
 use super::{
+    fault::KeyRole,
     gateway::groups,
     section::Section,
     value::{self, SSH_KEY_FIX},
@@ -52,6 +53,7 @@ fn ssh_keys(section: &Section<'_>, taken: &mut Taken) -> Vec<String> {
             key.fault("is listed twice: a key must say who it is", "take one out");
             continue;
         }
+        key.plays(KeyRole::Login);
         taken.keys.push(line.clone());
         keys.push(line);
     }

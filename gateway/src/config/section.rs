@@ -4,7 +4,8 @@
 //! them at once. So the syntax tree is walked here: each key is asked for once, a key that nobody asked for is unknown,
 //! and every value keeps its place in the file so that later checks (an unknown reference, say) can point at it.
 
-use super::fault::Findings;
+use super::fault::{Findings, KeyRole};
+use ssh_key::PublicKey;
 use std::cell::RefCell;
 use toml::{
     Spanned,
@@ -44,6 +45,16 @@ impl<'a, T> Spot<'a, T> {
                 place.fault(wrong.to_string(), fix);
                 None
             }
+        }
+    }
+}
+
+impl Spot<'_, PublicKey> {
+    /// This key plays this role, and no other.
+    pub(super) fn plays(&self, role: KeyRole) {
+        let key = PublicKey::from(self.value.key_data().clone()).to_openssh().unwrap_or_default();
+        if let Some(other) = self.findings.key_plays(key, role) {
+            self.fault(format!("is {} too", other.words()), "make a key of its own for each role");
         }
     }
 }

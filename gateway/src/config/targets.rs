@@ -1,6 +1,7 @@
 //! `[[target]]`: SSH hosts and database servers, and how each proves that it is itself.
 
 use super::{
+    fault::KeyRole,
     section::{Section, Spot, TextSpot},
     value,
 };
@@ -108,12 +109,18 @@ fn host(section: &Section<'_>, address: Option<&str>) -> Option<HostTrust> {
             Some(name) => name.parse(value::public_name, "write the name that is in its certificate")?.value,
             None => dialled(address?).to_owned(),
         };
-        return Some(HostTrust::Certificate { authorities: host_keys(&authorities?)?, name });
+        let authorities = host_keys(&authorities?)?;
+        authorities.iter().for_each(|key| key.plays(KeyRole::HostAuthority));
+        return Some(HostTrust::Certificate {
+            authorities: authorities.into_iter().map(|key| key.value).collect(),
+            name,
+        });
     }
     if let Some(name) = name {
         name.fault("is of no use without host_ca", "take it out");
     }
-    host_keys(&section.need("host_key", keys, HOST_FIX)?).map(HostTrust::Keys)
+    let keys = host_keys(&section.need("host_key", keys, HOST_FIX)?)?;
+    Some(HostTrust::Keys(keys.into_iter().map(|key| key.value).collect()))
 }
 
 /// The host part of `host:port`.
@@ -123,12 +130,12 @@ fn dialled(address: &str) -> &str {
 }
 
 /// At least one, each a key that a host can have. `None` where one is faulty.
-fn host_keys(keys: &Spot<'_, Vec<TextSpot<'_>>>) -> Option<Vec<PublicKey>> {
+fn host_keys<'a>(keys: &Spot<'a, Vec<TextSpot<'a>>>) -> Option<Vec<Spot<'a, PublicKey>>> {
     if keys.value.is_empty() {
         keys.fault("is empty", HOST_FIX);
         return None;
     }
-    let parsed = keys.value.iter().map(|key| key.clone().parse(value::host_key, HOST_FIX).map(|key| key.value));
+    let parsed = keys.value.iter().map(|key| key.clone().parse(value::host_key, HOST_FIX));
     parsed.collect::<Vec<_>>().into_iter().collect()
 }
 

@@ -367,6 +367,24 @@ fn all_faults_are_found_at_once() {
 }
 
 #[test]
+fn a_key_has_one_role() {
+    let dir = folder();
+    let with_user_ca = |keys: &str| good().replace("[ssh]\n", &format!("[ssh]\nuser_ca = [{keys}]\n"));
+    let faults = |text: &str| check(dir.path(), text).unwrap_err().join("\n");
+    let login = faults(&with_user_ca(&format!("\"{ALICE}\"")));
+    assert!(login.contains("ssh_keys: is an authority for users (user_ca) too"), "{login}");
+    let twice = faults(&with_user_ca(&format!("\"{HOST}\", \"{HOST} again\"")));
+    assert!(twice.contains("ssh.user_ca: is listed twice"), "{twice}");
+    let both = with_user_ca(&format!("\"{HOST}\"")).replace("host_key = ", "host_ca = ");
+    assert!(faults(&both).contains("host_ca: is an authority for users (user_ca) too"), "{}", faults(&both));
+    let keys = tidegate_ca::Keys::open(&dir.path().join("keys")).unwrap();
+    let own = keys.ssh_user.public_key().to_openssh().unwrap();
+    let config = check(dir.path(), &with_user_ca(&format!("{own:?}"))).unwrap();
+    assert!(config.no_own_authority(&keys).unwrap_err().to_string().contains("ssh.user_ca"));
+    check(dir.path(), &with_user_ca(&format!("\"{HOST}\""))).unwrap().no_own_authority(&keys).unwrap();
+}
+
+#[test]
 fn syntax_faults_have_a_place_too() {
     let dir = folder();
     for (text, line) in [("version = \n", "1:"), ("version = 1\n[gateway\n", "2:"), ("a = 1\na = 2\n", "2:")] {

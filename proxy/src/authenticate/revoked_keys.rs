@@ -3,10 +3,11 @@
 //! What always holds: each answer is about the file as it is now, and where it cannot be read or understood there is no
 //! answer, so nobody comes in by a key or certificate until it can. (sshd does the same with its `RevokedKeys`.)
 
+use rustix::fs::OFlags;
 use std::{
     fs::Metadata,
     io::Read as _,
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -31,6 +32,8 @@ pub struct RevokedKeys {
     /// `None`: nothing is configured, so nothing is revoked.
     file: Option<PathBuf>,
     last: Arc<Mutex<Last>>,
+    /// One read at a time: a disk that hangs must not take a thread for every login.
+    reading: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Why there is no answer; for admins.
@@ -44,7 +47,7 @@ pub struct Unknown {
 impl RevokedKeys {
     /// The list in this file, if any. It is not read yet.
     pub fn new(file: Option<PathBuf>) -> Self {
-        Self { file, last: Arc::default() }
+        Self { file, last: Arc::default(), reading: Arc::default() }
     }
 
     /// The list as it is now. Blocks.
@@ -55,7 +58,9 @@ impl RevokedKeys {
         let Some(path) = &self.file else { return Ok(Arc::default()) };
         let unknown = |cause: String| Unknown { file: path.display().to_string(), cause };
         let io = |error: std::io::Error| unknown(error.to_string());
-        let mut file = std::fs::File::open(path).map_err(io)?;
+        // A pipe without a writer would be waited for.
+        let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+        let mut file = std::fs::File::options().read(true).custom_flags(flags).open(path).map_err(io)?;
         let metadata = file.metadata().map_err(io)?;
         let stamp = stamp(&metadata);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,8 +88,16 @@ impl RevokedKeys {
         let Some(path) = &self.file else { return Ok(Arc::default()) };
         let list = self.clone();
         let late = || Unknown { file: path.display().to_string(), cause: "the disk does not answer".to_owned() };
-        let read = timeout(DEADLINE, spawn_blocking(move || list.read())).await;
-        read.map_err(|_| late())?.map_err(|_| late())?
+        let read = async {
+            let turn = self.reading.clone().lock_owned().await;
+            let reading = spawn_blocking(move || {
+                let read = list.read();
+                drop(turn); // also if nobody waits for it any more
+                read
+            });
+            reading.await.map_err(|_| late())?
+        };
+        timeout(DEADLINE, read).await.map_err(|_| late())?
     }
 }
 
@@ -118,5 +131,15 @@ mod tests {
         std::fs::remove_file(&file).unwrap();
         assert!(list.now().await.is_err());
         assert!(!RevokedKeys::new(None).now().await.unwrap().has_key(key.key_data()));
+    }
+
+    /// Waiting for its writer, it would take a thread for each login.
+    #[tokio::test]
+    async fn a_pipe_is_no_list_and_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let unknown = RevokedKeys::new(Some(pipe)).now().await.unwrap_err();
+        assert!(unknown.to_string().contains("not a file"), "{unknown}");
     }
 }

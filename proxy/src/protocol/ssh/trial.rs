@@ -32,7 +32,7 @@ use tidegate_recorder::Event as Recorded;
 use tokio::time::timeout;
 
 /// As far as a clock may be off and a certificate of a usual length still be good (`valid from 30 s ago to 60 s ahead`).
-const MOST_SKEW: i64 = 20;
+const MOST_SKEW: u64 = 20;
 /// How far off a clock is looked for when the usual certificate is refused. A certificate lives for ten minutes at most.
 const FAR: Duration = Duration::from_secs(8 * 60);
 
@@ -122,8 +122,22 @@ impl Client for Tester<'_> {
                 shown.valid_before,
             ),
         );
-        self.ways_around(&greeted.methods(self.login.as_str()).await?);
-        if greeted.show(self.login.as_str(), shown.credential).await? {
+        let methods = greeted.methods(self.login.as_str()).await;
+        let accepted = match methods {
+            Ok(methods) => {
+                self.ways_around(&methods);
+                greeted.show(self.login.as_str(), shown.credential).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &accepted {
+            let next =
+                vec!["does sshd take connections from the gateway, and as many tries as its log says?".to_owned()];
+            self.failed("login", error, next);
+            // It was not let in, as far as we heard, and no channel was opened: nothing can have run.
+            note_refused(&way.gate.store, serial, error, way).await;
+        }
+        if accepted? {
             self.notes.ok("login", format!("{} is let in", self.login));
             let event = about("target.connected", way).detail(serde_json::json!({ "serial": serial, "local": local }));
             let written = way.gate.store.append(event, way.gate.now()).await;
@@ -153,8 +167,13 @@ impl Client for Tester<'_> {
     }
 
     async fn part(self, ending: &Ending) {
-        if let Ending::Cut(refusal) = ending {
-            self.notes.step("session", Outcome::Failed, format!("cut: {}", refusal.sentence), Vec::new());
+        match ending {
+            Ending::Closed => {}
+            // The step that failed has said so, or nobody has yet.
+            Ending::Failed(error) => self.notes.unless_failed("session", plain(&error.to_string())),
+            Ending::Cut(refusal) => {
+                self.notes.step("session", Outcome::Failed, format!("cut: {}", refusal.sentence), Vec::new());
+            }
         }
     }
 }
@@ -224,7 +243,11 @@ impl Tester<'_> {
                     let refused = TargetError::Refused { target: self.ask.target.to_string(), cause };
                     note_refused(&way.gate.store, serial, &refused, way).await;
                 }
-                Err(_) => break, // it hangs up after so many tries
+                Err(error) => {
+                    // It hangs up after so many tries. No channel was opened: nothing can have run.
+                    note_refused(&way.gate.store, serial, &error, way).await;
+                    break;
+                }
             }
         }
         let said = format!(
@@ -334,7 +357,7 @@ impl Tester<'_> {
 
     fn clock(&self, survey: &Survey, now: i64) {
         let Some(skew) = survey.second.and_then(|second| second.checked_sub(now)) else { return };
-        if skew.abs() <= MOST_SKEW {
+        if skew.unsigned_abs() <= MOST_SKEW {
             return self.notes.ok("clock", format!("its clock is within {MOST_SKEW} s of the gateway's"));
         }
         let said = format!("its clock differs from the gateway's by {skew} s: certificates may not be valid there");
