@@ -252,7 +252,7 @@ impl Forwards {
         if let (MOST_REFUSALS, Some(detail)) = (count, detail.as_object_mut()) {
             detail.insert("further".to_owned(), "not listed; the recording has them".into());
         }
-        let event = super::issuer::about("forward.refused", way).detail(detail);
+        let event = super::lease::about("forward.refused", way).detail(detail);
         if let Err(error) = way.gate.store.append(event, way.gate.now()).await {
             tracing::error!(session = %way.permit.session(), %error, "the refusal could not be written");
         }

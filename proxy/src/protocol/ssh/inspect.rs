@@ -6,7 +6,7 @@
 use super::{
     SshTarget,
     flow::Item,
-    issuer::Noted,
+    lease::Noted,
     line::plain,
     target::{self, FromTarget, Opening, TargetConnection},
 };

@@ -1,26 +1,25 @@
 //! The certificate of a minute: minted for each connection to a target, and never on the target itself.
 //!
-//! What exists on the target because of a session is its connections and what their programs left running. So a lease
-//! notes each connection, by the address that the target sees, before a credential is shown on it. (A handshake that
-//! comes no further leaves nothing.) Closing them is the session's own doing, and after a crash the kernel's. The receipt
-//! asks the target which processes still carry one of those addresses in their environment.
+//! What exists on the target because of a session is its connections and what their programs left running. So its
+//! [`lease`] notes each connection, by the address that the target sees, before a credential is shown on it. (A handshake
+//! that comes no further leaves nothing.) Closing them is the session's own doing, and after a crash the kernel's. The
+//! receipt asks the target which processes still carry one of those addresses in their environment.
 
 use super::{
     SshTarget,
     flow::Budget,
     inspect::{self, Leftovers},
+    lease::{self, Detail, Noted, about, not_written, note_refused, ours},
     target::{self, TargetConnection},
 };
 use crate::{
     gate::Clock,
     issuer::{Issuer, TARGET_DEADLINE, TargetError, Teardown},
     pause,
-    refusal::Refusal,
     session::Way,
 };
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
@@ -29,7 +28,7 @@ use std::{
 };
 use tidegate_ca::{Keys, SshCredential, UserCertificate};
 use tidegate_grants::{
-    Access, Event, Lease, LeaseId, LeaseKind, LeasePlan, Permit, Receipt, Store, TargetName, lease::Finding,
+    Access, Lease, LeaseId, LeaseKind, LeasePlan, Permit, Receipt, Store, TargetName, lease::Finding,
 };
 use tokio::{sync::Mutex, time::timeout};
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
@@ -38,25 +37,9 @@ use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 const BEFORE: Duration = Duration::from_secs(30);
 /// And no longer than this.
 const AFTER: Duration = Duration::from_secs(60);
-/// A session that has opened so many connections to its target has to be opened anew: the lease names them all.
-const MOST_CONNECTIONS: usize = 1024;
 /// After so many failed attempts, a login whose shell does not answer is not waited for: whoever has the login can make it
 /// hang on purpose, and the lease would stay open for ever.
 const MOST_SILENCES: u32 = 3;
-
-/// A connection to the target, as its lease notes it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Noted {
-    /// Of its certificate.
-    pub(super) serial: u64,
-    /// When its certificate ends.
-    pub(super) valid_before: Timestamp,
-    /// Our end of it: sshd gives it to every process of the session.
-    pub(super) local: SocketAddr,
-    /// The target did not let it in, or it was closed before anything could run on it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(super) refused: bool,
-}
 
 /// What a connection to the target is for. Its certificate allows nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,44 +58,6 @@ impl Purpose {
             Self::Forwarding => (&["permit-port-forwarding"], Some("exit 1")),
         }
     }
-}
-
-/// What a lease notes.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Detail {
-    connections: Vec<Noted>,
-    #[serde(default, skip_serializing_if = "Forwarding::is_none")]
-    forwarding: Forwarding,
-}
-
-/// The connections that only forward: browsers open hundreds, and none of them can leave a process behind, so they are
-/// counted and not named.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Forwarding {
-    connections: u64,
-    /// When the last of their certificates ends.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    valid_before: Option<Timestamp>,
-}
-
-impl Forwarding {
-    fn is_none(&self) -> bool {
-        self.connections == 0
-    }
-}
-
-impl Detail {
-    fn of(lease: &Lease) -> Result<Self, TargetError> {
-        serde_json::from_value(lease.detail().clone()).map_err(|error| ours("a lease that cannot be read", &error))
-    }
-
-    fn value(&self) -> Result<serde_json::Value, TargetError> {
-        serde_json::to_value(self).map_err(|error| ours("a lease that cannot be written", &error))
-    }
-}
-
-fn ours(what: &str, error: &dyn std::fmt::Display) -> TargetError {
-    TargetError::Ours(format!("{what}: {error}"))
 }
 
 /// Mints SSH certificates.
@@ -195,7 +140,7 @@ impl SshIssuer {
         };
         let credential = self.keys.ssh_user.issue_user(&spec).map_err(|error| ours("no certificate", &error))?;
         let serial = credential.certificate.serial();
-        note(
+        lease::note(
             &self.store,
             Noted { serial, valid_before: spec.valid_before, local, refused: false },
             Purpose::Programs,
@@ -224,8 +169,7 @@ impl SshIssuer {
     /// After a crash: until the last certificate of the lease has ended. Its key is gone with the process that made
     /// it, but nobody can prove that.
     async fn outlive(&self, detail: &Detail) {
-        let ends = detail.connections.iter().map(|noted| noted.valid_before);
-        let Some(end) = ends.chain(detail.forwarding.valid_before).max() else { return };
+        let Some(end) = detail.valid_before() else { return };
         let now = (self.clock)();
         let end = end.min(now + AFTER + BEFORE); // a clock that jumped back must not hold the lease for ever
         while (self.clock)() < end {
@@ -272,7 +216,7 @@ impl SshIssuer {
         }
         let leftovers = self.look(lease, &detail.connections).await?;
         let now = (self.clock)();
-        let mut findings = vec![closed(&detail, open.as_ref()), certificates(&detail, now)];
+        let mut findings = vec![detail.closed(open.as_ref()), detail.certificates(now)];
         findings.extend(leftovers.finding());
         Ok(Receipt { at: now, clean: true, findings, unverifiable: leftovers.unverifiable(lease.name()) })
     }
@@ -284,29 +228,6 @@ struct CertificateTerms<'a> {
     valid_before: Timestamp,
     extensions: &'a [&'a str],
     force_command: Option<&'a str>,
-}
-
-/// The connections of a lease: closed, and by whom.
-fn closed(detail: &Detail, open: Option<&TaskTracker>) -> Finding {
-    let (all, forwarding) = (detail.connections.len(), detail.forwarding.connections);
-    let all = if forwarding == 0 { all.to_string() } else { format!("{all} and {forwarding} for forwarding") };
-    let by = if open.is_some() { "by the gateway" } else { "with the gateway's process" };
-    let found = open.map_or(0, TaskTracker::len);
-    let what = format!("open connections of the session, of {all}: connection closed {by}");
-    Finding { what, found: found.try_into().unwrap_or(u64::MAX), items: Vec::new() }
-}
-
-/// The certificates of a lease: their keys are destroyed, their ends are named.
-fn certificates(detail: &Detail, now: Timestamp) -> Finding {
-    let running = detail.connections.iter().filter(|noted| noted.valid_before > now);
-    let mut items: Vec<String> = running
-        .map(|noted| format!("serial {} ends at {}; its key was destroyed", noted.serial, noted.valid_before))
-        .collect();
-    if let Some(end) = detail.forwarding.valid_before.filter(|end| *end > now) {
-        items.push(format!("those for forwarding end at {end} or before; their keys were destroyed"));
-    }
-    let what = format!("certificates that have not ended, of {}", detail.connections.len());
-    Finding { what, found: items.len().try_into().unwrap_or(u64::MAX), items }
 }
 
 impl Teardown for SshIssuer {
@@ -427,7 +348,7 @@ impl Minted {
 
     async fn note(&self, serial: u64, local: SocketAddr, way: &Way<'_, SshIssuer>) -> Result<(), TargetError> {
         let noted = Noted { serial, valid_before: self.valid_before, local, refused: false };
-        note(&self.store, noted, self.purpose, way).await
+        lease::note(&self.store, noted, self.purpose, way).await
     }
 }
 
@@ -446,74 +367,6 @@ pub(super) struct Otherwise {
     pub(super) before: Duration,
     pub(super) after: Duration,
     pub(super) source_addresses: Vec<String>,
-}
-
-async fn note(store: &Store, noted: Noted, purpose: Purpose, way: &Way<'_, SshIssuer>) -> Result<(), TargetError> {
-    let mut lease = way.lease.lock().await;
-    let mut detail = Detail::of(&lease)?;
-    let mut said = serde_json::json!(noted);
-    match purpose {
-        Purpose::Programs if detail.connections.len() >= MOST_CONNECTIONS => {
-            return Err(TargetError::Ours(format!("a session may open {MOST_CONNECTIONS} connections")));
-        }
-        Purpose::Programs => detail.connections.push(noted),
-        Purpose::Forwarding => {
-            let valid_before = detail.forwarding.valid_before.max(Some(noted.valid_before));
-            let connections = detail.forwarding.connections.saturating_add(1);
-            detail.forwarding = Forwarding { connections, valid_before };
-            said = serde_json::json!({
-                "serial": noted.serial, "valid_before": noted.valid_before, "local": noted.local, "forwarding": true
-            });
-        }
-    }
-    let event = about("credential.minted", way).lease(lease.id()).detail(said);
-    let noting = store.note(&mut lease, detail.value()?, event, way.gate.now());
-    noting.await.map_err(|error| ours("not noted", &error))
-}
-
-/// So that the receipt need not ask a target that let nobody in.
-pub(super) async fn note_refused(store: &Store, serial: u64, why: &TargetError, way: &Way<'_, SshIssuer>) {
-    let detail = serde_json::json!({ "serial": serial, "why": why.to_string() });
-    note_unused(store, serial, about("target.refused", way).detail(detail), way).await;
-}
-
-/// Nothing was ever run on a connection: none was made, or no channel was opened on it. An error leaves the note as it was,
-/// which asks more.
-pub(super) async fn note_unused(store: &Store, serial: u64, event: Event, way: &Way<'_, SshIssuer>) {
-    let mut lease = way.lease.lock().await;
-    let noted = async {
-        let mut detail = Detail::of(&lease)?;
-        detail.connections.iter_mut().filter(|noted| noted.serial == serial).for_each(|noted| noted.refused = true);
-        let event = event.lease(lease.id());
-        let noting = store.note(&mut lease, detail.value()?, event, way.gate.now());
-        noting.await.map_err(|error| ours("not noted", &error))
-    };
-    if let Err(error) = noted.await {
-        not_written(&error, way);
-    }
-}
-
-fn not_written(error: &dyn std::fmt::Display, way: &Way<'_, SshIssuer>) {
-    tracing::error!(session = %way.permit.session(), %error, "the refusal could not be written");
-}
-
-/// Whether the lease has room for a further connection, and if not, what the person is told.
-pub(super) async fn room(purpose: Purpose, way: &Way<'_, SshIssuer>) -> Result<(), Refusal> {
-    if purpose == Purpose::Forwarding {
-        return Ok(());
-    }
-    let detail = Detail::of(&*way.lease.lock().await).map_err(|error| Refusal::from(&error))?;
-    if detail.connections.len() < MOST_CONNECTIONS {
-        return Ok(());
-    }
-    Err(Refusal::new(format!("this session has opened {MOST_CONNECTIONS} channels, and may open no more"))
-        .next("end it and open a new one"))
-}
-
-/// The ledger's entry about this session.
-pub(super) fn about(kind: &str, way: &Way<'_, SshIssuer>) -> Event {
-    let permit = way.permit;
-    Event::new(kind).session(permit.session()).identity(permit.identity()).target(permit.target()).grant(permit.grant())
 }
 
 #[cfg(test)]

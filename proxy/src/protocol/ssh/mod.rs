@@ -2,7 +2,8 @@
 //!
 //! A connection comes in through the [`door`], which knows whose key it is. Its user name ([`name`]) leads to the control
 //! [`shell`] or to a session ([`relay`]), whose channels ([`channel`]) each have a connection to the [`target`] to
-//! themselves, with a certificate of its own ([`issuer`]), [`kept`] for the session's next channel. What is special about flow control is in [`flow`], and nowhere else.
+//! themselves, with a certificate of its own ([`issuer`], noted in the
+//! [`lease`]), [`kept`] for the session's next channel. What is special about flow control is in [`flow`], and nowhere else.
 
 mod algorithms;
 mod channel;
@@ -14,6 +15,7 @@ mod host;
 mod inspect;
 mod issuer;
 mod kept;
+mod lease;
 mod line;
 mod name;
 mod relay;

@@ -10,7 +10,8 @@
 use super::{
     SshIssuer, SshTarget,
     flow::{Budget, Item},
-    issuer::{Minted, Otherwise, about, note_refused, note_unused},
+    issuer::{Minted, Otherwise},
+    lease::{about, note_refused, note_unused},
     line::plain,
     survey::{self, Survey},
     target::{self, FromTarget, Greeted, Opening, TargetConnection},
