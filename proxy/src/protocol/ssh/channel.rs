@@ -3,9 +3,10 @@
 use super::{
     files::{FileTransfer, Step},
     flow::Item,
+    hearing::FromTarget,
     issuer::SshIssuer,
     line::{FromClient, Line, Start, Terminal, sentence},
-    target::{FromTarget, TargetConnection},
+    target::TargetConnection,
 };
 use crate::{
     refusal::Refusal,

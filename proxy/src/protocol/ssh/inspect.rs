@@ -6,9 +6,10 @@
 use super::{
     SshTarget,
     flow::Item,
+    hearing::FromTarget,
     lease::Noted,
     line::plain,
-    target::{self, FromTarget, Opening, TargetConnection},
+    target::{self, Opening, TargetConnection},
 };
 use crate::issuer::{TARGET_DEADLINE, TargetError};
 use std::{collections::BTreeSet, time::Duration};

@@ -2,8 +2,9 @@
 //!
 //! A connection comes in through the [`door`], which knows whose key it is. Its user name ([`name`]) leads to the control
 //! [`shell`] or to a session ([`relay`]), whose channels ([`channel`]) each have a connection to the [`target`] to
-//! themselves, with a certificate of its own ([`issuer`], noted in the
-//! [`lease`]), [`kept`] for the session's next channel. What is special about flow control is in [`flow`], and nowhere else.
+//! themselves, with a certificate of its own ([`issuer`]) that the [`lease`] notes, [`kept`] for the session's next
+//! channel. What the target says comes in through [`hearing`]. What is special about flow control is in [`flow`], and
+//! nowhere else.
 
 mod algorithms;
 mod channel;
@@ -11,6 +12,7 @@ mod door;
 mod files;
 mod flow;
 mod forward;
+mod hearing;
 mod host;
 mod inspect;
 mod issuer;

@@ -5,8 +5,9 @@
 
 use super::{
     flow::Item,
+    hearing::FromTarget,
     line::plain,
-    target::{FromTarget, Opening, TargetConnection},
+    target::{Opening, TargetConnection},
 };
 use russh::keys::{
     Algorithm, PrivateKey,

@@ -1,27 +1,24 @@
 //! A connection to a target: dialled, the host key or certificate demanded that the configuration names, logged in with a certificate of a minute.
 //!
 //! What always holds: the target proves itself before it gets anything from us; a connection carries one channel at a
-//! time (see [`flow`](super::flow)), and only one that we opened; and dropping a [`TargetConnection`] closes it, whatever
-//! the target is doing.
+//! time (see [`flow`](super::flow)); and dropping a [`TargetConnection`] closes it, whatever the target is doing.
+//!
+//! We speak here. What the target says, [`hearing`](super::hearing) queues.
 
 use super::{
     SshTarget,
     flow::{Budget, Cut, Gated, OPEN, Queue},
+    hearing::{FromTarget, Hearing},
     host::{HostTrust, Impostor},
     line::plain,
 };
 use crate::issuer::{TARGET_DEADLINE, TargetError};
 use jiff::Timestamp;
 use russh::{
-    AlgorithmKind, Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Sig, SshId, cipher,
-    client::{self, AuthResult, ChannelOpenHandle, DisconnectReason, Handle, Msg, Session},
-    keys::PublicKeyOrCertificate,
+    AlgorithmKind, ChannelWriteHalf, SshId,
+    client::{self, AuthResult, Handle, Msg},
 };
-use std::{
-    borrow::Cow,
-    net::SocketAddr,
-    sync::{Arc, OnceLock},
-};
+use std::{borrow::Cow, net::SocketAddr, sync::Arc};
 use tidegate_ca::SshCredential;
 use tidegate_grants::{TargetName, forward::SocketPath};
 use tokio::{io::BufReader, net::TcpStream, time::timeout};
@@ -29,27 +26,6 @@ use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::task_tracker::TaskTrackerToken,
 };
-
-/// Past this, an error message of a target is cut.
-const LONGEST_MESSAGE: usize = 256;
-
-/// What a target sends on its channel, beside data.
-#[derive(Debug)]
-pub(super) enum FromTarget {
-    /// To a request that wanted an answer.
-    Answer(bool),
-    Eof,
-    ExitStatus(u32),
-    ExitSignal {
-        signal: Sig,
-        core: bool,
-        message: String,
-    },
-    /// It closed the channel.
-    Close,
-    /// The connection is gone.
-    Gone,
-}
 
 /// What a channel to the target is opened for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,9 +124,8 @@ pub(super) async fn greet(
     let guard = cut.clone().drop_guard(); // a handshake that is given up closes its connection
     let stream = BufReader::with_capacity(64 << 10, stream);
     let stream = Cut::new(stream, Gated::new(down.clone()), cut).counted(open);
-    let host = Host { trust: target.host.clone(), now, impostor: Arc::default() };
-    let impostor = host.impostor.clone();
-    let hearing = Hearing { down: down.clone(), host, channel: None };
+    let hearing = Hearing::new(down.clone(), target.host.clone(), now);
+    let impostor = hearing.impostor();
     let connecting = client::connect_stream(Arc::new(config(&target.host)), stream, hearing);
     let handle = timeout(TARGET_DEADLINE, connecting).await.map_err(|_| late(&target.name))?.map_err(|error| {
         let named = |impostor: &Impostor| TargetError::Impostor {
@@ -245,226 +220,4 @@ fn blame(target: &SshTarget, error: &russh::Error) -> TargetError {
 
 fn lost(target: &TargetName, error: &russh::Error) -> TargetError {
     TargetError::Unreachable { target: target.to_string(), cause: error.to_string() }
-}
-
-/// What the target has to show, and why what it showed was not it.
-struct Host {
-    trust: HostTrust,
-    now: Timestamp,
-    impostor: Arc<OnceLock<Impostor>>,
-}
-
-/// russh's handler on this side: it only queues, and never waits.
-struct Hearing {
-    down: Arc<Queue<FromTarget>>,
-    host: Host,
-    /// The channel that we opened last. What comes on any other one is not the session's, and is not heard.
-    channel: Option<ChannelId>,
-}
-
-impl Hearing {
-    fn hear(&self, channel: ChannelId, event: FromTarget) {
-        if self.channel == Some(channel) {
-            self.down.push(event);
-        }
-    }
-
-    fn hear_data(&self, channel: ChannelId, extended: Option<u32>, data: &[u8]) {
-        if self.channel == Some(channel) {
-            self.down.push_data(extended, data);
-        }
-    }
-}
-
-/// We ask a target for no forwarding, so it has no channel to open. (russh's defaults accept every one.)
-async fn reject(reply: ChannelOpenHandle) -> Result<(), russh::Error> {
-    reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await; // sends to an unbounded queue
-    Ok(())
-}
-
-impl Drop for Hearing {
-    fn drop(&mut self) {
-        self.down.push(FromTarget::Gone);
-    }
-}
-
-impl client::Handler for Hearing {
-    type Error = russh::Error;
-
-    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
-        Ok(match self.host.trust.check(shown, self.host.now) {
-            Ok(()) => true,
-            Err(impostor) => {
-                let _ = self.host.impostor.set(impostor); // asked once for each handshake
-                false
-            }
-        })
-    }
-
-    async fn kex_done(
-        &mut self,
-        _secret: Option<&[u8]>,
-        names: &russh::Names,
-        _session: &mut Session,
-    ) -> Result<(), russh::Error> {
-        // CVE-2023-48795: without strict key exchange, ChaCha20-Poly1305 lets messages be cut out.
-        if names.cipher == cipher::CHACHA20_POLY1305 && !names.strict_kex() {
-            return Err(russh::Error::Kex);
-        }
-        Ok(())
-    }
-
-    async fn channel_open_confirmation(
-        &mut self,
-        channel: ChannelId,
-        _largest_packet: u32,
-        _window: u32,
-        _: &mut Session,
-    ) -> Result<(), russh::Error> {
-        self.down.discard(); // what came late for the channel before
-        self.channel = Some(channel);
-        Ok(())
-    }
-
-    async fn server_channel_open_session(
-        &mut self,
-        _: Channel<Msg>,
-        reply: ChannelOpenHandle,
-        _: &mut Session,
-    ) -> Result<(), russh::Error> {
-        reject(reply).await
-    }
-
-    async fn server_channel_open_direct_tcpip(
-        &mut self,
-        _: Channel<Msg>,
-        _host: &str,
-        _port: u32,
-        _from: &str,
-        _from_port: u32,
-        reply: ChannelOpenHandle,
-        _: &mut Session,
-    ) -> Result<(), russh::Error> {
-        reject(reply).await
-    }
-
-    async fn server_channel_open_direct_streamlocal(
-        &mut self,
-        _: Channel<Msg>,
-        _path: &str,
-        reply: ChannelOpenHandle,
-        _: &mut Session,
-    ) -> Result<(), russh::Error> {
-        reject(reply).await
-    }
-
-    async fn server_channel_open_forwarded_tcpip(
-        &mut self,
-        _: Channel<Msg>,
-        _host: &str,
-        _port: u32,
-        _from: &str,
-        _from_port: u32,
-        reply: ChannelOpenHandle,
-        _: &mut Session,
-    ) -> Result<(), russh::Error> {
-        reject(reply).await
-    }
-
-    async fn server_channel_open_forwarded_streamlocal(
-        &mut self,
-        _: Channel<Msg>,
-        _path: &str,
-        reply: ChannelOpenHandle,
-        _: &mut Session,
-    ) -> Result<(), russh::Error> {
-        reject(reply).await
-    }
-
-    async fn server_channel_open_agent_forward(
-        &mut self,
-        _: Channel<Msg>,
-        reply: ChannelOpenHandle,
-        _: &mut Session,
-    ) -> Result<(), russh::Error> {
-        reject(reply).await
-    }
-
-    async fn server_channel_open_x11(
-        &mut self,
-        _: Channel<Msg>,
-        _from: &str,
-        _from_port: u32,
-        reply: ChannelOpenHandle,
-        _: &mut Session,
-    ) -> Result<(), russh::Error> {
-        reject(reply).await
-    }
-
-    async fn should_accept_unknown_server_channel(&mut self, _: ChannelId, _kind: &str) -> bool {
-        false
-    }
-
-    async fn channel_success(&mut self, channel: ChannelId, _: &mut Session) -> Result<(), russh::Error> {
-        self.hear(channel, FromTarget::Answer(true));
-        Ok(())
-    }
-
-    async fn channel_failure(&mut self, channel: ChannelId, _: &mut Session) -> Result<(), russh::Error> {
-        self.hear(channel, FromTarget::Answer(false));
-        Ok(())
-    }
-
-    async fn data(&mut self, channel: ChannelId, data: &[u8], _: &mut Session) -> Result<(), russh::Error> {
-        self.hear_data(channel, None, data);
-        Ok(())
-    }
-
-    async fn extended_data(
-        &mut self,
-        channel: ChannelId,
-        stream: u32,
-        data: &[u8],
-        _: &mut Session,
-    ) -> Result<(), russh::Error> {
-        self.hear_data(channel, Some(stream), data);
-        Ok(())
-    }
-
-    async fn channel_eof(&mut self, channel: ChannelId, _: &mut Session) -> Result<(), russh::Error> {
-        self.hear(channel, FromTarget::Eof);
-        Ok(())
-    }
-
-    async fn exit_status(&mut self, channel: ChannelId, status: u32, _: &mut Session) -> Result<(), russh::Error> {
-        self.hear(channel, FromTarget::ExitStatus(status));
-        Ok(())
-    }
-
-    async fn exit_signal(
-        &mut self,
-        channel: ChannelId,
-        signal: Sig,
-        core: bool,
-        message: &str,
-        _language: &str,
-        _: &mut Session,
-    ) -> Result<(), russh::Error> {
-        let message = message.chars().take(LONGEST_MESSAGE).collect();
-        self.hear(channel, FromTarget::ExitSignal { signal, core, message });
-        Ok(())
-    }
-
-    async fn channel_close(&mut self, channel: ChannelId, _: &mut Session) -> Result<(), russh::Error> {
-        self.hear(channel, FromTarget::Close);
-        Ok(())
-    }
-
-    async fn disconnected(&mut self, reason: DisconnectReason<russh::Error>) -> Result<(), russh::Error> {
-        self.down.push(FromTarget::Gone);
-        match reason {
-            DisconnectReason::ReceivedDisconnect(_) => Ok(()),
-            DisconnectReason::Error(error) => Err(error),
-        }
-    }
 }

@@ -10,11 +10,12 @@
 use super::{
     SshIssuer, SshTarget,
     flow::{Budget, Item},
+    hearing::FromTarget,
     issuer::{Minted, Otherwise},
     lease::{about, note_refused, note_unused},
     line::plain,
     survey::{self, Survey},
-    target::{self, FromTarget, Greeted, Opening, TargetConnection},
+    target::{self, Greeted, Opening, TargetConnection},
 };
 use crate::{
     gate::Gate,
