@@ -1,66 +1,45 @@
 //! The door: russh's server handler. It turns what a client sends into entries of queues, and decides what needs no
 //! target to decide.
 //!
-//! What always holds: once somebody is in, nothing here waits (see [`flow`](super::flow)); an identity comes from a key or
-//! certificate whose signature russh has checked, never from the name; and nothing is kept from one authentication
-//! attempt to the next.
+//! What always holds: once somebody is in, nothing here waits (see [`flow`](super::flow)); and a channel
+//! or a request that is not known to be carried is refused here, whatever the entitlement says. Who gets in is the matter of
+//! [`admission`](super::admission); the name only says where to.
 
 use super::{
     Ssh,
+    admission::{Admission, Progress},
     flow::Windows,
     forward::Forward,
     line::{Arrivals, Connection, FromClient, Line, MOST_LINES, Seat, Start, Terminal},
-    name::{self, DoorName, Malformed},
+    name::DoorName,
     relay, shell,
 };
-use crate::{
-    authenticate::{identity_of_certificate, identity_of_key},
-    refusal::Refusal,
-};
+use crate::refusal::Refusal;
 use bytes::Bytes;
 use russh::{
     Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty, Sig,
-    keys::{Algorithm, Certificate, HashAlg, PublicKey},
+    keys::Certificate,
     server::{Auth, ChannelOpenHandle, Handle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey},
 };
 use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, PoisonError},
 };
-use tidegate_grants::{Access, Ask, Event, IdentityName};
+use tidegate_grants::{Access, Ask};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 /// Longest `TERM`, environment value or subsystem name that is carried.
 const LONGEST_TEXT: usize = 1024;
 
-/// How far a connection has come, for the task that watches it.
-#[derive(Debug, Default)]
-pub(super) struct Progress {
-    /// Its key was accepted.
-    pub(super) admitted: CancellationToken,
-    /// The last name that it gave.
-    pub(super) name: Mutex<Option<String>>,
-    /// Why a key or certificate that was proven was turned down, the last time.
-    pub(super) why: Mutex<Option<String>>,
-}
-
-/// Who came in, and where to.
-#[derive(Debug)]
-struct Admitted {
-    identity: IdentityName,
-    name: Result<DoorName, Malformed>,
-}
-
 /// One client connection in russh's hands.
 pub(super) struct Door {
     ssh: Arc<Ssh>,
-    peer: SocketAddr,
+    source: IpAddr,
     connection: Arc<Connection>,
     arrivals: Option<Arrivals>,
     progress: Arc<Progress>,
     windows: Windows,
-    admitted: Option<Admitted>,
+    admission: Admission,
     to_target: bool,
 }
 
@@ -73,64 +52,9 @@ impl Door {
         progress: Arc<Progress>,
     ) -> Self {
         let windows = Windows::new(connection.hold.clone());
-        Self { ssh, peer, connection, arrivals: Some(arrivals), progress, windows, admitted: None, to_target: false }
-    }
-
-    /// Whose key this is by the configuration.
-    fn identity(&self, key: &PublicKey) -> Option<IdentityName> {
-        identity_of_key(&self.ssh.gate.authority.policy(), key).map(|identity| identity.name.clone())
-    }
-
-    /// Whose key was proven, unless it was revoked.
-    async fn identity_unless_revoked(&self, key: &PublicKey) -> Result<IdentityName, String> {
-        let Some(identity) = self.identity(key) else { return Err(String::new()) };
-        match self.ssh.revoked_keys.now().await {
-            Ok(revoked) if revoked.has_key(key.key_data()) => Err(format!("a key of {identity} that is revoked")),
-            Ok(_) => Ok(identity),
-            Err(unknown) => Err(format!("whether it is revoked is not known: {unknown}")),
-        }
-    }
-
-    /// Whose certificate was proven. The ledger says which one it was before it opens anything.
-    async fn identity_by_certificate(&self, certificate: &Certificate) -> Result<IdentityName, String> {
-        let (gate, source) = (&self.ssh.gate, self.peer.ip().to_canonical());
-        let unknown = |unknown| format!("whether it is revoked is not known: {unknown}");
-        let revoked = self.ssh.revoked_keys.now().await.map_err(unknown)?;
-        let (policy, now) = (gate.authority.policy(), gate.now());
-        let identity = identity_of_certificate(&policy, certificate, &self.ssh.user_ca, &revoked, source, now)
-            .map_err(|why| format!("its certificate {}: {why}", named(certificate)))?;
-        let detail = serde_json::json!({
-            "serial": certificate.serial(),
-            "key_id": cut(certificate.key_id()),
-            "key": certificate.public_key().fingerprint(HashAlg::Sha256).to_string(),
-            "authority": certificate.signature_key().fingerprint(HashAlg::Sha256).to_string(),
-            "source": source,
-        });
-        let event = Event::new("door.certificate").identity(&identity.name).detail(detail);
-        gate.store.append(event, now).await.map_err(|error| error.to_string())?;
-        Ok(identity.name.clone())
-    }
-
-    fn judge(&mut self, user: &str, judged: Result<IdentityName, String>) -> Auth {
-        match judged {
-            Ok(identity) => {
-                self.admitted = Some(Admitted { identity, name: name::parse(user) });
-                Auth::Accept
-            }
-            Err(why) => {
-                self.admitted = None;
-                // A key that is nobody's is what every agent has several of: no reason of its own.
-                if !why.is_empty() {
-                    *self.progress.why.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
-                }
-                Auth::reject()
-            }
-        }
-    }
-
-    fn note_name(&self, user: &str) {
-        let name = user.chars().take(256).collect();
-        *self.progress.name.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
+        let source = peer.ip().to_canonical();
+        let admission = Admission::new(ssh.clone(), source, progress.clone());
+        Self { ssh, source, connection, arrivals: Some(arrivals), progress, windows, admission, to_target: false }
     }
 
     fn line(&self, id: ChannelId) -> Option<Arc<Line>> {
@@ -195,11 +119,11 @@ impl Door {
 
     /// Starts what serves this connection. It runs on its own: a session's teardown outlives its client.
     fn seat(&mut self) {
-        let (Some(admitted), Some(arrivals)) = (self.admitted.take(), self.arrivals.take()) else {
+        let (Some(admitted), Some(arrivals)) = (self.admission.take(), self.arrivals.take()) else {
             return;
         };
         let seat = Seat { connection: self.connection.clone(), arrivals };
-        let (ssh, source) = (self.ssh.clone(), self.peer.ip().to_canonical());
+        let (ssh, source) = (self.ssh.clone(), self.source);
         let tasks = self.ssh.gate.tasks.clone();
         match admitted.name {
             Ok(DoorName::Target { login, entitlement, target }) => {
@@ -238,16 +162,6 @@ fn printable(text: &str) -> bool {
     text.len() <= LONGEST_TEXT && !text.chars().any(char::is_control)
 }
 
-/// A certificate, for the ledger.
-fn named(certificate: &Certificate) -> String {
-    format!("{} {:?}", certificate.serial(), cut(certificate.key_id()))
-}
-
-/// So much of what a certificate says of itself is written down.
-fn cut(text: &str) -> String {
-    text.chars().take(128).collect()
-}
-
 fn too_many() -> String {
     format!("one connection has up to {MOST_LINES} channels; close one, or connect anew")
 }
@@ -262,35 +176,19 @@ impl Handler for Door {
     type Error = russh::Error;
 
     async fn auth_none(&mut self, user: &str) -> Result<Auth, russh::Error> {
-        self.note_name(user);
-        Ok(Auth::reject())
+        Ok(self.admission.none(user))
     }
 
-    /// Whether this key may sign. The answer depends on the key alone: it says nothing about names.
-    ///
-    /// russh shows of a certificate only the key in it. So where certificates are accepted every key may sign, and what
-    /// was signed with is judged then. Here alone the algorithm of the signature is known for both.
     async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, russh::Error> {
-        self.note_name(user);
-        let sha1 = matches!(offer.algorithm, Algorithm::Rsa { hash: None } | Algorithm::Dsa);
-        let may_be_certified = !self.ssh.user_ca.is_empty();
-        Ok(if !sha1 && (may_be_certified || self.identity(offer.public_key).is_some()) {
-            Auth::Accept
-        } else {
-            Auth::reject()
-        })
+        Ok(self.admission.offered(user, &offer))
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, russh::Error> {
-        self.note_name(user);
-        let judged = self.identity_unless_revoked(key.public_key).await;
-        Ok(self.judge(user, judged))
+        Ok(self.admission.key(user, key.public_key).await)
     }
 
     async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, russh::Error> {
-        self.note_name(user);
-        let judged = self.identity_by_certificate(certificate).await;
-        Ok(self.judge(user, judged))
+        Ok(self.admission.certificate(user, certificate).await)
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), russh::Error> {

@@ -1,11 +1,12 @@
 //! SSH: the person's OpenSSH on one side, the target's sshd on the other.
 //!
-//! A connection comes in through the [`door`], which knows whose key it is. Its user name ([`name`]) leads to the control
-//! [`shell`] or to a session ([`relay`]), whose channels ([`channel`]) each have a connection to the [`target`] to
+//! A connection comes in through the [`door`], if [`admission`] knows whose key it is. Its user name ([`name`]) leads to the
+//! control [`shell`] or to a session ([`relay`]), whose channels ([`channel`]) each have a connection to the [`target`] to
 //! themselves, with a certificate of its own ([`issuer`]) that the [`lease`] notes, [`kept`] for the session's next
 //! channel. What the target says comes in through [`hearing`]. What is special about flow control is in [`flow`], and
 //! nowhere else.
 
+mod admission;
 mod algorithms;
 mod channel;
 mod door;

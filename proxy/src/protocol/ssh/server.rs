@@ -1,8 +1,10 @@
 //! The listening side: our host key and its certificate, deadlines, and who did not get in.
 
 use super::{
-    Ssh, algorithms,
-    door::{Door, Progress},
+    Ssh,
+    admission::Progress,
+    algorithms,
+    door::Door,
     flow::{Cut, Held, LEAST},
     line::Connection,
 };

@@ -1,0 +1,164 @@
+//! Who is let in at the [`door`](super::door): whose key or certificate it is, and that it is not revoked.
+//!
+//! What always holds: an identity comes from a key or certificate whose signature russh has checked, never from the name;
+//! whoever cannot be told from a revoked one is not let in; the ledger names a certificate before it opens anything; and
+//! nothing is kept from one attempt to the next but the name and the reason that the log gives.
+//!
+//! It is apart from the door because it is over when somebody is in: it may wait, for the list of what is revoked and for
+//! the ledger, and after it nothing may.
+
+use super::{
+    Ssh,
+    name::{self, DoorName, Malformed},
+};
+use crate::authenticate::{identity_of_certificate, identity_of_key};
+use russh::{
+    keys::{Algorithm, Certificate, HashAlg, PublicKey},
+    server::{Auth, PublicKeyOffer},
+};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+use tidegate_grants::{Event, IdentityName};
+use tokio_util::sync::CancellationToken;
+
+/// How far a connection has come, for the task that watches it.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Its key was accepted.
+    pub(super) admitted: CancellationToken,
+    /// The last name that it gave.
+    pub(super) name: Mutex<Option<String>>,
+    /// Why a key or certificate that was proven was turned down, the last time.
+    pub(super) why: Mutex<Option<String>>,
+}
+
+/// Who came in, and where to.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    pub(super) identity: IdentityName,
+    pub(super) name: Result<DoorName, Malformed>,
+}
+
+/// The attempts of one connection, and what came of the last.
+pub(super) struct Admission {
+    ssh: Arc<Ssh>,
+    source: IpAddr,
+    progress: Arc<Progress>,
+    admitted: Option<Admitted>,
+}
+
+impl Admission {
+    /// `source` is where the connection comes from.
+    pub(super) fn new(ssh: Arc<Ssh>, source: IpAddr, progress: Arc<Progress>) -> Self {
+        Self { ssh, source, progress, admitted: None }
+    }
+
+    /// Who is in, for the one that takes them further.
+    pub(super) fn take(&mut self) -> Option<Admitted> {
+        self.admitted.take()
+    }
+
+    /// Nothing was shown.
+    pub(super) fn none(&self, user: &str) -> Auth {
+        self.note_name(user);
+        Auth::reject()
+    }
+
+    /// Whether this key may sign. The answer depends on the key alone: it says nothing about names.
+    ///
+    /// russh shows of a certificate only the key in it. So where certificates are accepted every key may sign, and what
+    /// was signed with is judged then. Here alone the algorithm of the signature is known for both.
+    pub(super) fn offered(&self, user: &str, offer: &PublicKeyOffer<'_>) -> Auth {
+        self.note_name(user);
+        let sha1 = matches!(offer.algorithm, Algorithm::Rsa { hash: None } | Algorithm::Dsa);
+        let may_be_certified = !self.ssh.user_ca.is_empty();
+        if !sha1 && (may_be_certified || self.identity(offer.public_key).is_some()) {
+            Auth::Accept
+        } else {
+            Auth::reject()
+        }
+    }
+
+    /// It has signed with a key.
+    pub(super) async fn key(&mut self, user: &str, key: &PublicKey) -> Auth {
+        self.note_name(user);
+        let judged = self.identity_unless_revoked(key).await;
+        self.judge(user, judged)
+    }
+
+    /// It has signed with the key of a certificate.
+    pub(super) async fn certificate(&mut self, user: &str, certificate: &Certificate) -> Auth {
+        self.note_name(user);
+        let judged = self.identity_by_certificate(certificate).await;
+        self.judge(user, judged)
+    }
+
+    /// Whose key this is by the configuration.
+    fn identity(&self, key: &PublicKey) -> Option<IdentityName> {
+        identity_of_key(&self.ssh.gate.authority.policy(), key).map(|identity| identity.name.clone())
+    }
+
+    /// Whose key was proven, unless it was revoked.
+    async fn identity_unless_revoked(&self, key: &PublicKey) -> Result<IdentityName, String> {
+        let Some(identity) = self.identity(key) else { return Err(String::new()) };
+        match self.ssh.revoked_keys.now().await {
+            Ok(revoked) if revoked.has_key(key.key_data()) => Err(format!("a key of {identity} that is revoked")),
+            Ok(_) => Ok(identity),
+            Err(unknown) => Err(format!("whether it is revoked is not known: {unknown}")),
+        }
+    }
+
+    /// Whose certificate was proven. The ledger says which one it was before it opens anything.
+    async fn identity_by_certificate(&self, certificate: &Certificate) -> Result<IdentityName, String> {
+        let (gate, source) = (&self.ssh.gate, self.source);
+        let unknown = |unknown| format!("whether it is revoked is not known: {unknown}");
+        let revoked = self.ssh.revoked_keys.now().await.map_err(unknown)?;
+        let (policy, now) = (gate.authority.policy(), gate.now());
+        let identity = identity_of_certificate(&policy, certificate, &self.ssh.user_ca, &revoked, source, now)
+            .map_err(|why| format!("its certificate {}: {why}", named(certificate)))?;
+        let detail = serde_json::json!({
+            "serial": certificate.serial(),
+            "key_id": cut(certificate.key_id()),
+            "key": certificate.public_key().fingerprint(HashAlg::Sha256).to_string(),
+            "authority": certificate.signature_key().fingerprint(HashAlg::Sha256).to_string(),
+            "source": source,
+        });
+        let event = Event::new("door.certificate").identity(&identity.name).detail(detail);
+        gate.store.append(event, now).await.map_err(|error| error.to_string())?;
+        Ok(identity.name.clone())
+    }
+
+    fn judge(&mut self, user: &str, judged: Result<IdentityName, String>) -> Auth {
+        match judged {
+            Ok(identity) => {
+                self.admitted = Some(Admitted { identity, name: name::parse(user) });
+                Auth::Accept
+            }
+            Err(why) => {
+                self.admitted = None;
+                // A key that is nobody's is what every agent has several of: no reason of its own.
+                if !why.is_empty() {
+                    *self.progress.why.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+                }
+                Auth::reject()
+            }
+        }
+    }
+
+    fn note_name(&self, user: &str) {
+        let name = user.chars().take(256).collect();
+        *self.progress.name.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
+    }
+}
+
+/// A certificate, for the ledger.
+fn named(certificate: &Certificate) -> String {
+    format!("{} {:?}", certificate.serial(), cut(certificate.key_id()))
+}
+
+/// So much of what a certificate says of itself is written down.
+fn cut(text: &str) -> String {
+    text.chars().take(128).collect()
+}
