@@ -37,7 +37,9 @@ pub enum RequestError {
     #[error("that is no certificate request (PKCS#10, in PEM)")]
     Malformed,
     /// Whoever asks did not show that they have the private key.
-    #[error("the request is not signed with its own key by SHA-256 or better")]
+    #[error(
+        "the request is not signed with its own key by SHA-256 or better (for RSA by PKCS #1 v1.5, which openssl does unless told otherwise)"
+    )]
     Signature,
     /// A key that is too weak, or that PostgreSQL's clients cannot use.
     #[error("its key is of no kind that is certified here: P-256, P-384, Ed25519, or RSA of 2048 to 8192 bits")]
