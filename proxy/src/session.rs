@@ -285,6 +285,7 @@ fn sealed_event(permit: &Permit, seal: &Seal) -> Event {
     about("recording.sealed", permit).detail(serde_json::json!(seal))
 }
 
-fn about(kind: &str, permit: &Permit) -> Event {
+/// The ledger's entry about the session of this permit.
+pub(crate) fn about(kind: &str, permit: &Permit) -> Event {
     Event::new(kind).session(permit.session()).identity(permit.identity()).target(permit.target()).grant(permit.grant())
 }

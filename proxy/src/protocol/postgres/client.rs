@@ -13,10 +13,10 @@ use crate::{
     issuer::TargetError,
     pause,
     refusal::Refusal,
-    session::{Client, Ending, Way},
+    session::{Client, Ending, Way, about},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
-use tidegate_grants::{Ask, DatabaseName, Event};
+use tidegate_grants::{Ask, DatabaseName};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
@@ -77,13 +77,8 @@ impl Client for PgClient {
         let packet = self.start_packet(&credential)?;
         pause::at("during-connect").await;
         let link = target::connect(target, credential.tls, &packet).await?;
-        let connected = Event::new("target.connected")
-            .session(way.permit.session())
-            .identity(way.permit.identity())
-            .target(way.permit.target())
-            .grant(way.permit.grant())
-            .lease(way.lease.lock().await.id())
-            .detail(serde_json::json!({
+        let connected =
+            about("target.connected", way.permit).lease(way.lease.lock().await.id()).detail(serde_json::json!({
                 "role": credential.role,
                 "address": target.address,
                 "backend": link.greeting.key.map(|key| key.process),

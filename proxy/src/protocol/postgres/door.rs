@@ -126,7 +126,7 @@ pub(super) async fn welcome(door: Arc<Door>, mut tcp: TcpStream, peer: SocketAdd
         Ok(Visit::Session(names, startup)) => {
             let client = PgClient::new(door.clone(), *tls, names, startup, source);
             let postgres = &door.postgres;
-            Box::pin(session::run(&postgres.gate, &*postgres.issuer, client)).await;
+            session::run(&postgres.gate, &*postgres.issuer, client).await;
         }
         Ok(Visit::Cancel(key)) => door.cancels.cancel(key).await,
         Ok(Visit::Tls) => {}

@@ -14,15 +14,14 @@ use crate::{
     gate::Clock,
     issuer::{Issuer, TargetError},
     pause,
+    session::about,
 };
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 use tidegate_ca::Keys;
-use tidegate_grants::{
-    Access, Event, Lease, LeaseId, LeaseKind, LeasePlan, Leftovers, Permit, Store, TargetName, Terms,
-};
+use tidegate_grants::{Access, Lease, LeaseId, LeaseKind, LeasePlan, Leftovers, Permit, Store, TargetName, Terms};
 use tokio::sync::Mutex;
 use tokio_postgres::types::Type;
 
@@ -148,7 +147,7 @@ impl PostgresIssuer {
             "role": lease.name(), "oid": notes.oid, "database": notes.database, "groups": notes.groups,
             "owner": notes.owner, "until": permit.expires(), "certificate": serial,
         });
-        let event = about("credential.minted", permit, lease).detail(detail);
+        let event = about("credential.minted", permit).lease(lease.id()).detail(detail);
         self.store.note(lease, notes.to_json(), event, self.now()).await.map_err(ours)?;
         pause::at("after-mint").await;
         Ok(())
@@ -198,18 +197,9 @@ impl PostgresIssuer {
     ) -> Result<(), TargetError> {
         notes.mint = Mint::Failed;
         let detail = serde_json::json!({ "role": lease.name(), "why": error.to_string() });
-        let event = about("credential.refused", permit, lease).detail(detail);
+        let event = about("credential.refused", permit).lease(lease.id()).detail(detail);
         self.store.note(lease, notes.to_json(), event, self.now()).await.map_err(ours)
     }
-}
-
-fn about(kind: &str, permit: &Permit, lease: &Lease) -> Event {
-    Event::new(kind)
-        .session(permit.session())
-        .identity(permit.identity())
-        .target(permit.target())
-        .grant(permit.grant())
-        .lease(lease.id())
 }
 
 fn ours(error: tidegate_grants::StoreError) -> TargetError {

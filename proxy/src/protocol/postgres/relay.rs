@@ -16,11 +16,10 @@ use crate::{
     issuer::TargetError,
     pause,
     refusal::Refusal,
-    session::{Ending, Way},
+    session::{Ending, Way, about},
 };
 use bytes::Bytes;
 use std::{pin::pin, time::Duration};
-use tidegate_grants as grants;
 use tidegate_recorder::{Event, Keep, RecordError, Stream};
 use tokio::{
     io::{AsyncWriteExt as _, split},
@@ -151,11 +150,7 @@ async fn pass_on(
         if let Err(error) = told {
             tracing::warn!(session = %way.permit.session(), %error, "the cancel request did not reach the target");
         }
-        let event = grants::Event::new("statement.cancelled")
-            .session(way.permit.session())
-            .identity(way.permit.identity())
-            .target(way.permit.target())
-            .grant(way.permit.grant());
+        let event = about("statement.cancelled", way.permit);
         if let Err(error) = way.gate.store.append(event, way.gate.now()).await {
             tracing::error!(session = %way.permit.session(), %error, "the cancel request could not be written");
         }

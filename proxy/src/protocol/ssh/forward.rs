@@ -9,7 +9,10 @@
 //! only carries this with it, has no requests, and starts no program whose end it would wait for.
 
 use super::{issuer::SshIssuer, line::plain, target::Opening};
-use crate::{refusal::Refusal, session::Way};
+use crate::{
+    refusal::Refusal,
+    session::{Way, about},
+};
 use russh::{ChannelOpenFailure, server::ChannelOpenHandle};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -252,7 +255,7 @@ impl Forwards {
         if let (MOST_REFUSALS, Some(detail)) = (count, detail.as_object_mut()) {
             detail.insert("further".to_owned(), "not listed; the recording has them".into());
         }
-        let event = super::lease::about("forward.refused", way).detail(detail);
+        let event = about("forward.refused", way.permit).detail(detail);
         if let Err(error) = way.gate.store.append(event, way.gate.now()).await {
             tracing::error!(session = %way.permit.session(), %error, "the refusal could not be written");
         }

@@ -9,14 +9,14 @@ use super::{
     SshTarget,
     flow::Budget,
     inspect::{self, Leftovers},
-    lease::{self, Detail, Noted, about, not_written, note_refused, ours},
+    lease::{self, Detail, Noted, not_written, note_refused, ours},
     target::{self, TargetConnection},
 };
 use crate::{
     gate::Clock,
     issuer::{Issuer, TARGET_DEADLINE, TargetError, Teardown},
     pause,
-    session::Way,
+    session::{Way, about},
 };
 use futures::future::BoxFuture;
 use jiff::Timestamp;
@@ -313,7 +313,7 @@ impl Minted {
         let greeted = match target::greet(stream, target, way.gate.now(), budget, open).await {
             Ok(greeted) => greeted,
             Err(error) => {
-                let event = about("target.refused", way).detail(serde_json::json!({ "why": error.to_string() }));
+                let event = about("target.refused", way.permit).detail(serde_json::json!({ "why": error.to_string() }));
                 if let Err(unwritten) = self.store.append(event, way.gate.now()).await {
                     not_written(&unwritten, way);
                 }
@@ -326,8 +326,8 @@ impl Minted {
         let (store, login) = (self.store, self.login);
         match greeted.log_in(&login, self.credential).await {
             Ok(connection) => {
-                let event =
-                    about("target.connected", way).detail(serde_json::json!({ "serial": serial, "local": local }));
+                let event = about("target.connected", way.permit)
+                    .detail(serde_json::json!({ "serial": serial, "local": local }));
                 store.append(event, way.gate.now()).await.map_err(|error| ours("not connected", &error))?;
                 Ok(connection)
             }

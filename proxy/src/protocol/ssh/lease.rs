@@ -9,7 +9,11 @@
 //! writes it and all that is told from it alone.
 
 use super::issuer::{Purpose, SshIssuer};
-use crate::{issuer::TargetError, refusal::Refusal, session::Way};
+use crate::{
+    issuer::TargetError,
+    refusal::Refusal,
+    session::{Way, about},
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -120,7 +124,7 @@ pub(super) async fn note(
             });
         }
     }
-    let event = about("credential.minted", way).lease(lease.id()).detail(said);
+    let event = about("credential.minted", way.permit).lease(lease.id()).detail(said);
     let noting = store.note(&mut lease, detail.value()?, event, way.gate.now());
     noting.await.map_err(|error| ours("not noted", &error))
 }
@@ -128,7 +132,7 @@ pub(super) async fn note(
 /// So that the receipt need not ask a target that let nobody in.
 pub(super) async fn note_refused(store: &Store, serial: u64, why: &TargetError, way: &Way<'_, SshIssuer>) {
     let detail = serde_json::json!({ "serial": serial, "why": why.to_string() });
-    note_unused(store, serial, about("target.refused", way).detail(detail), way).await;
+    note_unused(store, serial, about("target.refused", way.permit).detail(detail), way).await;
 }
 
 /// Nothing was ever run on a connection: none was made, or no channel was opened on it. An error leaves the note as it was,
@@ -162,12 +166,6 @@ pub(super) async fn room(purpose: Purpose, way: &Way<'_, SshIssuer>) -> Result<(
     }
     Err(Refusal::new(format!("this session has opened {MOST_CONNECTIONS} channels, and may open no more"))
         .next("end it and open a new one"))
-}
-
-/// The ledger's entry about this session.
-pub(super) fn about(kind: &str, way: &Way<'_, SshIssuer>) -> Event {
-    let permit = way.permit;
-    Event::new(kind).session(permit.session()).identity(permit.identity()).target(permit.target()).grant(permit.grant())
 }
 
 /// A fault of our own: `what` did not come about.

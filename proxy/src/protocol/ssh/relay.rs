@@ -59,8 +59,7 @@ pub(super) struct SshClient {
 /// Runs a session from here to its receipt.
 pub(super) async fn session(ssh: Arc<Ssh>, ask: Ask, seat: Seat) {
     let (gate, issuer) = (ssh.gate.clone(), ssh.issuer.clone());
-    // On the heap: it lives as long as the person stays.
-    Box::pin(session::run(&gate, issuer.as_ref(), SshClient { ssh, ask, seat })).await;
+    session::run(&gate, issuer.as_ref(), SshClient { ssh, ask, seat }).await;
 }
 
 /// Somebody with a known key whose user name means nothing here. They are let in to be told so.

@@ -166,19 +166,19 @@ impl Greeted {
     }
 
     /// Shows the credential.
-    pub(super) async fn log_in(self, login: &str, credential: SshCredential) -> Result<TargetConnection, NoLogin> {
-        let Self { mut handle, down, cut, target } = self;
-        let (key, serial) = (Arc::new(credential.key), credential.certificate.serial());
-        let attempt = handle.authenticate_openssh_cert(login, key, credential.certificate);
-        match timeout(TARGET_DEADLINE, attempt).await {
-            Ok(Ok(AuthResult::Success)) => Ok(TargetConnection { handle, down, serial, _cut: cut }),
-            Ok(Ok(AuthResult::Failure { .. })) => {
-                let cause = format!("it did not accept a certificate of our SSH user CA for the login {login}");
-                Err(NoLogin { error: TargetError::Refused { target: target.to_string(), cause }, refused: true })
-            }
-            Ok(Err(error)) => Err(NoLogin { error: lost(&target, &error), refused: false }),
-            Err(_) => Err(NoLogin { error: late(&target), refused: false }),
+    pub(super) async fn log_in(mut self, login: &str, credential: SshCredential) -> Result<TargetConnection, NoLogin> {
+        let serial = credential.certificate.serial();
+        match self.show(login, credential).await {
+            Ok(true) => Ok(self.opened(serial)),
+            Ok(false) => Err(NoLogin { error: self.refusal(login), refused: true }),
+            Err(error) => Err(NoLogin { error, refused: false }),
         }
+    }
+
+    /// What it means that a sound credential was not accepted.
+    pub(super) fn refusal(&self, login: &str) -> TargetError {
+        let cause = format!("it did not accept a certificate of our SSH user CA for the login {login}");
+        TargetError::Refused { target: self.target.to_string(), cause }
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     flow::{Budget, Item},
     hearing::FromTarget,
     issuer::{Minted, Otherwise},
-    lease::{about, note_refused, note_unused},
+    lease::{note_refused, note_unused},
     line::plain,
     survey::{self, Survey},
     target::{self, Greeted, Opening, TargetConnection},
@@ -21,7 +21,7 @@ use crate::{
     gate::Gate,
     issuer::{TARGET_DEADLINE, TargetError},
     refusal::Refusal,
-    session::{self, Client, Ending, Way},
+    session::{self, Client, Ending, Way, about},
     trial::{Notes, Outcome, Report},
     trust::Part,
 };
@@ -141,13 +141,13 @@ impl Client for Tester<'_> {
         }
         if accepted? {
             self.notes.ok("login", format!("{} is let in", self.login));
-            let event = about("target.connected", way).detail(serde_json::json!({ "serial": serial, "local": local }));
+            let event =
+                about("target.connected", way.permit).detail(serde_json::json!({ "serial": serial, "local": local }));
             let written = way.gate.store.append(event, way.gate.now()).await;
             written.map_err(|error| TargetError::Ours(format!("not connected: {error}")))?;
             return Ok(greeted.opened(serial));
         }
-        let cause = format!("it did not accept a certificate of our SSH user CA for the login {}", self.login);
-        let refused = TargetError::Refused { target: target.name.to_string(), cause };
+        let refused = greeted.refusal(self.login.as_str());
         note_refused(&way.gate.store, serial, &refused, way).await;
         self.find_out(&mut greeted, &usual, local, way).await;
         Err(refused)
@@ -237,7 +237,8 @@ impl Tester<'_> {
                 Ok(true) => {
                     // It is hung up on, and no channel was opened: nothing can have run.
                     let detail = serde_json::json!({ "serial": serial, "local": local, "channels": 0 });
-                    note_unused(&way.gate.store, serial, about("target.connected", way).detail(detail), way).await;
+                    note_unused(&way.gate.store, serial, about("target.connected", way.permit).detail(detail), way)
+                        .await;
                     return self.notes.step("login", Outcome::Failed, said, vec![next]);
                 }
                 Ok(false) => {

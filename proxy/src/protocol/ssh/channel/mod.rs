@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     refusal::Refusal,
-    session::{Ending, Way},
+    session::{Ending, Way, about},
 };
 use bytes::Bytes;
 use russh::{ChannelWriteHalf, Sig, client::Msg};
@@ -193,11 +193,7 @@ impl Carrier<'_> {
     async fn forbidden(&self, refusal: &Refusal) -> Result<(), Lost> {
         self.note(Event::Said { text: refusal.sentence.clone() })?;
         let (permit, gate) = (self.way.permit, self.way.gate);
-        let event = tidegate_grants::Event::new("files.refused")
-            .session(permit.session())
-            .identity(permit.identity())
-            .target(permit.target())
-            .grant(permit.grant())
+        let event = about("files.refused", permit)
             .detail(serde_json::json!({ "channel": self.line.number, "why": refusal.sentence }));
         if let Err(error) = gate.store.append(event, gate.now()).await {
             tracing::error!(session = %permit.session(), %error, "a refusal could not be written");
