@@ -21,6 +21,7 @@ mod grants;
 mod hosts;
 mod identity;
 mod leftovers;
+mod many;
 mod postgres;
 mod recording;
 mod rekey;

@@ -1,0 +1,257 @@
+//! Very many short sessions: the target's catalogs are as they were, and the gateway holds no more than before.
+//!
+//! `TIDEGATE_TEST_SESSIONS` says how many; `./tests/run --sessions 10000` is how to ask for ten thousand. How long minting and
+//! teardown took is printed, beside the target's own log-in without the gate, and asserted nowhere.
+
+use futures::{StreamExt as _, stream};
+use jiff::SignedDuration;
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
+use serde_json::Value;
+use std::{
+    collections::HashMap,
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+use tidegate_tests::{
+    World,
+    config::PUBLIC_NAME,
+    evidence::at,
+    secs,
+    world::{PATIENCE, Plan},
+};
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, Config, config::SslMode};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// Sessions before the baseline is taken: caches are warm then, and kept connections open.
+const WARM: usize = 30;
+/// Sessions at once.
+const CROWD: usize = 200;
+/// Log-ins at once: a debug build on two busy cores takes its time for each, and a handshake has a deadline.
+const LOG_INS: usize = 16;
+/// The gateway's memory may differ by this much from one moment to another, in KiB: allocators keep what they had.
+const MEMORY: u64 = 24 * 1024;
+/// Descriptors that come and go by themselves: a listener's next connection, the store's journal.
+const DESCRIPTORS: usize = 8;
+
+const MANY: &str = "[[entitlement]]\nname = \"many\"\ngroups = [\"sre\"]\ntargets = [\"orders\"]\n\
+    databases = [\"shop\"]\nroles = [\"shop_reader\"]\nmax_connections = 250\nmax_duration = \"8h\"\n";
+
+fn sessions() -> usize {
+    std::env::var("TIDEGATE_TEST_SESSIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(150)
+}
+
+fn world() -> World {
+    let world = Plan::new()
+        .only_postgres()
+        .postgresql_conf("max_connections = 260")
+        .change("[postgres]\n", "[postgres]\npassword_window = \"8h\"\n")
+        .block(MANY)
+        .start();
+    world.gateway.grant("alice", "orders", "many", "8h");
+    world
+}
+
+/// A driver's connection.
+struct Session {
+    client: Client,
+    connection: JoinHandle<Result<(), tokio_postgres::Error>>,
+}
+
+impl Session {
+    /// Says good-bye.
+    async fn leave(self) {
+        drop(self.client);
+        self.connection.await.unwrap().unwrap();
+    }
+}
+
+/// How to get to the database, and over which TLS.
+struct Way {
+    config: Config,
+    tls: MakeRustlsConnect,
+}
+
+impl Way {
+    /// Through the gate, as alice.
+    fn gate(world: &World) -> Self {
+        let mut config = Config::new();
+        config.host(PUBLIC_NAME).port(world.gateway.postgres().port()).dbname("orders/shop");
+        config.user("alice~many").password(world.password("alice", "orders"));
+        Self::of(config, &world.client_file("ca.pem"))
+    }
+
+    /// To the target itself, with a login of its own: what the gate is compared with.
+    fn direct(world: &World) -> Self {
+        world.pg().psql("shop", "create role direct login password 'direct' in role shop_reader").ok();
+        let mut config = Config::new();
+        config.host("localhost").port(world.pg().port()).dbname("shop").user("direct").password("direct");
+        Self::of(config, &world.pg().tls_ca())
+    }
+
+    fn of(mut config: Config, ca: &Path) -> Self {
+        config.hostaddr([127, 0, 0, 1].into()).ssl_mode(SslMode::Require);
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
+        let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        Self { config, tls: MakeRustlsConnect::new(tls) }
+    }
+
+    async fn log_in(&self) -> Session {
+        let (client, connection) = self.config.connect(self.tls.clone()).await.unwrap();
+        Session { client, connection: tokio::spawn(connection) }
+    }
+
+    /// A session of one statement; how long it took to be logged in.
+    async fn visit(&self) -> Duration {
+        let began = Instant::now();
+        let session = self.log_in().await;
+        let took = began.elapsed();
+        let row = session.client.query_one("select count(*) from items", &[]).await.unwrap();
+        assert_eq!(row.get::<_, i64>(0), 100);
+        session.leave().await;
+        took
+    }
+
+    async fn visits(&self, count: usize) -> Vec<Duration> {
+        stream::iter(0..count).then(|_| self.visit()).collect().await
+    }
+}
+
+/// All that sessions could leave in catalogs that databases share, and in this one.
+fn catalogs(world: &World) -> String {
+    let rows = |table: &str| format!("select '{table}', (t)::text from {table} t");
+    let tables = ["pg_roles", "pg_auth_members", "pg_shdepend", "pg_db_role_setting", "pg_shdescription"];
+    let tables = tables.map(rows).join(" union all ");
+    let counts = "select 'pg_class', count(*)::text from pg_class where relpersistence <> 't' union all \
+                  select 'pg_proc', count(*)::text from pg_proc union all select 'pg_namespace', count(*)::text from pg_namespace";
+    world.pg().ask("shop", &format!("{tables} union all {counts} order by 1, 2"))
+}
+
+/// Connections that the target has open, the asking one apart.
+fn connections(world: &World) -> usize {
+    let sql = "select count(*) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()";
+    world.pg().ask("postgres", sql).parse().unwrap()
+}
+
+/// Of the gateway: resident memory in KiB, open descriptors, threads.
+fn holds(world: &World) -> (u64, usize, usize) {
+    let proc = format!("/proc/{}", world.gateway.pid());
+    let status = fs::read_to_string(format!("{proc}/status")).unwrap();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap()
+    };
+    (field("VmRSS:"), fs::read_dir(format!("{proc}/fd")).unwrap().count(), field("Threads:") as usize)
+}
+
+/// Waits until no session's lease is open, however many there were.
+fn settle(world: &World, sessions: usize) {
+    world.gateway.until_no_lease(PATIENCE + secs(sessions as u64 / 10));
+}
+
+fn quantiles(what: &str, mut took: Vec<f64>) {
+    took.sort_by(f64::total_cmp);
+    let Some(last) = took.len().checked_sub(1) else { return };
+    let at = |quantile: f64| took[(last as f64 * quantile) as usize];
+    eprintln!("{what}: median {:.1} ms, 99 % within {:.1} ms, longest {:.1} ms", at(0.5), at(0.99), at(1.0));
+}
+
+fn ms(took: &[Duration]) -> Vec<f64> {
+    took.iter().map(|took| took.as_secs_f64() * 1e3).collect()
+}
+
+/// From one kind of entry to another of the same session, by the ledger's own times.
+fn between(ledger: &[Value], from: &str, to: &str) -> Vec<f64> {
+    let mut began = HashMap::new();
+    let mut took = Vec::new();
+    for entry in ledger {
+        let session = entry["session"].as_str().unwrap_or_default();
+        if entry["kind"] == from {
+            began.insert(session, at(entry));
+        } else if entry["kind"] == to
+            && let Some(began) = began.remove(session)
+        {
+            took.push(at(entry).duration_since(began));
+        }
+    }
+    took.into_iter().map(|took: SignedDuration| took.as_secs_f64() * 1e3).collect()
+}
+
+/// What came of a test's sessions: printed for who wants to know.
+fn print(world: &World, direct: Vec<Duration>, through: Vec<Duration>) {
+    quantiles("log-in at the target itself, by password", ms(&direct));
+    quantiles("log-in through the gate", ms(&through));
+    let ledger = world.gateway.ledger().entries;
+    for (from, to) in [
+        ("session.opened", "lease.opened"),
+        ("lease.opened", "credential.minted"),
+        ("lease.disabled", "lease.closed"),
+        ("session.opened", "session.closed"),
+    ] {
+        quantiles(&format!("{from} to {to}"), between(&ledger, from, to));
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+#[test]
+fn many_sessions_in_a_row_leave_everything_as_it_was() {
+    let world = world();
+    let direct = Way::direct(&world);
+    let gate = Way::gate(&world);
+    let runtime = runtime();
+    runtime.block_on(gate.visits(WARM));
+    settle(&world, WARM);
+    let (before, open, (memory, descriptors, threads)) = (catalogs(&world), connections(&world), holds(&world));
+    let count = sessions();
+    let through = runtime.block_on(gate.visits(count));
+    settle(&world, count);
+    assert_eq!(catalogs(&world), before);
+    assert!(connections(&world) <= open + 1, "the gateway keeps more connections than before");
+    let (now, files, running) = holds(&world);
+    eprintln!(
+        "{count} sessions: {memory} to {now} KiB, {descriptors} to {files} descriptors, {threads} to {running} threads"
+    );
+    assert!(now <= memory + MEMORY, "from {memory} to {now} KiB in memory");
+    assert!(files <= descriptors + DESCRIPTORS, "from {descriptors} to {files} descriptors");
+    let compared = runtime.block_on(direct.visits(count.min(500)));
+    print(&world, compared, through);
+    assert_eq!(world.gateway.ledger().count("lease.closed"), count + WARM);
+    world.gateway.verify_ledger().ok();
+}
+
+#[test]
+fn a_crowd_of_sessions_at_once_leaves_everything_as_it_was() {
+    let world = world();
+    let gate = Way::gate(&world);
+    let runtime = runtime();
+    runtime.block_on(gate.visits(1));
+    settle(&world, 1);
+    let (before, open) = (catalogs(&world), connections(&world));
+    runtime.block_on(async {
+        let crowd: Vec<Session> =
+            stream::iter(0..CROWD).map(|_| gate.log_in()).buffer_unordered(LOG_INS).collect().await;
+        let roles = futures::future::join_all(crowd.iter().map(async |session| {
+            session.client.query_one("select session_user::text", &[]).await.unwrap().get::<_, String>(0)
+        }));
+        let mut roles = roles.await;
+        roles.sort();
+        roles.dedup();
+        assert_eq!(roles.len(), CROWD, "each session has a role of its own");
+        assert_eq!(world.gateway.leases().len(), CROWD);
+        futures::future::join_all(crowd.into_iter().map(Session::leave)).await;
+    });
+    settle(&world, CROWD);
+    assert_eq!(catalogs(&world), before);
+    let kept = connections(&world).saturating_sub(open);
+    assert!(kept <= 16, "the gateway keeps {kept} more connections than before");
+    eprintln!("{CROWD} sessions at once: {} KiB at the peak", world.gateway.vm_hwm());
+    print(&world, Vec::new(), Vec::new());
+}
