@@ -259,6 +259,7 @@ fn config_is_what_openssh_understands_and_opens_sessions_with() {
             "{understood}"
         );
     }
+    assert!(understood(&ssh, "deploy.web-1.gate").lines().any(|line| line == "user deploy@web-1"));
     assert!(!understood(&ssh, "elsewhere.example.com").contains("gate.test"), "other hosts are left alone");
     let whole = config_file(&world, "whole", &[]);
     assert!(understood(&whole, "gate").contains("hostname gate.test"));
@@ -266,15 +267,17 @@ fn config_is_what_openssh_understands_and_opens_sessions_with() {
     let line = fs::read_to_string(&known).unwrap();
     let expected = format!("@cert-authority gate.test,[gate.test]:{port} ssh-ed25519 ");
     assert!(line.starts_with(&expected) && line.lines().count() == 1 && !line.contains('*'), "{line}");
-    let mut command = std::process::Command::new("ssh");
-    command.arg("-F").arg(&ssh).arg("-i").arg(world.client_file("alice")).env_remove("SSH_AUTH_SOCK");
-    // Only where the name is not resolved, and the files of the machine's own user are not to be written to.
-    for option in ["HostName=127.0.0.1", "ControlPath=none", "GlobalKnownHostsFile=none", "BatchMode=yes"] {
-        command.args(["-o", option]);
+    for host in ["deploy@web-1@gate", "deploy.web-1.gate"] {
+        let mut command = std::process::Command::new("ssh");
+        command.arg("-F").arg(&ssh).arg("-i").arg(world.client_file("alice")).env_remove("SSH_AUTH_SOCK");
+        // Only where the name is not resolved, and the files of the machine's own user are not to be written to.
+        for option in ["HostName=127.0.0.1", "ControlPath=none", "GlobalKnownHostsFile=none", "BatchMode=yes"] {
+            command.args(["-o", option]);
+        }
+        command.arg("-o").arg(format!("UserKnownHostsFile={}", known.display()));
+        command.args([host, "echo through"]);
+        assert_eq!(run(command, PATIENCE).ok().out(), "through");
     }
-    command.arg("-o").arg(format!("UserKnownHostsFile={}", known.display()));
-    command.args(["deploy@web-1@gate", "echo through"]);
-    assert_eq!(run(command, PATIENCE).ok().out(), "through");
 }
 
 #[test]

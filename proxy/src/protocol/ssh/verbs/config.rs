@@ -83,13 +83,15 @@ fn whole(visitor: &Visitor<'_>, ca: &str) -> Result<String, Reply> {
     Ok(text)
 }
 
-/// A master is shared by those who go to the same login on the same target, and by nobody else: hence `%r`.
+/// Host names below the gate's are only for this file: they are never resolved. A master is shared by those who go to the same login on the same target, and by nobody else: hence `%r`.
 fn ssh(visitor: &Visitor<'_>) -> String {
     let (ssh, gate) = (visitor.ssh, visitor.policy.gateway.as_str());
     let first = ssh.public_names.first().map_or(gate, String::as_str);
     let mut patterns = vec![gate];
     patterns.extend(ssh.public_names.iter().map(String::as_str).filter(|name| *name != gate));
-    format!(
+    let below = format!("*.{gate}");
+    patterns.push(&below);
+    let common = format!(
         "# {gate}, for {}: ssh LOGIN@TARGET@{gate}\n\
          Host {}\n\
          \x20   HostName {first}\n\
@@ -102,7 +104,23 @@ fn ssh(visitor: &Visitor<'_>) -> String {
         visitor.identity.name,
         patterns.join(" "),
         ssh.port
-    )
+    );
+    common + &hosts(visitor)
+}
+
+/// A host name of its own for each login, for programs that take no `@` in a user's name, e.g. Ansible, whose `~` would go
+/// to the wrong home.
+fn hosts(visitor: &Visitor<'_>) -> String {
+    let mut logins = BTreeSet::new();
+    for (target, entitlements) in visible(&visitor.policy, visitor.identity) {
+        if target.kind == Kind::Ssh {
+            let of_target = entitlements.iter().flat_map(|entitlement| openings(&entitlement.terms).1);
+            logins.extend(of_target.map(|login| (target.name.as_str(), login)));
+        }
+    }
+    let gate = &visitor.policy.gateway;
+    let host = |(target, login)| format!("\nHost {login}.{target}.{gate}\n    User {login}@{target}\n");
+    logins.into_iter().map(host).collect()
 }
 
 /// Our host CA under exactly our names, and no other.
