@@ -1,7 +1,7 @@
 //! `psql` and drivers through the gate, on a real PostgreSQL.
 
 use crate::wire;
-use std::io::Write;
+use std::io::{Read, Write};
 use tidegate_tests::{
     Running, World,
     config::PUBLIC_NAME,
@@ -166,6 +166,36 @@ fn without_tls_nothing_is_read_and_the_client_is_told() {
     let plain = world.conninfo("alice", "orders/shop").replace("verify-full", "disable");
     run(world.psql_command(&plain, &password, &["-c", "select 1"]), PATIENCE).exited(2).says("TLS");
     world.gateway.until_ledger("door.refused", 1, PATIENCE);
+}
+
+#[test]
+fn tls_may_begin_at_once_if_it_names_the_protocol() {
+    let world = world();
+    let start = wire::startup(&[(b"user", b"alice"), (b"database", b"orders/shop")]);
+    let mut right = wire::direct_tls(&world, &[b"postgresql"]);
+    right.write_all(&start).unwrap();
+    let mut answer = [0];
+    right.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"R", "it asks for the password");
+    for (alpn, says) in [(&[][..], "ALPN"), (&[&b"http/1.1"[..]], "")] {
+        let mut wrong = wire::direct_tls(&world, alpn);
+        let _ = wrong.write_all(&start);
+        let answer = String::from_utf8_lossy(&wire::read_to_close(&mut wrong)).into_owned();
+        assert!(!answer.starts_with('R') && answer.contains(says), "{answer}");
+    }
+}
+
+#[test]
+fn protocol_3_2_is_spoken_with_its_longer_cancel_keys() {
+    let world = world();
+    let mut stream = wire::tls(&world);
+    let mut start = wire::startup(&[(b"user", b"alice"), (b"database", b"orders/shop"), (b"_pq_.shiny", b"1")]);
+    start[4..8].copy_from_slice(&[0, 3, 0x27, 0x0f]); // 3.9999, as PostgreSQL 19's libpq may ask to see who breaks
+    stream.write_all(&start).unwrap();
+    let mut answer = [0; 13];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(answer[0], b'v');
+    assert_eq!(answer[5..13], [0, 3, 0, 2, 0, 0, 0, 1], "3.2, and one option that is not known");
 }
 
 #[test]

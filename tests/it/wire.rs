@@ -54,8 +54,19 @@ pub(crate) fn tls(world: &World) -> rustls::StreamOwned<rustls::ClientConnection
     let mut answer = [0];
     stream.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"S");
+    over(stream, tls_config(world))
+}
+
+/// A connection that begins with TLS, unasked, and names these protocols (ALPN).
+pub(crate) fn direct_tls(world: &World, alpn: &[&[u8]]) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
+    let mut config = tls_config(world);
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    over(connect(world), config)
+}
+
+fn over(stream: TcpStream, config: rustls::ClientConfig) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
     let name = ServerName::try_from(PUBLIC_NAME).unwrap();
-    let client = rustls::ClientConnection::new(Arc::new(tls_config(world)), name).unwrap();
+    let client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
     rustls::StreamOwned::new(client, stream)
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     scram,
-    startup::{CancelKey, PROTOCOL},
+    startup::{CancelKey, Version},
 };
 use crate::{issuer::TargetError, refusal::Refusal};
 
@@ -92,15 +92,15 @@ pub(super) fn authentication_ok() -> Vec<u8> {
 }
 
 /// BackendKeyData with a key of ours.
-pub(super) fn backend_key(key: CancelKey) -> Vec<u8> {
-    message(b'K', &[&key.process.to_be_bytes(), &key.secret.to_be_bytes()])
+pub(super) fn backend_key(key: &CancelKey) -> Vec<u8> {
+    message(b'K', &[&key.process.to_be_bytes(), &key.secret])
 }
 
-/// NegotiateProtocolVersion: 3.0, and which protocol options we do not know.
-pub(super) fn negotiate(unknown: &[String]) -> Vec<u8> {
+/// NegotiateProtocolVersion: what is spoken from here on, and which protocol options we do not know.
+pub(super) fn negotiate(version: Version, unknown: &[String]) -> Vec<u8> {
     let count = u32::try_from(unknown.len()).unwrap_or(u32::MAX).to_be_bytes();
     let names: Vec<u8> = unknown.iter().flat_map(|name| [name.as_bytes(), b"\0"].concat()).collect();
-    message(b'v', &[&PROTOCOL.to_be_bytes(), &count, &names])
+    message(b'v', &[&version.word().to_be_bytes(), &count, &names])
 }
 
 #[cfg(test)]
@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn the_offer_and_the_key_read_back() {
-        let mut bytes = BytesMut::from(&[sasl(), backend_key(CancelKey { process: 7, secret: 9 })].concat()[..]);
+        let mut bytes =
+            BytesMut::from(&[sasl(), backend_key(&CancelKey { process: 7, secret: vec![0, 0, 0, 9] })].concat()[..]);
         assert!(matches!(Message::parse(&mut bytes), Ok(Some(Message::AuthenticationSasl(_)))));
         let Ok(Some(Message::BackendKeyData(key))) = Message::parse(&mut bytes) else { panic!() };
         assert_eq!((key.process_id(), key.secret_key()), (7, 9));

@@ -6,7 +6,7 @@ use super::{
     issuer::{PostgresIssuer, RoleCredential},
     pump::Unsent,
     relay,
-    startup::start_packet,
+    startup::{Version, start_packet},
     target::{self, Link},
 };
 use crate::{
@@ -35,6 +35,8 @@ pub(super) struct PgClient {
     pub(super) ask: Ask,
     pub(super) database: DatabaseName,
     pub(super) settings: BTreeMap<String, String>,
+    /// Of the protocol.
+    pub(super) version: Version,
     pub(super) door: Arc<Door>,
     /// Recorded, and not yet sent.
     pub(super) unsent: Unsent,
@@ -81,7 +83,7 @@ impl Client for PgClient {
             about("target.connected", way.permit).lease(way.lease.lock().await.id()).detail(serde_json::json!({
                 "role": credential.role,
                 "address": target.address,
-                "backend": link.greeting.key.map(|key| key.process),
+                "backend": link.greeting.key.as_ref().map(|key| key.process),
             }));
         let written = way.gate.store.append(connected, way.gate.now()).await;
         written.map_err(|error| TargetError::Ours(error.to_string()))?;

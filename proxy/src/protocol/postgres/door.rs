@@ -14,7 +14,7 @@ use super::{
     pump::Unsent,
     startup::{self, CancelKey, First, Startup, StartupError},
     target::something_is_buffered,
-    tls::ListenerTls,
+    tls::{ALPN, ListenerTls},
 };
 use crate::{door::TurnedAway, refusal::Refusal, session};
 use rustls::pki_types::CertificateDer;
@@ -95,8 +95,10 @@ struct Channel<'a> {
 
 /// What a connection turned out to be.
 enum Visit {
-    /// Its TLS handshake comes next.
+    /// It asked for TLS, and its handshake comes next.
     Tls,
+    /// Its handshake came unasked: `sslnegotiation=direct`, from PostgreSQL 17 on.
+    DirectTls,
     /// A request to cancel.
     Cancel(CancelKey),
     /// A session with these names, proven, and settings.
@@ -106,11 +108,11 @@ enum Visit {
 /// Serves one connection to its end.
 pub(super) async fn welcome(door: Arc<Door>, mut tcp: TcpStream, peer: SocketAddr) {
     let (source, deadline) = (peer.ip().to_canonical(), Instant::now() + HANDSHAKE);
-    match in_time(deadline, plain(&mut tcp)).await {
-        Ok(Visit::Cancel(key)) => return door.cancels.cancel(key).await,
-        Ok(_) => {}
+    let direct = match in_time(deadline, plain(&mut tcp)).await {
+        Ok(Visit::Cancel(key)) => return door.cancels.cancel(&key).await,
+        Ok(visit) => matches!(visit, Visit::DirectTls),
         Err(away) => return door.turn_away(tcp, source, away).await,
-    }
+    };
     let current = match door.tls.current(door.postgres.gate.now()) {
         Ok(current) => current,
         Err(error) => return tracing::error!(%error, "no certificate for the PostgreSQL listener"),
@@ -120,6 +122,11 @@ pub(super) async fn welcome(door: Arc<Door>, mut tcp: TcpStream, peer: SocketAdd
         Ok(Err(error)) => return door.no_tls(source, &error).await,
         Err(_) => return,
     };
+    if direct && tls.get_ref().1.alpn_protocol() != Some(ALPN) {
+        let refusal = Refusal::new("TLS that begins at once must name the protocol postgresql (ALPN)")
+            .next("connect with sslnegotiation=direct, or =postgres, of libpq 17 or later");
+        return door.turn_away(*tls, source, Away::refused(Fatal::new(answer::VIOLATION, refusal))).await;
+    }
     let presented = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first()).cloned();
     let channel = Channel { presented: presented.as_ref(), end_point: &current.end_point };
     match in_time(deadline, door.inside(&mut tls, source, &channel)).await {
@@ -128,14 +135,24 @@ pub(super) async fn welcome(door: Arc<Door>, mut tcp: TcpStream, peer: SocketAdd
             let postgres = &door.postgres;
             session::run(&postgres.gate, &*postgres.issuer, client).await;
         }
-        Ok(Visit::Cancel(key)) => door.cancels.cancel(key).await,
-        Ok(Visit::Tls) => {}
+        Ok(Visit::Cancel(key)) => door.cancels.cancel(&key).await,
+        Ok(Visit::Tls | Visit::DirectTls) => {}
         Err(away) => door.turn_away(*tls, source, away).await,
     }
 }
 
 async fn in_time<T>(deadline: Instant, steps: impl Future<Output = Result<T, Away>>) -> Result<T, Away> {
     timeout_at(deadline, steps).await.unwrap_or(Err(Away::Gone))
+}
+
+/// Whether the connection begins with a TLS record. No length word of a first packet starts with this byte.
+async fn starts_tls(tcp: &TcpStream) -> Result<bool, Away> {
+    const HANDSHAKE_RECORD: u8 = 0x16; // RFC 8446 section 5.1
+    let mut first = [0u8; 1];
+    if tcp.peek(&mut first).await? == 0 {
+        return Err(Away::Gone);
+    }
+    Ok(first == [HANDSHAKE_RECORD])
 }
 
 /// Reads one first packet and not a byte more.
@@ -149,6 +166,9 @@ async fn first<S: AsyncRead + Unpin>(stream: &mut S) -> Result<First, Away> {
 
 /// Before TLS.
 async fn plain(tcp: &mut TcpStream) -> Result<Visit, Away> {
+    if starts_tls(tcp).await? {
+        return Ok(Visit::DirectTls);
+    }
     let mut visits = 0;
     loop {
         let request = first(tcp).await?;
@@ -188,7 +208,7 @@ impl Door {
             First::Ssl | First::GssEnc => return Err(StartupError::Malformed.into()),
         };
         if let Some(unknown) = &startup.negotiate {
-            stream.write_all(&answer::negotiate(unknown)).await?;
+            stream.write_all(&answer::negotiate(startup.version, unknown)).await?;
         }
         let names = names::parse(&startup.user, startup.database.as_deref()).map_err(|error| Away::Refused {
             fatal: Fatal::new(answer::REFUSED, Refusal::new(error.to_string()).next(error.next())),
@@ -271,6 +291,7 @@ impl PgClient {
     fn new(door: Arc<Door>, stream: TlsStream<TcpStream>, names: Names, startup: Startup, source: IpAddr) -> Self {
         let Names { identity, target, database, entitlement } = names;
         let ask = Ask { identity, target, access: Access::Database(database.clone()), entitlement, source };
-        Self { stream, ask, database, settings: startup.settings, door, unsent: Unsent::default(), code: None }
+        let Startup { settings, version, .. } = startup;
+        Self { stream, ask, database, settings, version, door, unsent: Unsent::default(), code: None }
     }
 }

@@ -32,7 +32,7 @@ impl Sender {
             (Self::Client, b'Q' | b'P' | b'B' | b'F' | b'd') => Ok(LARGE),
             (Self::Client, b'E' | b'D' | b'C' | b'S' | b'H' | b'X' | b'c' | b'f') => Ok(SMALL),
             (Self::Client, b'p') => Err(FrameError::Authentication),
-            (Self::TargetStarting, b'R' | b'S' | b'K' | b'N' | b'E' | b'Z') => Ok(SMALL),
+            (Self::TargetStarting, b'R' | b'S' | b'K' | b'N' | b'E' | b'Z' | b'v') => Ok(SMALL),
             // Error and notice texts quote data, so they are as large as data.
             (Self::Target, b'D' | b'd' | b'E' | b'N' | b'A' | b'T' | b't' | b'V' | b'C' | b'S') => Ok(LARGE),
             (Self::Target, b'G' | b'H') => Ok(SMALL),

@@ -31,7 +31,7 @@ const LINGER: Duration = Duration::from_secs(5);
 
 /// Greets the client in the target's words, then carries until either side is done.
 pub(super) async fn carry(client: &mut PgClient, link: Link, way: &Way<'_, PostgresIssuer>) -> Ending {
-    let Some(cancellable) = client.door.cancels.register() else {
+    let Some(cancellable) = client.door.cancels.register(client.version) else {
         return Ending::Failed(TargetError::Ours("the system gives no randomness".to_owned()));
     };
     let Link { stream: mut to_target, greeting } = link;
@@ -113,7 +113,7 @@ fn greet(
     cancellable: &Cancellable,
     way: &Way<'_, PostgresIssuer>,
 ) -> Result<(), RecordError> {
-    let greeting = [&answer::authentication_ok(), said, &answer::backend_key(cancellable.key)].concat();
+    let greeting = [&answer::authentication_ok(), said, &answer::backend_key(&cancellable.key)].concat();
     let greeting = Bytes::from(greeting);
     let opened = Event::Opened {
         channel: 0,
@@ -142,7 +142,7 @@ async fn pass_on(
         if let Err(error) = way.recording.note(Event::Cancelled, way.gate.now()) {
             return error;
         }
-        let told = match key {
+        let told = match &key {
             Some(key) => target::cancel(target, key).await,
             None => Ok(()),
         };

@@ -4,14 +4,14 @@
 //! Sans-IO: packets in, values out. Settings are taken by allow-list, because the client could otherwise set
 //! `post_auth_delay`, `role` or `search_path` before the gateway sees a statement (PgBouncer CVE-2025-12819).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 /// PostgreSQL's own limit for a start-up packet (`MAX_STARTUP_PACKET_LENGTH`).
 const LONGEST: u32 = 10_000;
 /// Longest value of a setting.
 const LONGEST_VALUE: usize = 1024;
-/// The highest protocol that we speak: 3.0.
-pub(super) const PROTOCOL: u32 = 3 << 16;
+/// Longest secret of a cancel key (chapter 55.7, BackendKeyData), and the shortest, which protocol 3.0 has.
+const SECRET: RangeInclusive<usize> = 4..=256;
 
 const CANCEL: u32 = (1234 << 16) | 5678;
 const SSL: u32 = (1234 << 16) | 5679;
@@ -37,6 +37,27 @@ const SETTINGS: [&str; 16] = [
     "TimeZone",
 ];
 
+/// A minor version of protocol 3. From 3.2 on cancel keys are longer; all else that we carry is alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Version(u32);
+
+impl Version {
+    /// What every client speaks.
+    pub(super) const OLDEST: Self = Self(3 << 16);
+    /// The highest that we speak: 3.2, of PostgreSQL 18.
+    pub(super) const NEWEST: Self = Self((3 << 16) | 2);
+
+    /// As it stands in a start-up packet.
+    pub(super) fn word(self) -> u32 {
+        self.0
+    }
+
+    /// Bytes of a cancel key's secret.
+    pub(super) fn secret_length(self) -> usize {
+        if self < Self::NEWEST { 4 } else { 32 }
+    }
+}
+
 /// What a client opened with.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum First {
@@ -51,24 +72,41 @@ pub(super) enum First {
 }
 
 /// What a CancelRequest carries, and BackendKeyData announced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct CancelKey {
     /// A number, unique among live sessions.
     pub(super) process: u32,
-    /// The secret beside it.
-    pub(super) secret: u32,
+    /// The secret beside it: 4 bytes in protocol 3.0, up to 256 from 3.2 on.
+    pub(super) secret: Vec<u8>,
+}
+
+impl CancelKey {
+    /// As BackendKeyData and CancelRequest carry it.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        let (process, secret) = bytes.split_first_chunk::<4>()?;
+        let process = u32::from_be_bytes(*process);
+        SECRET.contains(&secret.len()).then(|| Self { process, secret: secret.to_vec() })
+    }
+}
+
+impl std::fmt::Debug for CancelKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CancelKey").field("process", &self.process).finish_non_exhaustive()
+    }
 }
 
 /// A start-up packet that passed.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Startup {
+    /// What is spoken from here on: what the client asked for, or the highest of ours.
+    pub(super) version: Version,
     /// `user`, as typed.
     pub(super) user: String,
     /// `database`, as typed.
     pub(super) database: Option<String>,
     /// Settings to be forwarded, as PostgreSQL spells them.
     pub(super) settings: BTreeMap<String, String>,
-    /// A later minor version than 3.0 was asked for, or protocol options (`_pq_.`) that we do not know: what
+    /// A later minor version than ours was asked for, or protocol options (`_pq_.`) that we do not know: what
     /// NegotiateProtocolVersion must name.
     pub(super) negotiate: Option<Vec<String>>,
 }
@@ -80,7 +118,7 @@ pub(super) enum StartupError {
     #[error("a start-up packet cannot be {0} bytes long")]
     Length(u32),
     /// Protocol 2, or something else that we do not speak.
-    #[error("protocol {0}.{1} is not spoken here, only 3.0")]
+    #[error("protocol {0}.{1} is not spoken here, only 3.0 to 3.2")]
     Protocol(u32, u32),
     /// The packet does not follow its grammar.
     #[error("the start-up packet is malformed")]
@@ -127,22 +165,19 @@ pub(super) fn parse(body: &[u8]) -> Result<First, StartupError> {
     match (u32::from_be_bytes(*code), rest) {
         (SSL, []) => Ok(First::Ssl),
         (GSSENC, []) => Ok(First::GssEnc),
-        (CANCEL, rest) => cancel_key(rest).map(First::Cancel).ok_or(StartupError::Malformed),
+        (CANCEL, rest) => CancelKey::read(rest).map(First::Cancel).ok_or(StartupError::Malformed),
         (SSL | GSSENC, _) => Err(StartupError::Malformed),
         (version, rest) if version >> 16 == 3 => startup(version, rest).map(First::Start),
         (version, _) => Err(StartupError::Protocol(version >> 16, version & 0xffff)),
     }
 }
 
-fn cancel_key(rest: &[u8]) -> Option<CancelKey> {
-    let (process, secret) = rest.split_first_chunk::<4>()?;
-    let secret = <[u8; 4]>::try_from(secret).ok()?;
-    Some(CancelKey { process: u32::from_be_bytes(*process), secret: u32::from_be_bytes(secret) })
-}
-
 /// The bytes of a CancelRequest.
-pub(super) fn cancel_request(key: CancelKey) -> Vec<u8> {
-    [16, CANCEL, key.process, key.secret].into_iter().flat_map(u32::to_be_bytes).collect()
+pub(super) fn cancel_request(key: &CancelKey) -> Vec<u8> {
+    // A key's secret has at most 256 bytes.
+    let length = u32::try_from(key.secret.len()).unwrap_or(u32::MAX).saturating_add(12);
+    let head = [length, CANCEL, key.process].into_iter().flat_map(u32::to_be_bytes);
+    head.chain(key.secret.iter().copied()).collect()
 }
 
 /// The bytes of an SSLRequest.
@@ -151,8 +186,10 @@ pub(super) fn ssl_request() -> Vec<u8> {
 }
 
 fn startup(version: u32, mut rest: &[u8]) -> Result<Startup, StartupError> {
-    let (mut start, mut unknown) = (Startup::default(), Vec::new());
-    let mut user = None;
+    let asked = Version(version);
+    let (user, database, settings) = (String::new(), None, BTreeMap::new());
+    let mut start = Startup { version: asked.min(Version::NEWEST), user, database, settings, negotiate: None };
+    let (mut unknown, mut user) = (Vec::new(), None);
     loop {
         let name = text(&mut rest)?;
         if name.is_empty() {
@@ -172,7 +209,7 @@ fn startup(version: u32, mut rest: &[u8]) -> Result<Startup, StartupError> {
     }
     start.user = user.filter(|user| !user.is_empty()).ok_or(StartupError::NoUser)?;
     start.database = start.database.filter(|database| !database.is_empty());
-    start.negotiate = (version > PROTOCOL || !unknown.is_empty()).then_some(unknown);
+    start.negotiate = (asked > Version::NEWEST || !unknown.is_empty()).then_some(unknown);
     start.settings.retain(|name, _| !is_ours(name));
     Ok(start)
 }
@@ -248,12 +285,12 @@ fn words(text: &str) -> Result<Vec<String>, StartupError> {
     Ok(words)
 }
 
-/// The start-up packet that we send to the target. Names and values hold no NUL: they came out of strings that end in
+/// The start-up packet that we send to the target, which may answer that it speaks 3.0. Names and values hold no NUL: they came out of strings that end in
 /// one, or of our own grammars; one that does is refused.
 pub(super) fn start_packet<'a>(
     parameters: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> Result<Vec<u8>, StartupError> {
-    let mut body = PROTOCOL.to_be_bytes().to_vec();
+    let mut body = Version::NEWEST.word().to_be_bytes().to_vec();
     for (name, value) in parameters {
         if name.is_empty() || name.contains('\0') || value.contains('\0') {
             return Err(StartupError::Value(shown(name)));

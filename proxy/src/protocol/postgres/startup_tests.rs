@@ -15,7 +15,7 @@ fn packet(version: u32, parameters: &[(&str, &str)]) -> Vec<u8> {
 }
 
 fn started(parameters: &[(&str, &str)]) -> Result<Startup, StartupError> {
-    match parse(&packet(PROTOCOL, parameters))? {
+    match parse(&packet(Version::OLDEST.word(), parameters))? {
         First::Start(start) => Ok(start),
         other => panic!("{other:?}"),
     }
@@ -25,9 +25,14 @@ fn started(parameters: &[(&str, &str)]) -> Result<Startup, StartupError> {
 fn requests_are_told_apart() {
     assert_eq!(parse(&ssl_request()[4..]), Ok(First::Ssl));
     assert_eq!(parse(&80_877_104u32.to_be_bytes()), Ok(First::GssEnc));
-    let key = CancelKey { process: 7, secret: 0x8000_0001 };
-    assert_eq!(parse(&cancel_request(key)[4..]), Ok(First::Cancel(key)));
-    assert_eq!(parse(&cancel_request(key)[4..15]), Err(StartupError::Malformed));
+    for length in [4, 5, 32, 256] {
+        let key = CancelKey { process: 7, secret: vec![0x80; length] };
+        assert_eq!(parse(&cancel_request(&key)[4..]), Ok(First::Cancel(key)));
+    }
+    for length in [0, 3, 257] {
+        let key = CancelKey { process: 7, secret: vec![1; length] };
+        assert_eq!(parse(&cancel_request(&key)[4..]), Err(StartupError::Malformed));
+    }
     assert_eq!(parse(&[ssl_request()[4..].to_vec(), vec![0]].concat()), Err(StartupError::Malformed));
 }
 
@@ -99,17 +104,25 @@ fn control_characters_and_loose_ends_are_refused() {
     assert_eq!(started(&[("database", "d")]), Err(StartupError::NoUser));
     // A NUL inside a name ends it, and what follows is read as the next name.
     assert_eq!(started(&[("user", "alice\0evil")]), Err(StartupError::Parameter("evil".to_owned())));
-    let mut behind = packet(PROTOCOL, &[("user", "a")]);
+    let mut behind = packet(Version::OLDEST.word(), &[("user", "a")]);
     behind.push(1);
     assert_eq!(parse(&behind), Err(StartupError::Malformed));
 }
 
 #[test]
 fn later_minor_versions_are_negotiated_and_other_protocols_refused() {
-    let First::Start(start) = parse(&packet(PROTOCOL + 2, &[("user", "a"), ("_pq_.shiny", "1")])).unwrap() else {
-        panic!()
+    let ask = |minor: u32, more: &[(&str, &str)]| {
+        let parameters = [&[("user", "a")], more].concat();
+        match parse(&packet(Version::OLDEST.word() + minor, &parameters)).unwrap() {
+            First::Start(start) => (start.version.word() & 0xffff, start.version.secret_length(), start.negotiate),
+            other => panic!("{other:?}"),
+        }
     };
-    assert_eq!(start.negotiate, Some(vec!["_pq_.shiny".to_owned()]));
+    assert_eq!(ask(0, &[]), (0, 4, None));
+    assert_eq!(ask(2, &[]), (2, 32, None));
+    assert_eq!(ask(3, &[]), (2, 32, Some(vec![])));
+    assert_eq!(ask(9999, &[("_pq_.shiny", "1")]), (2, 32, Some(vec!["_pq_.shiny".to_owned()])));
+    assert_eq!(ask(0, &[("_pq_.shiny", "1")]), (0, 4, Some(vec!["_pq_.shiny".to_owned()])));
     assert_eq!(parse(&packet(2 << 16, &[])), Err(StartupError::Protocol(2, 0)));
 }
 
@@ -125,6 +138,6 @@ proptest! {
     #[test]
     fn garbage_never_panics(body in prop::collection::vec(any::<u8>(), 0..400)) {
         let _ = parse(&body);
-        let _ = parse(&[PROTOCOL.to_be_bytes().to_vec(), body].concat());
+        let _ = parse(&[Version::OLDEST.word().to_be_bytes().to_vec(), body].concat());
     }
 }

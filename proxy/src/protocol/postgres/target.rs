@@ -8,7 +8,7 @@ use super::{
     PostgresTarget,
     fields::Fields,
     frame::{Framer, Go, Sender},
-    startup::{CancelKey, cancel_request, ssl_request},
+    startup::{CancelKey, Version, cancel_request, ssl_request},
 };
 use crate::issuer::{TARGET_DEADLINE, TargetError};
 use bytes::BytesMut;
@@ -60,7 +60,7 @@ pub(super) async fn connect(
 
 /// Tells the target to cancel what the backend with this key does. Without a client certificate: this logs nobody in,
 /// and the session's may have ended.
-pub(super) async fn cancel(target: &PostgresTarget, key: CancelKey) -> Result<(), TargetError> {
+pub(super) async fn cancel(target: &PostgresTarget, key: &CancelKey) -> Result<(), TargetError> {
     within_deadline(target, async {
         let ours = |error: rustls::Error| TargetError::Ours(error.to_string());
         let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -179,11 +179,14 @@ impl Greeting {
                 _ => Err("it asked for a password where our certificate should do: see its pg_hba.conf".to_owned()),
             },
             b'K' => {
-                let mut fields = Fields(body);
-                let (process, secret) = (fields.u32(), fields.u32());
-                self.key = process.zip(secret).map(|(process, secret)| CancelKey { process, secret });
+                self.key = CancelKey::read(body);
                 Ok(false)
             }
+            // NegotiateProtocolVersion: before 18 it speaks 3.0. Options, which it could decline, we asked for none.
+            b'v' => match Fields(body).u32() {
+                Some(version) if (Version::OLDEST.word()..=Version::NEWEST.word()).contains(&version) => Ok(false),
+                _ => Err("it does not speak version 3 of the protocol".to_owned()),
+            },
             b'S' | b'N' => {
                 self.messages.extend(super::answer::message(tag, &[body]));
                 Ok(false)

@@ -28,7 +28,7 @@ async fn a_target_that_takes_the_certificate_is_heard_to_its_ready() {
     let said = [message(b'R', &[&[0; 4]]), status.clone(), key, ready.clone(), notice.clone()].concat();
     let greeting = logged_in(said).await.unwrap();
     assert_eq!(greeting.messages, status);
-    assert_eq!(greeting.key, Some(CancelKey { process: 7, secret: 9 }));
+    assert_eq!(greeting.key, Some(CancelKey { process: 7, secret: vec![0, 0, 0, 9] }));
     assert_eq!(greeting.rest, [ready, notice].concat());
 }
 

@@ -15,6 +15,9 @@ const RENEW: SignedDuration = SignedDuration::from_hours(2 * 24);
 /// For clients whose clock is behind.
 const EARLIER: SignedDuration = SignedDuration::from_mins(10);
 
+/// What a client must name that starts TLS at once, and may name otherwise (PostgreSQL chapter 55.2.11).
+pub(super) const ALPN: &[u8] = b"postgresql";
+
 /// Why TLS cannot be offered.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TlsError {
@@ -71,6 +74,7 @@ impl ListenerTls {
         // Each session proves itself anew; tickets would only cost.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
+        config.alpn_protocols = vec![ALPN.to_vec()];
         let renew = until.saturating_sub(RENEW).unwrap_or(now);
         Ok(Current { acceptor: TlsAcceptor::from(Arc::new(config)), end_point, renew })
     }
