@@ -104,8 +104,8 @@ mod tests {
             cancels.cancel(&CancelKey { secret: key.secret[..length - 1].to_vec(), ..key }).await;
             cancels.cancel(&CancelKey { process: key.process ^ 1, ..key.clone() }).await;
             assert!(one.wishes.try_recv().is_err());
-            let (_, wish) = tokio::join!(cancels.cancel(&key), one.wishes.recv());
-            assert!(wish.is_some() && other.wishes.try_recv().is_err());
+            let (_, wished) = tokio::join!(cancels.cancel(&key), async { one.wishes.recv().await.is_some() });
+            assert!(wished && other.wishes.try_recv().is_err());
             drop(one);
             assert!(cancels.session(&key).is_none());
         }

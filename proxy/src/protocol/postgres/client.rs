@@ -50,12 +50,14 @@ impl PgClient {
         known.ok_or_else(|| TargetError::Unknown(self.ask.target.to_string()))
     }
 
-    /// The start-up packet for the target: our role, their settings. What the issuer sets wins.
+    /// The start-up packet for the target: our role, their settings. What the issuer sets wins. The client's version is
+    /// asked for and no later one, since not everything that stands before a server knows how to decline.
     fn start_packet(&self, credential: &RoleCredential) -> Result<Vec<u8>, TargetError> {
         let theirs = self.settings.iter().filter(|(name, _)| !credential.settings.contains_key(*name));
         let settings = theirs.chain(&credential.settings).map(|(name, value)| (name.as_str(), value.as_str()));
         let names = [("user", credential.role.as_str()), ("database", self.database.as_str())];
-        start_packet(names.into_iter().chain(settings)).map_err(|error| TargetError::Ours(error.to_string()))
+        start_packet(self.version, names.into_iter().chain(settings))
+            .map_err(|error| TargetError::Ours(error.to_string()))
     }
 }
 

@@ -285,12 +285,13 @@ fn words(text: &str) -> Result<Vec<String>, StartupError> {
     Ok(words)
 }
 
-/// The start-up packet that we send to the target, which may answer that it speaks 3.0. Names and values hold no NUL: they came out of strings that end in
+/// The start-up packet that we send to the target. Names and values hold no NUL: they came out of strings that end in
 /// one, or of our own grammars; one that does is refused.
 pub(super) fn start_packet<'a>(
+    version: Version,
     parameters: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> Result<Vec<u8>, StartupError> {
-    let mut body = Version::NEWEST.word().to_be_bytes().to_vec();
+    let mut body = version.word().to_be_bytes().to_vec();
     for (name, value) in parameters {
         if name.is_empty() || name.contains('\0') || value.contains('\0') {
             return Err(StartupError::Value(shown(name)));

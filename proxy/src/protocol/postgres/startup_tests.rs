@@ -128,10 +128,10 @@ fn later_minor_versions_are_negotiated_and_other_protocols_refused() {
 
 #[test]
 fn our_own_packet_reads_back() {
-    let bytes = start_packet([("user", "tg_alice_x"), ("database", "shop"), ("jit", "off")]).unwrap();
+    let bytes = start_packet(Version::OLDEST, [("user", "tg_alice_x"), ("database", "shop"), ("jit", "off")]).unwrap();
     let First::Start(start) = parse(&bytes[4..]).unwrap() else { panic!() };
     assert_eq!((start.user.as_str(), start.settings["jit"].as_str()), ("tg_alice_x", "off"));
-    assert!(start_packet([("user", "a\0b")]).is_err());
+    assert!(start_packet(Version::OLDEST, [("user", "a\0b")]).is_err());
 }
 
 proptest! {
