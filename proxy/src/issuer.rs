@@ -32,6 +32,16 @@ pub enum TargetError {
         /// The cause, for the log.
         cause: String,
     },
+    /// It accepted the credential, and then would not serve this session: a setting, a database, no room.
+    #[error("{target} answered {code}: {message}")]
+    Answered {
+        /// Its name.
+        target: String,
+        /// Its own code, fit for a terminal (PostgreSQL: SQLSTATE).
+        code: String,
+        /// Its own words, bounded and fit for a terminal: they are for the person.
+        message: String,
+    },
     /// Something on the target needs a human before the lease can go on. (`lease list` shows it as held.)
     #[error("{target} needs a human: {cause}")]
     Held {

@@ -93,6 +93,7 @@ impl From<&TargetError> for Refusal {
                 Self::new(format!("{target} did not accept the session"))
                     .next("tell your admin: `tidegate target trust` may not be installed there")
             }
+            TargetError::Answered { target, message, .. } => Self::new(format!("{target} says: {message}")),
             TargetError::Unknown(target) => Self::new(format!("no target {target} for you here")),
             TargetError::Ours(_) => Self::new("the gateway could not prepare the session").next("tell your admin"),
         }

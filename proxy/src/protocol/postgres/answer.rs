@@ -5,6 +5,7 @@ use super::{
     startup::{CancelKey, Version},
 };
 use crate::{issuer::TargetError, refusal::Refusal};
+use std::borrow::Cow;
 
 /// A refusal (PostgreSQL appendix A, class 28).
 pub(super) const REFUSED: &str = "28000";
@@ -20,21 +21,23 @@ const OURS: &str = "58000";
 /// A last word to the person: SQLSTATE, one sentence, and what to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fatal {
-    pub(super) code: &'static str,
+    /// SQLSTATE.
+    pub(super) code: Cow<'static, str>,
     pub(super) refusal: Refusal,
 }
 
 impl Fatal {
-    pub(super) fn new(code: &'static str, refusal: Refusal) -> Self {
-        Self { code, refusal }
+    pub(super) fn new(code: impl Into<Cow<'static, str>>, refusal: Refusal) -> Self {
+        Self { code: code.into(), refusal }
     }
 
     /// The session could not reach its target.
     pub(super) fn of_target(error: &TargetError) -> Self {
-        let code = match error {
-            TargetError::Unreachable { .. } | TargetError::Impostor { .. } => UNREACHABLE,
-            TargetError::Refused { .. } | TargetError::Held { .. } | TargetError::Unknown(_) => REFUSED,
-            TargetError::Ours(_) => OURS,
+        let code: Cow<'static, str> = match error {
+            TargetError::Unreachable { .. } | TargetError::Impostor { .. } => UNREACHABLE.into(),
+            TargetError::Refused { .. } | TargetError::Held { .. } | TargetError::Unknown(_) => REFUSED.into(),
+            TargetError::Answered { code, .. } => code.clone().into(),
+            TargetError::Ours(_) => OURS.into(),
         };
         Self::new(code, Refusal::from(error))
     }
@@ -45,7 +48,7 @@ impl Fatal {
         let fields = [
             (b'S', "FATAL"),
             (b'V', "FATAL"),
-            (b'C', self.code),
+            (b'C', &self.code),
             (b'M', &self.refusal.sentence),
             (b'H', self.refusal.next.as_deref().unwrap_or_default()),
         ];

@@ -6,6 +6,7 @@
 
 use super::{
     PostgresTarget,
+    fault::plain,
     fields::Fields,
     frame::{Framer, Go, Sender},
     startup::{CancelKey, Version, cancel_request, ssl_request},
@@ -38,6 +39,8 @@ pub(super) struct Link {
 pub(super) struct Greeting {
     /// ParameterStatus and NoticeResponse, as they came.
     pub(super) messages: Vec<u8>,
+    /// It has taken our credential.
+    authenticated: bool,
     /// Its cancel key, which stays with us.
     pub(super) key: Option<CancelKey>,
     /// ReadyForQuery as it came, and whatever came behind it.
@@ -146,6 +149,7 @@ where
             let cause = if count == 0 { "it hung up" } else { "it talks without end before it is ready" };
             return Err(TargetError::Refused { target: target.to_owned(), cause: cause.to_owned() });
         }
+        let refused = |cause: String| TargetError::Refused { target: target.to_owned(), cause };
         let mut ready = Ok(None);
         let walk = framer.walk(&buffer, |piece| match greeting.hear(piece.tag, piece.body) {
             Ok(false) => Go::On,
@@ -153,13 +157,12 @@ where
                 ready = Ok(Some(piece.at - 5)); // ReadyForQuery goes on to the client as it came
                 Go::Stop
             }
-            Err(cause) => {
-                ready = Err(cause);
+            Err(no) => {
+                ready = Err(no);
                 Go::Stop
             }
         });
-        let refused = |cause: String| TargetError::Refused { target: target.to_owned(), cause };
-        if let Some(at) = ready.map_err(refused)? {
+        if let Some(at) = ready.map_err(|no: No| no.of(target))? {
             greeting.rest = buffer.split_off(at);
             return Ok(greeting);
         }
@@ -170,14 +173,34 @@ where
     }
 }
 
+/// Why a target will never be ready.
+enum No {
+    /// It does not take our credential, or is no PostgreSQL.
+    Refused(String),
+    /// What it said once it had taken it, which is about the session: a setting, the database, room for it.
+    Answered { code: String, message: String },
+}
+
+impl No {
+    fn of(self, target: &str) -> TargetError {
+        let target = target.to_owned();
+        match self {
+            Self::Refused(cause) => TargetError::Refused { target, cause },
+            Self::Answered { code, message } => TargetError::Answered { target, code, message },
+        }
+    }
+}
+
 impl Greeting {
     /// Takes the next message. True when the target is ready; an error says why it never will be.
-    fn hear(&mut self, tag: u8, body: &[u8]) -> Result<bool, String> {
+    fn hear(&mut self, tag: u8, body: &[u8]) -> Result<bool, No> {
+        let refused = |cause: &str| Err(No::Refused(cause.to_owned()));
         match tag {
-            b'R' => match Fields(body).u32() {
-                Some(0) => Ok(false),
-                _ => Err("it asked for a password where our certificate should do: see its pg_hba.conf".to_owned()),
-            },
+            b'R' if Fields(body).u32() == Some(0) => {
+                self.authenticated = true;
+                Ok(false)
+            }
+            b'R' => refused("it asked for a password where our certificate should do: see its pg_hba.conf"),
             b'K' => {
                 self.key = CancelKey::read(body);
                 Ok(false)
@@ -185,30 +208,40 @@ impl Greeting {
             // NegotiateProtocolVersion: before 18 it speaks 3.0. Options, which it could decline, we asked for none.
             b'v' => match Fields(body).u32() {
                 Some(version) if (Version::OLDEST.word()..=Version::NEWEST.word()).contains(&version) => Ok(false),
-                _ => Err("it does not speak version 3 of the protocol".to_owned()),
+                _ => refused("it does not speak version 3 of the protocol"),
             },
             b'S' | b'N' => {
                 self.messages.extend(super::answer::message(tag, &[body]));
                 Ok(false)
             }
-            b'E' => Err(error_text(body)),
+            b'E' => {
+                let (code, message) = error_text(body);
+                // Out of room, or shutting down: said before it looks at a credential.
+                let about_the_session = self.authenticated || ["53", "57"].iter().any(|class| code.starts_with(class));
+                Err(match about_the_session {
+                    true => No::Answered { code, message },
+                    false => No::Refused(format!("{code} {message}")),
+                })
+            }
             _ => Ok(true),
         }
     }
 }
 
-/// Code and message of an ErrorResponse, for the log.
-fn error_text(body: &[u8]) -> String {
+/// Code and message of an ErrorResponse, fit for a terminal.
+fn error_text(body: &[u8]) -> (String, String) {
     let (mut fields, mut code, mut message) = (Fields(body), String::new(), String::new());
     while let Some(field) = fields.byte().filter(|field| *field != 0) {
-        let text = super::fields::bounded(fields.text(), 1024);
+        let text = plain(&super::fields::bounded(fields.text(), 1024));
         match field {
             b'C' => code = text,
             b'M' => message = text,
             _ => {}
         }
     }
-    format!("{code} {message}")
+    // A code that is none would be no SQLSTATE for the client either.
+    let known = code.len() == 5 && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    (if known { code } else { "XX000".to_owned() }, message)
 }
 
 #[cfg(test)]

@@ -57,6 +57,21 @@ async fn errors_endless_talk_and_wrong_frames_are_refused() {
     assert_eq!(refused(logged_in(Vec::new()).await), "it hung up");
 }
 
+#[tokio::test]
+async fn what_a_target_says_of_the_session_itself_is_for_the_person() {
+    let (welcome, full) = (message(b'R', &[&[0; 4]]), message(b'E', &[b"SFATAL\0C53300\0Mtoo many\x1b clients\0\0"]));
+    let unknown = message(b'E', &[b"C3D000\0Mdatabase \"x\" does not exist\0\0"]);
+    for (said, code, words) in [
+        (full, "53300", "too many  clients"),
+        ([&welcome[..], &unknown].concat(), "3D000", "database \"x\" does not exist"),
+        ([&welcome[..], &message(b'E', &[b"Ctoo long\0Mm\0\0"])].concat(), "XX000", "m"),
+    ] {
+        let Err(TargetError::Answered { code: own, message, .. }) = logged_in(said).await else { panic!() };
+        assert_eq!((own.as_str(), message.as_str()), (code, words));
+    }
+    assert!(refused(logged_in(unknown).await).contains("3D000"), "before it has taken the credential");
+}
+
 #[test]
 fn hosts_are_read_from_addresses() {
     for (address, name) in
