@@ -81,7 +81,8 @@ impl From<io::Error> for Away {
 
 impl From<StartupError> for Away {
     fn from(error: StartupError) -> Self {
-        Self::refused(Fatal::new(error.code(), Refusal::new(error.to_string())))
+        let refusal = Refusal { next: error.next().map(str::to_owned), ..Refusal::new(error.to_string()) };
+        Self::refused(Fatal::new(error.code(), refusal))
     }
 }
 

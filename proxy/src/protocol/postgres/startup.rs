@@ -18,23 +18,26 @@ const SSL: u32 = (1234 << 16) | 5679;
 const GSSENC: u32 = (1234 << 16) | 5680;
 
 /// Settings that a client may start with, as PostgreSQL spells them.
-const SETTINGS: [&str; 16] = [
+const SETTINGS: [&str; 19] = [
     "application_name",
     "bytea_output",
     "client_encoding",
     "client_min_messages",
     "DateStyle",
+    "default_transaction_deferrable",
     "default_transaction_isolation",
     "default_transaction_read_only",
     "extra_float_digits",
     "geqo",
     "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
     "IntervalStyle",
     "jit",
     "lock_timeout",
     "standard_conforming_strings",
     "statement_timeout",
     "TimeZone",
+    "transaction_timeout",
 ];
 
 /// A minor version of protocol 3. From 3.2 on cancel keys are longer; all else that we carry is alike.
@@ -141,6 +144,21 @@ pub(super) enum StartupError {
 }
 
 impl StartupError {
+    /// What to do next.
+    pub(super) fn next(&self) -> Option<&'static str> {
+        match self {
+            Self::Length(_) | Self::Malformed | Self::Protocol(..) => None,
+            Self::NoUser => Some("write user=YOU dbname=TARGET/DATABASE"),
+            Self::Duplicate(_) => Some("give it once"),
+            Self::Parameter(name) if name == "replication" => {
+                Some("replication does not go through the gate, only sessions with statements do")
+            }
+            Self::Parameter(_) | Self::Value(_) | Self::Options => {
+                Some("connect without it, and use SET in the session where the role may")
+            }
+        }
+    }
+
     /// SQLSTATE (PostgreSQL appendix A).
     pub(super) fn code(&self) -> &'static str {
         match self {
