@@ -6,6 +6,7 @@ use tidegate_tests::{
     Running, World,
     config::PUBLIC_NAME,
     daemon::Signal,
+    postgres::version,
     running::run,
     wait_until,
     world::{PATIENCE, Plan},
@@ -39,7 +40,9 @@ fn several_results_notices_and_errors_come_through_in_one_session() {
     psql.send("select repeat('y', 3000000);\nselect 'end';\n");
     let output = psql.finish(PATIENCE).ok();
     assert!(output.err().contains("look out") && output.err().contains("22012") && output.err().contains("25P02"));
-    assert!(output.out().starts_with("1\n2\n") && output.out().ends_with("\nend"));
+    // Before 15, psql shows only the last of several results.
+    let results = if version() < 15 { "2\n" } else { "1\n2\n" };
+    assert!(output.out().starts_with(results) && output.out().ends_with("\nend"));
     assert!(output.stdout.len() > 3_000_000);
 }
 

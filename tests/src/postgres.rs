@@ -173,6 +173,21 @@ pub fn binary(name: &str) -> PathBuf {
     newest.expect("PostgreSQL's server is installed (tests/run does it)").path().join("bin").join(name)
 }
 
+/// The major version of those programs.
+pub fn version() -> u32 {
+    let mut psql = Command::new(binary("psql"));
+    psql.arg("--version");
+    let said = run(psql, secs(60)).ok().out(); // psql (PostgreSQL) 18.6
+    let number = said.split_whitespace().nth(2).and_then(|version| version.split(['.', 'b', 'r']).next()?.parse().ok());
+    number.unwrap_or_else(|| panic!("no version in {said:?}"))
+}
+
+/// The programs of another major version, where `tests/run` put them, if it did.
+pub fn release(version: u32) -> Option<PathBuf> {
+    let folder = PathBuf::from(std::env::var_os("TIDEGATE_POSTGRES")?).join(version.to_string()).join("bin");
+    Some(folder).filter(|folder| folder.join("postgres").exists())
+}
+
 fn chown(dir: &Path) {
     let mut command = Command::new("chown");
     command.args(["-R", &format!("{ACCOUNT}:{ACCOUNT}")]).arg(dir);
