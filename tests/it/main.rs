@@ -23,6 +23,8 @@ mod identity;
 mod leftovers;
 mod many;
 mod postgres;
+mod protocol;
+mod raw;
 mod recording;
 mod rekey;
 mod replay;

@@ -3,7 +3,8 @@
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use std::{
     io::{Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -14,7 +15,12 @@ pub(crate) const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
 /// A TCP connection to the PostgreSQL listener, with deadlines.
 pub(crate) fn connect(world: &World) -> TcpStream {
-    let stream = TcpStream::connect(world.gateway.postgres()).unwrap();
+    dial(world.gateway.postgres())
+}
+
+fn dial(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     stream.set_write_timeout(Some(Duration::from_secs(60))).unwrap();
     stream
@@ -38,8 +44,12 @@ pub(crate) fn read_to_close(stream: &mut impl Read) -> Vec<u8> {
 
 /// What trusts the gateway's own CA.
 pub(crate) fn tls_config(world: &World) -> rustls::ClientConfig {
+    trusting(&world.client_file("ca.pem"))
+}
+
+fn trusting(ca: &Path) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(world.client_file("ca.pem")).unwrap() {
+    for certificate in CertificateDer::pem_file_iter(ca).unwrap() {
         roots.add(certificate.unwrap()).unwrap();
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -49,23 +59,37 @@ pub(crate) fn tls_config(world: &World) -> rustls::ClientConfig {
 
 /// A connection that has done SSLRequest and TLS.
 pub(crate) fn tls(world: &World) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
-    let mut stream = connect(world);
+    over(after_request(connect(world)), tls_config(world), PUBLIC_NAME)
+}
+
+/// The same to the target itself, past the gate.
+pub(crate) fn tls_to_target(world: &World) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
+    let stream = dial(SocketAddr::from(([127, 0, 0, 1], world.pg().port())));
+    over(after_request(stream), trusting(&world.pg().tls_ca()), "localhost")
+}
+
+fn after_request(mut stream: TcpStream) -> TcpStream {
     stream.write_all(&SSL_REQUEST).unwrap();
     let mut answer = [0];
     stream.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"S");
-    over(stream, tls_config(world))
+    stream
 }
 
 /// A connection that begins with TLS, unasked, and names these protocols (ALPN).
 pub(crate) fn direct_tls(world: &World, alpn: &[&[u8]]) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
     let mut config = tls_config(world);
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    over(connect(world), config)
+    over(connect(world), config, PUBLIC_NAME)
 }
 
-fn over(stream: TcpStream, config: rustls::ClientConfig) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
-    let name = ServerName::try_from(PUBLIC_NAME).unwrap();
+/// TLS with a server of this name.
+pub(crate) fn over(
+    stream: TcpStream,
+    config: rustls::ClientConfig,
+    name: &'static str,
+) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
+    let name = ServerName::try_from(name).unwrap();
     let client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
     rustls::StreamOwned::new(client, stream)
 }
