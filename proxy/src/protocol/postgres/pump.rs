@@ -145,10 +145,18 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<'a, R, W> {
             self.unsent.put(recorded, self.framer.between_messages());
             self.unsent.send(&mut self.to).await.map_err(|_| Stopped::Lost)?;
             if self.watch.terminated() {
-                return Err(Stopped::Done);
+                return Err(self.until_gone().await);
             }
         }
         walk.fault.map_or(Ok(()), |fault| Err(Stopped::Violation(fault)))
+    }
+
+    /// After the good-bye nothing more counts, but what was asked for before it may take its time: only when the client
+    /// hangs up as well is nobody waiting.
+    async fn until_gone(&mut self) -> Stopped {
+        let mut ignored = [0; 512];
+        while matches!(self.from.read(&mut ignored).await, Ok(count) if count > 0) {}
+        Stopped::Done
     }
 
     /// Events that account for every byte of `chunk`: COPY's data as such, all else as protocol bytes, which are counted
