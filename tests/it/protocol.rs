@@ -64,6 +64,17 @@ fn portals_give_their_rows_in_portions_and_several_stay_open() {
 }
 
 #[test]
+fn what_comes_before_a_good_bye_is_still_answered() {
+    let world = world();
+    let mut session = session(&world);
+    let sent = [&query("select pg_sleep(6)")[..], &query("select 'late'"), raw::TERMINATE].concat();
+    session.send(&sent);
+    let replies = session.rest();
+    assert_eq!(tags(&replies), "TDCZTDCZ", "{replies:?}");
+    world.gateway.until_no_lease(PATIENCE);
+}
+
+#[test]
 fn parameters_and_results_in_binary_come_and_go_unchanged() {
     let world = world();
     let mut session = session(&world);
@@ -228,7 +239,7 @@ fn frames_cut_at_every_byte_are_put_together_again() {
     let whole = session.ask(&sent.concat());
     assert_eq!(tags(&whole), "12TDCZ");
     for size in [1, 2, 3, 5, 7, 11] {
-        session.send_in_pieces(&sent.concat(), size);
+        session.send_in_pieces(sent.concat().chunks(size));
         assert_eq!(session.until(b'Z'), whole, "in pieces of {size}");
     }
 }
