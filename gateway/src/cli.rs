@@ -101,6 +101,12 @@ pub(crate) enum TargetCommand {
         /// As whom; needed where entitlements open several logins there
         #[arg(long)]
         login: Option<Login>,
+        /// PostgreSQL: in which database; needed where entitlements open several there
+        #[arg(long)]
+        database: Option<DatabaseName>,
+        /// PostgreSQL: on the terms of which entitlement (default: the first that opens the database)
+        #[arg(long)]
+        entitlement: Option<EntitlementName>,
         #[command(flatten)]
         json: Json,
     },

@@ -98,8 +98,8 @@ async fn serve(config: Config, keys: Arc<Keys>) -> anyhow::Result<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(probe(gate.recorder.clone(), config.state_dir.clone(), recordable));
     tasks.spawn(destroy_replay_keys(gate.clone()));
-    let issuer = start_doors(&mut tasks, &config, &keys, &gate, doors);
-    let trials = api::Trials { issuer, config, keys };
+    let (ssh, postgres) = start_doors(&mut tasks, &config, &keys, &gate, doors);
+    let trials = api::Trials { ssh, postgres, config, keys };
     let api = api::Api { gate: gate.clone(), listeners: listeners.clone(), trials };
     tasks.spawn(socket::serve(unix, Arc::new(api)));
     say_ready(&listeners)?;
@@ -184,14 +184,14 @@ fn bind_socket(state: &Path) -> anyhow::Result<(tokio::net::UnixListener, socket
     socket::bind(&path).with_context(|| format!("the API socket {}", path.display()))
 }
 
-/// Returns who mints certificates for SSH targets.
+/// Returns who mints for SSH targets, and who for PostgreSQL targets.
 fn start_doors(
     tasks: &mut JoinSet<()>,
     config: &Config,
     keys: &Arc<Keys>,
     gate: &Gate,
     doors: Doors,
-) -> Arc<SshIssuer> {
+) -> (Arc<SshIssuer>, Arc<PostgresIssuer>) {
     let passwords = Passwords::new(gate.authority.clone(), keys.salt.clone(), config.password_window);
     let targets = config.postgres_targets.clone();
     let issuer = Arc::new(PostgresIssuer::new(gate.store.clone(), keys.clone(), targets.clone(), gate.clock));
@@ -227,11 +227,11 @@ fn start_doors(
             targets,
             public_names: config.public_names.clone(),
             passwords,
-            issuer,
+            issuer: issuer.clone(),
         };
         tasks.spawn(postgres::serve(listener, Arc::new(postgres)));
     }
-    ssh_issuer
+    (ssh_issuer, issuer)
 }
 
 /// What people type to reach PostgreSQL: the first public name and the port that is really listened on.

@@ -1,8 +1,11 @@
 //! `tidegate target test`: a session that carries nothing, to see whether sessions would work, and what is wrong if not.
 
+use crate::{gate::Gate, text::plain};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
-use tidegate_grants::{Receipt, SessionId, TargetName};
+use tidegate_grants::{LeaseState, Receipt, SessionId, TargetName};
+use tidegate_recorder::{Event, LiveRecording};
 
 /// What came of one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,14 +17,16 @@ pub enum Outcome {
     Open,
     /// Sessions do not work because of this.
     Failed,
-    /// Only root on the target can see it.
+    /// Only root, or a superuser, on the target can see it.
     Unseen,
 }
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// `permit`, `dial`, `host`, `mint`, `login`, `command`, `terminal`, `clock`, `ways around`, `configuration`, `teardown`.
+    /// `permit`, `dial`, `host`, `mint`, `login`, `clock`, `teardown`; SSH also `command`, `terminal`, `ways around`,
+    /// `configuration`; PostgreSQL also `administrator`, `version`, `primary`, `settings`, `functions`, `privileges`,
+    /// `pg_hba`, `session`, `past the gate`.
     pub step: String,
     /// What came of it.
     pub outcome: Outcome,
@@ -37,7 +42,7 @@ pub struct Step {
 pub struct Report {
     /// Which target.
     pub target: TargetName,
-    /// As which login.
+    /// As which login, or in which database.
     pub login: String,
     /// Its session in the ledger, once it had a permit.
     pub session: Option<SessionId>,
@@ -90,6 +95,14 @@ impl Notes {
         self.step(step, Outcome::Ok, said, Vec::new());
     }
 
+    /// What was found so far, into the recording. (One that cannot be written ends the session by itself.)
+    pub(crate) fn record(&self, recording: &LiveRecording, now: Timestamp) {
+        for step in self.report().steps {
+            let text = format!("{}: {}", step.step, step.said);
+            let _ = recording.note(Event::Said { text }, now);
+        }
+    }
+
     /// The receipt.
     pub fn receipt(&self, receipt: Option<Receipt>) {
         self.change(|report| report.receipt = receipt);
@@ -99,4 +112,23 @@ impl Notes {
     pub fn report(&self) -> Report {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// The teardown, as the lease tells it.
+pub(crate) async fn conclude(gate: &Gate, session: SessionId, notes: &Notes) {
+    let leases = match gate.store.leases(true).await {
+        Ok(leases) => leases,
+        Err(error) => return notes.step("teardown", Outcome::Failed, error.to_string(), Vec::new()),
+    };
+    let Some(lease) = leases.into_iter().find(|lease| lease.session() == session) else {
+        return notes.ok("teardown", "there was no lease, so there is nothing to remove");
+    };
+    if lease.state() == LeaseState::Closed {
+        notes.ok("teardown", format!("the lease {} is closed by the receipt", lease.id()));
+    } else {
+        let why = lease.last_error().unwrap_or("not done yet").to_owned();
+        let said = format!("the lease {} is {:?} still: {why}; the gateway goes on trying", lease.id(), lease.state());
+        notes.step("teardown", Outcome::Failed, plain(&said), vec!["tidegate lease list".to_owned()]);
+    }
+    notes.receipt(lease.receipt().cloned());
 }

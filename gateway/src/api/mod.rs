@@ -104,6 +104,12 @@ pub(crate) struct TestBody {
     /// As whom; may be left out where there is one login.
     #[serde(default)]
     pub(crate) login: Option<Login>,
+    /// PostgreSQL: which database; may be left out where entitlements open one.
+    #[serde(default)]
+    pub(crate) database: Option<DatabaseName>,
+    /// PostgreSQL: on which terms.
+    #[serde(default)]
+    pub(crate) entitlement: Option<EntitlementName>,
 }
 
 /// What `POST` on grants answers.

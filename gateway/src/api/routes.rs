@@ -19,12 +19,15 @@ use axum::{
     routing::{get, post},
 };
 use serde::de::DeserializeOwned;
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Display, sync::Arc, time::Duration};
 use tidegate_ca::Keys;
-use tidegate_grants::{GrantView, Lease, Login, Policy, TargetName, authority::IssueRequest, pick};
+use tidegate_grants::{GrantView, Lease, Policy, TargetName, authority::IssueRequest, pick};
 use tidegate_proxy::{
     Gate,
-    protocol::ssh::{self, SshIssuer, Tested},
+    protocol::{
+        postgres::{self, issuer::PostgresIssuer},
+        ssh::{self, SshIssuer},
+    },
     trial::Report,
 };
 
@@ -39,7 +42,8 @@ pub(crate) struct Api {
 /// What `target test` needs beside the gate.
 #[derive(Debug)]
 pub(crate) struct Trials {
-    pub(crate) issuer: Arc<SshIssuer>,
+    pub(crate) ssh: Arc<SshIssuer>,
+    pub(crate) postgres: Arc<PostgresIssuer>,
     pub(crate) config: Config,
     pub(crate) keys: Arc<Keys>,
 }
@@ -257,10 +261,15 @@ const TRIAL: Duration = Duration::from_secs(50);
 async fn test_target(State(api): Shared, Extension(caller): Who, Id(name): Id, request: Request) -> Answer<Report> {
     let _: Scope = caller.may(Action::TestTargets)?;
     let body: TestBody = body(request).await?;
-    let tested = tested(&api.trials, &name, body.login)?;
+    let tested = tested(&api.trials, &name, body)?;
     let (by, running) = (caller.known()?.clone(), api.clone());
     // On its own: whoever asked may hang up, and the teardown is done all the same.
-    let trial = async move { ssh::trial(&running.gate, &running.trials.issuer, &by, tested).await };
+    let trial = async move {
+        match tested {
+            Tested::Ssh(tested) => ssh::trial(&running.gate, &running.trials.ssh, &by, tested).await,
+            Tested::Postgres(tested) => postgres::trial(&running.gate, &running.trials.postgres, &by, tested).await,
+        }
+    };
     let late = || Problem::new(StatusCode::GATEWAY_TIMEOUT, "the test has not ended yet: see `tidegate lease list`");
     match tokio::time::timeout(TRIAL, api.gate.tasks.spawn(trial)).await {
         Ok(Ok(report)) => Ok(Json(report?)),
@@ -268,26 +277,60 @@ async fn test_target(State(api): Shared, Extension(caller): Who, Id(name): Id, r
     }
 }
 
+/// What to test, by its protocol.
+enum Tested {
+    Ssh(ssh::Tested),
+    Postgres(postgres::Tested),
+}
+
+fn unprocessable(sentence: String) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, sentence)
+}
+
 /// What to test, from what was typed.
-fn tested(trials: &Trials, name: &str, login: Option<Login>) -> Result<Tested, Problem> {
-    let refused = |sentence: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, sentence);
+fn tested(trials: &Trials, name: &str, body: TestBody) -> Result<Tested, Problem> {
+    let TestBody { login, database, entitlement } = body;
     let known = name.parse::<TargetName>().ok().filter(|name| trials.config.policy.targets.contains_key(name));
     let Some(target) = known else {
         return Err(Problem::new(StatusCode::NOT_FOUND, "there is no such target in the configuration"));
     };
+    let parts = trust::parts(&trials.config, &trials.keys, &target).map_err(|e| unprocessable(e.to_string()))?;
     if trials.config.postgres_targets.contains_key(&target) {
-        return Err(refused(format!("{target} is a PostgreSQL server: `target test` is not supported yet for those")));
+        if login.is_some() {
+            return Err(unprocessable(format!("{target} is a PostgreSQL server: name a --database, not a --login")));
+        }
+        let all = trust::databases(&trials.config, &target).into_iter().collect();
+        let database = the_one(database, all, &target, "database", "--database")?;
+        let source_addresses = trials.config.source_addresses.clone();
+        return Ok(Tested::Postgres(postgres::Tested { target, database, entitlement, source_addresses, parts }));
     }
-    let logins: Vec<_> = trust::logins(&trials.config, &target).into_keys().collect();
-    let names = || logins.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let login = match (login, logins.as_slice()) {
-        (Some(login), _) => login,
-        (None, [only]) => only.clone(),
-        (None, []) => return Err(refused(format!("no entitlement opens any login on {target}"))),
-        (None, _) => return Err(refused(format!("{target} has several logins, name one with --login: {}", names()))),
-    };
-    let parts = trust::parts(&trials.config, &trials.keys, &target).map_err(|error| refused(error.to_string()))?;
-    Ok(Tested { target, login, parts })
+    if database.is_some() || entitlement.is_some() {
+        return Err(unprocessable(format!(
+            "{target} is an SSH host: name a --login, not a --database or --entitlement"
+        )));
+    }
+    let all = trust::logins(&trials.config, &target).into_keys().collect();
+    let login = the_one(login, all, &target, "login", "--login")?;
+    Ok(Tested::Ssh(ssh::Tested { target, login, parts }))
+}
+
+/// The one that was named, or the only one that there is.
+fn the_one<T: Clone + Display>(
+    named: Option<T>,
+    all: Vec<T>,
+    target: &TargetName,
+    what: &str,
+    option: &str,
+) -> Result<T, Problem> {
+    match (named, all.as_slice()) {
+        (Some(named), _) => Ok(named),
+        (None, [only]) => Ok(only.clone()),
+        (None, []) => Err(unprocessable(format!("no entitlement opens any {what} on {target}"))),
+        (None, _) => {
+            let names = all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            Err(unprocessable(format!("{target} has several {what}s, name one with {option}: {names}")))
+        }
+    }
 }
 
 /// The one thing whose id is, begins or ends with this.

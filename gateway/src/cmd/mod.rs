@@ -11,7 +11,7 @@ mod status;
 mod target;
 
 use crate::{
-    api::client::Client,
+    api::{TestBody, client::Client},
     cli::{CaCommand, Cli, Command, RecordingCommand, SessionCommand, TargetCommand},
     config, init, serve,
     text::plain,
@@ -34,8 +34,9 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Target(TargetCommand::Trust { name, part, login }) => {
             target::trust(named, &name, part.as_deref(), login.as_ref())
         }
-        Command::Target(TargetCommand::Test { name, login, json }) => {
-            target::test(&client(named)?, &name, login, json.json)
+        Command::Target(TargetCommand::Test { name, login, database, entitlement, json }) => {
+            let body = TestBody { login, database, entitlement };
+            target::test(&client(named)?, &name, &body, json.json)
         }
         Command::Grant(command) => grant::run(&client(named)?, command),
         Command::Session(SessionCommand::List { json }) => session::list(&client(named)?, json.json),

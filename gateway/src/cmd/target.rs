@@ -69,9 +69,9 @@ fn all(name: &TargetName, parts: &[Part]) -> anyhow::Result<String> {
 const PATIENCE: Duration = Duration::from_secs(55);
 
 /// Has the running gateway open a session that carries nothing, and prints what came of each step.
-pub(super) fn test(client: &Client, name: &TargetName, login: Option<Login>, json: bool) -> anyhow::Result<ExitCode> {
+pub(super) fn test(client: &Client, name: &TargetName, body: &TestBody, json: bool) -> anyhow::Result<ExitCode> {
     let path = format!("/v1/targets/{}/test", segment(name.as_str()));
-    let report: Report = client.post_within(&path, &TestBody { login }, PATIENCE)?;
+    let report: Report = client.post_within(&path, body, PATIENCE)?;
     if json {
         print_json(&report)?;
     } else {

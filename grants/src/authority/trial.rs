@@ -49,11 +49,14 @@ pub(super) fn prepare(policy: &Policy, signer: &SigningKey, ask: Ask, now: Times
         return Err(GrantError::NotFound(format!("there is no target {name} in the configuration")));
     };
     let reaching: Vec<&Entitlement> = policy.entitlements.values().filter(|e| e.reaches(target)).collect();
-    let Some(entitlement) = reaching.iter().find(|e| e.includes(&ask.access)) else {
+    let named = |e: &Entitlement| ask.entitlement.as_ref().is_none_or(|name| *name == e.name);
+    let Some(entitlement) = reaching.iter().find(|e| e.includes(&ask.access) && named(e)) else {
         let logins: BTreeSet<String> = reaching.iter().flat_map(|e| logins(&e.terms)).collect();
         let logins: Vec<String> = logins.into_iter().collect();
         let there = if logins.is_empty() { "nothing".to_owned() } else { logins.join(", ") };
-        return refused(format!("no entitlement opens {} on {name}; they open: {there}", ask.access));
+        let which =
+            ask.entitlement.map_or_else(|| "no entitlement".to_owned(), |name| format!("no entitlement {name}"));
+        return refused(format!("{which} opens {} on {name}; they open: {there}", ask.access));
     };
     let (id, iat) = (GrantId::new(), now.as_second());
     let claims = Claims {

@@ -81,14 +81,7 @@ impl Client for PgClient {
         let packet = self.start_packet(&credential)?;
         pause::at("during-connect").await;
         let link = target::connect(target, credential.tls, &packet).await?;
-        let connected =
-            about("target.connected", way.permit).lease(way.lease.lock().await.id()).detail(serde_json::json!({
-                "role": credential.role,
-                "address": target.address,
-                "backend": link.greeting.key.as_ref().map(|key| key.process),
-            }));
-        let written = way.gate.store.append(connected, way.gate.now()).await;
-        written.map_err(|error| TargetError::Ours(error.to_string()))?;
+        note_connected(way, &credential.role, target, &link).await?;
         Ok(link)
     }
 
@@ -110,6 +103,23 @@ impl Client for PgClient {
         let fits = matches!(sent, Ok(Ok(()))) && self.unsent.between_messages();
         last_word(self.stream, fatal.as_ref().filter(|_| fits)).await;
     }
+}
+
+/// Into the ledger: from here on something may happen on the target.
+pub(super) async fn note_connected(
+    way: &Way<'_, PostgresIssuer>,
+    role: &str,
+    target: &PostgresTarget,
+    link: &Link,
+) -> Result<(), TargetError> {
+    let lease = way.lease.lock().await.id();
+    let connected = about("target.connected", way.permit).lease(lease).detail(serde_json::json!({
+        "role": role,
+        "address": target.address,
+        "backend": link.greeting.key.as_ref().map(|key| key.process),
+    }));
+    let written = way.gate.store.append(connected, way.gate.now()).await;
+    written.map_err(|error| TargetError::Ours(error.to_string()))
 }
 
 /// Says why, closes, and lets the peer read it.

@@ -25,8 +25,11 @@ mod startup;
 mod target;
 mod teardown;
 mod tls;
+mod trial;
 pub mod trust;
 mod watch;
+
+pub use trial::{Tested, trial};
 
 use crate::{authenticate::Passwords, gate::Gate, listener};
 use door::Door;

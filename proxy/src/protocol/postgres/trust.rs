@@ -11,10 +11,12 @@ use tidegate_grants::{DatabaseName, Policy, RoleName, Terms};
 const CLUSTER: &str = include_str!("schema/cluster.sql");
 const DATABASE: &str = include_str!("schema/database.sql");
 /// As `tidegate_owner`, in this order: functions in SQL check what they call when they are created.
-const OWNED: [&str; 3] =
+pub(super) const OWNED: [&str; 3] =
     [include_str!("schema/roles.sql"), include_str!("schema/clean.sql"), include_str!("schema/inspect.sql")];
-const SUPERUSER: &str = include_str!("schema/superuser.sql");
-const FINISH: &str = include_str!("schema/finish.sql");
+/// What only a superuser can do.
+pub(super) const SUPERUSER: &str = include_str!("schema/superuser.sql");
+/// Who may call what.
+pub(super) const FINISH: &str = include_str!("schema/finish.sql");
 /// On every connection, first: a superuser runs this, and a session may have put a `format` of its own in `public`, which
 /// would fit our arguments better than the real one.
 const PREAMBLE: &str = "set search_path = pg_catalog, pg_temp;\nset client_min_messages = warning;\n";
@@ -49,14 +51,14 @@ pub fn trust(target: &PostgresTarget, policy: &Policy, source_addresses: &[Strin
 
 /// What entitlements reach on one target.
 #[derive(Debug, Default)]
-struct Reach {
-    databases: BTreeSet<DatabaseName>,
-    groups: BTreeSet<RoleName>,
-    owners: BTreeSet<RoleName>,
+pub(super) struct Reach {
+    pub(super) databases: BTreeSet<DatabaseName>,
+    pub(super) groups: BTreeSet<RoleName>,
+    pub(super) owners: BTreeSet<RoleName>,
 }
 
 impl Reach {
-    fn of(target: &PostgresTarget, policy: &Policy) -> Self {
+    pub(super) fn of(target: &PostgresTarget, policy: &Policy) -> Self {
         let mut reach = Self::default();
         let Some(target) = policy.targets.get(&target.name) else { return reach };
         for entitlement in policy.entitlements.values().filter(|entitlement| entitlement.reaches(target)) {
@@ -124,11 +126,16 @@ fn sql(admin: &str, reach: &Reach) -> String {
     let mut text = format!(
         "-- tidegate: what the gateway needs on this server. For a superuser, with psql; installs, upgrades, and may run again.\n\
          \\set ON_ERROR_STOP on\n\\set QUIET on\n{PREAMBLE}\
-         \\set admin {}\n\\set groups {}\n\\set owners {}\n\nbegin;\n{CLUSTER}commit;\n",
+         \\set admin {}\n\\set groups {}\n\\set owners {}\n",
         psql_quoted(admin),
         psql_quoted(&text_array(&reach.groups)),
         psql_quoted(&text_array(&reach.owners)),
     );
+    for name in ["group_query", "owner_query"] {
+        let query = variable(name, reach).unwrap_or_default();
+        text.push_str(&format!("\\set {name} {}\n", psql_quoted(&query)));
+    }
+    text.push_str(&format!("\nbegin;\n{CLUSTER}commit;\n"));
     for database in &reach.databases {
         let conninfo = psql_quoted(&format!("dbname={}", conninfo_quoted(database.as_str())));
         text.push_str(&format!(
@@ -138,6 +145,16 @@ fn sql(admin: &str, reach: &Reach) -> String {
         ));
     }
     text
+}
+
+/// A variable that becomes the body of a function.
+pub(super) fn variable(name: &str, reach: &Reach) -> Option<String> {
+    let names = match name {
+        "group_query" => &reach.groups,
+        "owner_query" => &reach.owners,
+        _ => return None,
+    };
+    Some(format!("select {}", text_array(names)))
 }
 
 /// An array of literals.

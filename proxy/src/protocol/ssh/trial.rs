@@ -22,15 +22,14 @@ use crate::{
     issuer::{TARGET_DEADLINE, TargetError},
     refusal::Refusal,
     session::{self, Client, Ending, Way, about},
-    trial::{Notes, Outcome, Report},
+    trial::{Notes, Outcome, Report, conclude},
     trust::Part,
 };
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
-use tidegate_grants::{Access, Ask, IdentityName, LeaseState, Login, SessionId, TargetName, authority::GrantError};
-use tidegate_recorder::Event as Recorded;
+use tidegate_grants::{Access, Ask, IdentityName, Login, TargetName, authority::GrantError};
 use tokio::time::timeout;
 
 /// As far as a clock may be off and a certificate of a usual length still be good (`valid from 30 s ago to 60 s ahead`).
@@ -66,25 +65,6 @@ pub async fn trial(gate: &Gate, issuer: &SshIssuer, by: &IdentityName, tested: T
     session::hold(gate, issuer, tester, permit).await;
     conclude(gate, session, &notes).await;
     Ok(notes.report())
-}
-
-/// The teardown, as the lease tells it.
-async fn conclude(gate: &Gate, session: SessionId, notes: &Notes) {
-    let leases = match gate.store.leases(true).await {
-        Ok(leases) => leases,
-        Err(error) => return notes.step("teardown", Outcome::Failed, error.to_string(), Vec::new()),
-    };
-    let Some(lease) = leases.into_iter().find(|lease| lease.session() == session) else {
-        return notes.ok("teardown", "there was no lease, so there is nothing to remove");
-    };
-    if lease.state() == LeaseState::Closed {
-        notes.ok("teardown", format!("the lease {} is closed by the receipt", lease.id()));
-    } else {
-        let why = lease.last_error().unwrap_or("not done yet").to_owned();
-        let said = format!("the lease {} is {:?} still: {why}; the gateway goes on trying", lease.id(), lease.state());
-        notes.step("teardown", Outcome::Failed, plain(&said), vec!["tidegate lease list".to_owned()]);
-    }
-    notes.receipt(lease.receipt().cloned());
 }
 
 /// The client of that session.
@@ -160,11 +140,7 @@ impl Client for Tester<'_> {
             Err(_) => self.failed_command("its shell did not answer in time"),
         }
         self.terminal(&target).await;
-        for step in self.notes.report().steps {
-            // A recording that cannot be written ends the session by itself.
-            let text = format!("{}: {}", step.step, step.said);
-            let _ = way.recording.note(Recorded::Said { text }, way.gate.now());
-        }
+        self.notes.record(way.recording, way.gate.now());
         Ending::Closed
     }
 

@@ -5,10 +5,12 @@
 -- The version of this schema, as the gateway expects it, and the target's clock.
 create function tidegate.version(out version int, out clock float8)
 language sql volatile set search_path = pg_catalog, pg_temp
-as $$ select 1, extract(epoch from clock_timestamp())::float8 $$;
+as $$ select 2, extract(epoch from clock_timestamp())::float8 $$;
 
-create function tidegate._groups() returns text[] language sql immutable return :groups;
-create function tidegate._owners() returns text[] language sql immutable return :owners;
+create function tidegate._groups() returns text[]
+language sql immutable set search_path = pg_catalog, pg_temp as :'group_query';
+create function tidegate._owners() returns text[]
+language sql immutable set search_path = pg_catalog, pg_temp as :'owner_query';
 
 -- Whether the role is still there. Raises unless it is one of ours: right name for the OID, our mark, no power of its own.
 create function tidegate._ours(p_name text, p_oid oid, p_disabled boolean) returns boolean

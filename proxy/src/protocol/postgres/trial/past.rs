@@ -1,0 +1,111 @@
+//! Ways past the gate, tried from the gateway's own address, as a session could try them with what it has: the password
+//! that it sets on its own role, and the certificate of its minute.
+//!
+//! A way in is hung up on at once. Each try ends at a deadline; the client library refuses more than 100,000 iterations of
+//! SCRAM, and the password is a random one of a role that is disabled in the next moment, whatever a server does with it.
+
+use super::super::{
+    PostgresTarget,
+    admin::host_and_port,
+    budget::Budget,
+    fault::{Fault, plain},
+};
+use rustls::{ClientConfig, crypto::aws_lc_rs};
+use std::{sync::Arc, time::Duration};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_postgres::{Client, Config, NoTls, config::SslMode, tls::MakeTlsConnect};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// Dial, TLS and log-in.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// A way to log in.
+#[derive(Debug)]
+pub(super) struct Door<'a> {
+    /// The target.
+    pub(super) target: &'a PostgresTarget,
+    /// The role.
+    pub(super) user: &'a str,
+    /// The database.
+    pub(super) database: &'a str,
+    /// TLS with or without a certificate of the role, or none.
+    pub(super) tls: Option<Arc<ClientConfig>>,
+    /// The role's password, if it has one.
+    pub(super) password: Option<&'a str>,
+    /// `-c name=value` …
+    pub(super) options: String,
+}
+
+/// What came of a try.
+#[derive(Debug)]
+pub(super) enum Tried {
+    /// It opened.
+    Open,
+    /// The server said no.
+    Shut,
+    /// It could not be tried.
+    Unknown(String),
+}
+
+/// TLS that verifies the target and shows no certificate.
+pub(super) fn without_certificate(target: &PostgresTarget) -> Result<Arc<ClientConfig>, String> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let mut config = builder.with_root_certificates(target.roots.clone()).with_no_client_auth();
+    config.alpn_protocols = vec![b"postgresql".to_vec()];
+    Ok(Arc::new(config))
+}
+
+impl Door<'_> {
+    /// Logs in. The connection ends when the client is dropped.
+    pub(super) async fn enter(&self) -> Result<Client, Fault> {
+        let late = |_| Fault::Silent("no answer in time".into());
+        timeout(PATIENCE, self.log_in()).await.map_err(late)?
+    }
+
+    /// Tries the door, and goes away again.
+    pub(super) async fn attempt(&self) -> Tried {
+        match self.enter().await {
+            Ok(_) => Tried::Open,
+            // Class 28: authorization. 3D000: no such database. 42501: no CONNECT on it.
+            Err(Fault::Sql { code, .. }) if code.starts_with("28") || code == "3D000" || code == "42501" => Tried::Shut,
+            Err(Fault::Refused(_)) => Tried::Shut,
+            Err(Fault::Sql { code, message }) => Tried::Unknown(format!("{message} (SQLSTATE {code})")),
+            Err(Fault::Silent(cause) | Fault::Impostor(cause)) => Tried::Unknown(cause),
+        }
+    }
+
+    async fn log_in(&self) -> Result<Client, Fault> {
+        let silent = |error: std::io::Error| Fault::Silent(plain(&error.to_string()));
+        let (host, port) =
+            host_and_port(&self.target.address).ok_or_else(|| Fault::Refused("not host:port".to_owned()))?;
+        let stream = TcpStream::connect((host, port)).await.map_err(silent)?;
+        let stream = Budget::new().around(stream);
+        let mut config = Config::new();
+        config.user(self.user).dbname(self.database).options(&self.options);
+        if let Some(password) = self.password {
+            config.password(password);
+        }
+        match &self.tls {
+            Some(tls) => {
+                config.ssl_mode(SslMode::Require);
+                let tls = MakeTlsConnect::<Budget<TcpStream>>::make_tls_connect(
+                    &mut MakeRustlsConnect::new(tls.as_ref().clone()),
+                    host,
+                )
+                .map_err(|error| Fault::Refused(error.to_string()))?;
+                let (client, connection) = config.connect_raw(stream, tls).await.map_err(|error| Fault::of(&error))?;
+                tokio::spawn(connection);
+                Ok(client)
+            }
+            None => {
+                config.ssl_mode(SslMode::Disable);
+                let (client, connection) =
+                    config.connect_raw(stream, NoTls).await.map_err(|error| Fault::of(&error))?;
+                tokio::spawn(connection);
+                Ok(client)
+            }
+        }
+    }
+}
