@@ -122,6 +122,11 @@ impl Server {
         String::from_utf8(ok(self.psql(database, sql)).stdout).unwrap().trim().to_owned()
     }
 
+    /// Its major version.
+    pub(crate) fn version(&self) -> u32 {
+        self.ask("postgres", "select current_setting('server_version_num')::int / 10000").parse().unwrap()
+    }
+
     /// A login past the gate, with a password; what psql says.
     pub(crate) fn direct_login(&self, host: Option<&str>, user: &str, password: &str) -> Output {
         let mut psql = self.client("shop", user);
