@@ -23,6 +23,7 @@ mod hosts;
 mod identity;
 mod leftovers;
 mod many;
+mod outage;
 mod postgres;
 mod protocol;
 mod raw;

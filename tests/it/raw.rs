@@ -226,7 +226,8 @@ pub(crate) fn gate(password: &str) -> Start<'_> {
 }
 
 /// Her equal at the server itself: see [`equal`].
-const DIRECT: Start<'_> = Start { user: "direct", password: "its own", database: "shop", more: &[], version: V3_0 };
+pub(crate) const DIRECT: Start<'_> =
+    Start { user: "direct", password: "its own", database: "shop", more: &[], version: V3_0 };
 
 /// Makes the role that may exactly what Alice's may, and logs in directly.
 pub(crate) fn equal(world: &World) {

@@ -68,6 +68,11 @@ impl Postgres {
         self.port.number()
     }
 
+    /// The folder of its local socket, where its superuser logs in.
+    pub fn socket(&self) -> &Path {
+        &self.dir
+    }
+
     /// What signed its certificate, in PEM.
     pub fn tls_ca(&self) -> PathBuf {
         template().join("ca.pem")
@@ -114,10 +119,19 @@ impl Postgres {
         });
     }
 
-    /// Stops it, e.g. to be unreachable; [`Postgres::start`] brings it back.
+    /// Stops it, e.g. to be unreachable; [`Postgres::start`] brings it back. (Its "fast shutdown".)
     pub fn stop(&mut self) {
+        self.stop_by(Signal::INT);
+    }
+
+    /// The same, without any care ("immediate shutdown"): it recovers when it starts again.
+    pub fn stop_at_once(&mut self) {
+        self.stop_by(Signal::QUIT);
+    }
+
+    fn stop_by(&mut self, signal: Signal) {
         if let Some(daemon) = &mut self.daemon {
-            daemon.end(Signal::INT);
+            daemon.end(signal);
         }
         self.daemon = None;
     }
