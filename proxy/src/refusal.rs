@@ -13,17 +13,25 @@ pub struct Refusal {
     pub next: Option<String>,
     /// Over SSH: 77 where asking first would help, else 1.
     pub exit: u32,
+    /// A limit is reached: it passes by itself, or when the person closes something.
+    pub full: bool,
 }
 
 impl Refusal {
     /// A sentence without advice.
     pub fn new(sentence: impl Into<String>) -> Self {
-        Self { sentence: sentence.into(), next: None, exit: 1 }
+        Self { sentence: sentence.into(), next: None, exit: 1, full: false }
     }
 
     /// With advice.
     pub fn next(mut self, next: impl Into<String>) -> Self {
         self.next = Some(next.into());
+        self
+    }
+
+    /// A limit is reached.
+    pub fn full(mut self) -> Self {
+        self.full = true;
         self
     }
 
@@ -57,7 +65,9 @@ impl From<&Denied> for Refusal {
                 refusal.next(format!("one of: {}", names.join(", ")))
             }
             Denied::Killed { .. } => refusal.next("open a new one"),
-            Denied::TooMany { .. } => refusal.next("close one of them first"),
+            Denied::TooMany { .. } => refusal
+                .next("close one of them first, or open fewer at once (`pg_dump -j`, `pgbench -c`, the size of a pool)")
+                .full(),
             Denied::Untrusted | Denied::Store(_) => refusal.next("tell your admin"),
         }
     }

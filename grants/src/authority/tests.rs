@@ -81,7 +81,12 @@ async fn a_limit_of_connections_counts_live_permits() {
     let denied = authority.authorize(&ask, now()).await.unwrap_err();
     assert!(matches!(denied, Denied::TooMany { limit: 2, .. }), "{denied}");
     drop(first);
-    authority.authorize(&ask, now()).await.unwrap();
+    let third = authority.authorize(&ask, now()).await.unwrap();
+    // Its client is gone, its teardown is not done: the place is free.
+    third.vacate();
+    let _fourth = authority.authorize(&ask, now()).await.unwrap();
+    let denied = authority.authorize(&ask, now()).await.unwrap_err();
+    assert!(matches!(denied, Denied::TooMany { .. }), "{denied}");
 }
 
 #[tokio::test]

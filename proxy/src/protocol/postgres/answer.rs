@@ -9,6 +9,8 @@ use std::borrow::Cow;
 
 /// A refusal (PostgreSQL appendix A, class 28).
 pub(super) const REFUSED: &str = "28000";
+/// `too_many_connections`: what PostgreSQL itself says at a limit, so that a pool waits instead of giving up.
+pub(super) const FULL: &str = "53300";
 /// `admin_shutdown`: what PostgreSQL itself says when a session is ended from outside.
 pub(super) const CUT: &str = "57P01";
 /// `protocol_violation`.

@@ -73,7 +73,8 @@ impl Client for PgClient {
 
     async fn refuse(self, refusal: Refusal) {
         self.door.told(self.ask.source);
-        last_word(self.stream, Some(&Fatal::new(answer::REFUSED, refusal))).await;
+        let code = if refusal.full { answer::FULL } else { answer::REFUSED };
+        last_word(self.stream, Some(&Fatal::new(code, refusal))).await;
     }
 
     async fn connect(&self, credential: RoleCredential, way: &Way<'_, PostgresIssuer>) -> Result<Link, TargetError> {
