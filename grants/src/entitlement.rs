@@ -53,6 +53,8 @@ pub enum Terms {
         databases: BTreeSet<DatabaseName>,
         /// What the ephemeral role is made a member of.
         roles: BTreeSet<RoleName>,
+        /// Whether it has their privileges at once, or must `SET ROLE` to one of them first.
+        inherit: bool,
         /// Objects made in the session belong to this NOLOGIN role, if set.
         owner: Option<RoleName>,
         /// What becomes of objects that the session leaves behind.

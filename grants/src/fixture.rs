@@ -57,6 +57,7 @@ fn postgres(name: &str, roles: &[&str]) -> Entitlement {
             roles: set(roles),
             owner: None,
             leftovers: Leftovers::Quarantine,
+            inherit: true,
             max_connections: 2,
         },
         max_duration: Duration::from_secs(1800),

@@ -23,6 +23,7 @@ mod hosts;
 mod identity;
 mod leftovers;
 mod many;
+mod memberships;
 mod outage;
 mod postgres;
 mod protocol;

@@ -42,6 +42,7 @@ pub struct Plan {
     postgres: bool,
     sshd_config: String,
     postgresql_conf: String,
+    postgres_sql: String,
     change: Vec<(String, String)>,
     blocks: Vec<String>,
     files: Vec<(String, String)>,
@@ -58,6 +59,7 @@ impl Plan {
             postgres: true,
             sshd_config: String::new(),
             postgresql_conf: String::new(),
+            postgres_sql: String::new(),
             change: Vec::new(),
             blocks: Vec::new(),
             files: Vec::new(),
@@ -83,6 +85,11 @@ impl Plan {
     /// More lines for the target's `postgresql.conf`.
     pub fn postgresql_conf(mut self, lines: &str) -> Self {
         self.postgresql_conf = lines.to_owned();
+        self
+    }
+    /// A psql script for the target's superuser, before our functions are installed.
+    pub fn postgres_sql(mut self, script: &str) -> Self {
+        self.postgres_sql = script.to_owned();
         self
     }
     /// Changes text in the configuration.
@@ -134,7 +141,7 @@ impl Plan {
             gateway.pause_at(point);
         }
         let mut world = World { gateway, sshd, postgres, config, clients, scratch };
-        world.install(&self.sshd_config, &self.postgresql_conf);
+        world.install(&self);
         world.gateway.start();
         world
     }
@@ -184,16 +191,17 @@ impl World {
         Plan::new().only_postgres().start()
     }
 
-    fn install(&mut self, sshd_config: &str, postgresql_conf: &str) {
+    fn install(&mut self, plan: &Plan) {
         if let Some(sshd) = &mut self.sshd {
-            sshd.install(&self.gateway.ssh_trust("web-1"), sshd_config);
+            sshd.install(&self.gateway.ssh_trust("web-1"), &plan.sshd_config);
             sshd.start();
         }
         if let Some(postgres) = &mut self.postgres {
             let trust = self.gateway.postgres_trust("orders");
-            postgres.install(&trust, postgresql_conf);
+            postgres.install(&trust, &plan.postgresql_conf);
             postgres.start();
             postgres.ready();
+            postgres.script("postgres", &plan.postgres_sql).ok();
             postgres.script("postgres", &trust.sql).ok();
         }
         if let Some(sshd) = &mut self.sshd {

@@ -18,10 +18,10 @@ use tidegate_grants::{
 };
 
 const SSH_KEYS: [&str; 3] = ["logins", "files", "forward"];
-const POSTGRES_KEYS: [&str; 5] = ["databases", "roles", "owner", "leftovers", "max_connections"];
+const POSTGRES_KEYS: [&str; 6] = ["databases", "roles", "inherit", "owner", "leftovers", "max_connections"];
 
 /// Keys of the contract that cannot be honoured yet. Ignoring one would open what it keeps shut.
-const LATER: [&str; 18] = [
+const LATER: [&str; 17] = [
     "approvals",
     "escalate",
     "reason",
@@ -36,7 +36,6 @@ const LATER: [&str; 18] = [
     "extend",
     "break_glass",
     "watch",
-    "inherit",
     "results",
     "mask",
     "max_rows",
@@ -224,6 +223,7 @@ fn postgres_terms(section: &Section<'_>) -> Option<Terms> {
     Some(Terms::Postgres {
         databases: databases?,
         roles: roles?,
+        inherit: section.boolean("inherit").is_none_or(|inherit| inherit.value),
         owner,
         leftovers: leftovers?,
         max_connections: max_connections?,

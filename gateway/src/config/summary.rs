@@ -140,10 +140,11 @@ fn write_entitlement(out: &mut String, entitlement: &Entitlement) -> std::fmt::R
                 writeln!(out, "  with connections from the target to {forward}")?;
             }
         }
-        Terms::Postgres { databases, roles, owner, leftovers, max_connections } => {
+        Terms::Postgres { databases, roles, inherit, owner, leftovers, max_connections } => {
             let databases = join(databases.iter().map(|name| name.as_str()).collect());
             let roles = join(roles.iter().map(|name| name.as_str()).collect());
-            writeln!(out, "  in {databases}, with the privileges of {roles}, {max_connections} connections at once")?;
+            let how = if *inherit { "with the privileges of" } else { "after SET ROLE with those of one of" };
+            writeln!(out, "  in {databases}, {how} {roles}, {max_connections} connections at once")?;
             match (owner, leftovers) {
                 (Some(owner), _) => writeln!(
                     out,

@@ -101,7 +101,7 @@ fn a_right_configuration_has_every_default_filled_in() {
     assert_eq!((config.recording.stream_limit, config.recording.fsync), (1 << 20, false));
     assert_eq!(config.ssh_targets[&"web-1".parse().unwrap()].principal, "{login}@{target}");
     assert_eq!(config.policy.identities[&"alice".parse().unwrap()].ssh_keys, [ALICE]);
-    let Terms::Postgres { leftovers, max_connections, owner, .. } =
+    let Terms::Postgres { leftovers, max_connections, owner, inherit: true, .. } =
         &config.policy.entitlements[&"readonly".parse().unwrap()].terms
     else {
         panic!("not for PostgreSQL")

@@ -59,7 +59,8 @@ pub(super) struct Held {
 /// The in-memory proof, held by one live session, that its grant was verified.
 ///
 /// Its fields are private and it is not `Clone`: one comes from [`Authority::authorize`](super::Authority::authorize)
-/// or not at all. While it lives it counts towards `max_connections`; dropping it gives the place back.
+/// or not at all. While it lives it counts towards `max_connections`; dropping or [vacating](Permit::vacate) it gives the
+/// place back.
 #[derive(Debug)]
 pub struct Permit {
     held: Held,
@@ -128,6 +129,14 @@ impl Permit {
         }
     }
 
+    /// The client has hung up: its place among `max_connections` is free, though its teardown is still to come. (Programs
+    /// close a connection and open the next at once: `pgbench` does before it begins.)
+    pub fn vacate(&self) {
+        if let Some(seat) = self.rules.register().get_mut(&self.held.session) {
+            seat.vacant = true;
+        }
+    }
+
     pub(super) fn held(&self) -> Held {
         self.held.clone()
     }
@@ -167,8 +176,8 @@ impl Held {
             (Terms::Ssh { files: had, forward: reached, .. }, Terms::Ssh { files, forward, .. }) => {
                 files.covers(*had) && forward.covers(reached)
             }
-            (Terms::Postgres { owner: was, .. }, Terms::Postgres { roles, owner, .. }) => {
-                was == owner && self.roles().is_subset(roles)
+            (Terms::Postgres { owner: was, inherit: inherited, .. }, Terms::Postgres { roles, owner, inherit, .. }) => {
+                was == owner && inherited == inherit && self.roles().is_subset(roles)
             }
             _ => false,
         };
@@ -181,6 +190,8 @@ impl Held {
 struct Seat {
     held: Held,
     ends: watch::Sender<Option<Ended>>,
+    /// Its client is gone.
+    vacant: bool,
 }
 
 /// The policy in force and the permits that live under it.
@@ -236,12 +247,12 @@ impl Rules {
         self.register().get(&session).is_some_and(|seat| seat.end(ended))
     }
 
-    /// How many permits of the same identity, target and entitlement live now.
+    /// How many permits of the same identity, target and entitlement live now, and still have their client.
     pub(super) fn taken(&self, identity: &IdentityName, target: &TargetName, entitlement: &Entitlement) -> usize {
         let alike = |held: &Held| {
             held.ask.identity == *identity && held.ask.target == *target && held.entitlement.name == entitlement.name
         };
-        self.register().values().filter(|seat| alike(&seat.held)).count()
+        self.register().values().filter(|seat| alike(&seat.held) && !seat.vacant).count()
     }
 
     /// Makes the permit, after the commit. `policy` is the one that it was decided by.
@@ -250,7 +261,7 @@ impl Rules {
         let expires = jws::at(held.claims.exp);
         let left = std::time::Duration::try_from(expires.duration_since(now)).unwrap_or_default();
         let deadline = start.checked_add(left).unwrap_or(start);
-        let seat = Seat { held: held.clone(), ends: sender };
+        let seat = Seat { held: held.clone(), ends: sender, vacant: false };
         let mut seats = self.register();
         let current = self.policy();
         if !Arc::ptr_eq(&current, policy) && !held.fits(&current, &self.own) {

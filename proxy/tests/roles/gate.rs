@@ -176,6 +176,7 @@ fn policy() -> Policy {
             roles: roles.iter().map(|role| role.parse().unwrap()).collect(),
             owner: owner.map(|owner| owner.parse().unwrap()),
             leftovers,
+            inherit: true,
             max_connections: 10,
         },
         max_duration: Duration::from_secs(3600),

@@ -154,7 +154,7 @@ impl PostgresIssuer {
     }
 
     async fn call_mint(&self, link: &Link, permit: &Permit, lease: &Lease, notes: &mut Notes) -> Result<(), Fault> {
-        let Terms::Postgres { max_connections, .. } = permit.entitlement().terms else {
+        let Terms::Postgres { max_connections, inherit, .. } = permit.entitlement().terms else {
             return Err(Fault::Refused("the permit is not for a database".into()));
         };
         let groups: Vec<&str> = notes.groups.iter().map(|group| group.as_str()).collect();
@@ -165,10 +165,11 @@ impl PostgresIssuer {
         let row = link
             .one(
                 "select role, before::text, extract(epoch from clock_timestamp())::float8 from tidegate.mint(\
-                 $1, $2, $3, to_timestamp($4), $5, to_timestamp($6), $7, $8::uuid, $9::uuid)",
+                 $1, $2, $3, $4, to_timestamp($5), $6, to_timestamp($7), $8, $9::uuid, $10::uuid)",
                 &[
                     (&lease.name(), Type::TEXT),
                     (&groups, Type::TEXT_ARRAY),
+                    (&inherit, Type::BOOL),
                     (&owner, Type::TEXT),
                     (&until, Type::FLOAT8),
                     (&connections, Type::INT4),

@@ -40,12 +40,15 @@ end $$;
 
 -- Creates the role, all or nothing. p_by: later than this by the target's clock it refuses, so that a request that sat in
 -- a dead network cannot create a role after the gateway has given it up. "before" is what inspect compares with.
-create function tidegate.mint(p_name text, p_groups text[], p_owner text, p_until timestamptz, p_connections int,
-  p_by timestamptz, p_gateway text, p_lease uuid, p_session uuid, out role oid, out before jsonb)
+-- With p_inherit the role has its groups' privileges at once; without it must SET ROLE to one of them.
+create function tidegate.mint(p_name text, p_groups text[], p_inherit boolean, p_owner text, p_until timestamptz,
+  p_connections int, p_by timestamptz, p_gateway text, p_lease uuid, p_session uuid, out role oid, out before jsonb)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
   member_of text;
   v16 constant boolean := current_setting('server_version_num')::int >= 160000;
+  options constant text := case when not v16 then '' when p_inherit then ' with inherit true, set false'
+                                else ' with inherit false, set true' end;
 begin
   if (clock_timestamp() <= p_by) is not true then
     raise exception 'the request to create % came too late', p_name using errcode = 'TG002';
@@ -59,14 +62,15 @@ begin
   if (p_connections between 1 and 1000) is not true then
     raise exception 'a role cannot have % connections', p_connections using errcode = 'TG004';
   end if;
-  if p_groups is null or p_gateway is null or p_lease is null or p_session is null then
-    raise exception 'mint needs groups, gateway, lease and session' using errcode = 'TG004';
+  if p_groups is null or p_inherit is null or p_gateway is null or p_lease is null or p_session is null then
+    raise exception 'mint needs groups, inherit, gateway, lease and session' using errcode = 'TG004';
   end if;
   perform tidegate._may_grant(p_groups, p_owner);
-  execute format('create role %I login inherit nocreatedb nocreaterole noreplication nobypassrls connection limit %s '
-                 'valid until %L in role tidegate_sessions', p_name, p_connections, p_until);
+  execute format('create role %I login %s nocreatedb nocreaterole noreplication nobypassrls connection limit %s '
+                 'valid until %L in role tidegate_sessions', p_name, case when p_inherit then 'inherit' else 'noinherit' end,
+                 p_connections, p_until);
   foreach member_of in array p_groups loop
-    execute format('grant %I to %I', member_of, p_name) || case when v16 then ' with inherit true, set false' else '' end;
+    execute format('grant %I to %I', member_of, p_name) || options;
   end loop;
   if p_owner is not null then
     -- The gateway sends role=OWNER at start-up: ALTER ROLE .. SET role is refused inside any security definer function.
