@@ -62,9 +62,14 @@ pub(crate) enum Command {
     /// (not supported yet) Prove an evidence bundle offline
     #[command(hide = true)]
     Verify(Later),
-    /// (not supported yet) Apply a changed configuration
-    #[command(hide = true)]
-    Reload(Later),
+    /// Put the changed configuration in force: all of it, or nothing
+    Reload {
+        #[command(flatten)]
+        json: Json,
+    },
+    /// The configuration in force
+    #[command(subcommand)]
+    Config(ConfigCommand),
 }
 
 /// Arguments of a command that does not work yet: any.
@@ -79,6 +84,17 @@ pub(crate) struct Json {
     /// Print JSON, for programs
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Say what a reload would change and which live sessions it would end; changes nothing
+    Diff {
+        /// The new file; - for stdin [default: the configuration file as it is now]
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        json: Json,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -8,6 +8,7 @@ mod cli;
 mod cmd;
 mod config;
 mod init;
+mod live;
 mod serve;
 mod telemetry;
 mod trust;

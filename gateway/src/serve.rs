@@ -5,9 +5,11 @@
 use crate::{
     api::{self, Listeners, SOCKET, socket},
     config::{self, Config},
+    live::{Live, Opened},
     telemetry,
 };
 use anyhow::{Context as _, bail, ensure};
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use sd_notify::NotifyState;
 use std::{
@@ -56,7 +58,7 @@ pub(crate) fn run(file: &Path) -> anyhow::Result<ExitCode> {
     // Refused only if one is there already, which is then the same.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let served = runtime.block_on(serve(config, keys));
+    let served = runtime.block_on(serve(file.to_owned(), config, keys));
     // A blocking call that hangs on a dead disk must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     served.map(|()| ExitCode::SUCCESS)
@@ -89,7 +91,7 @@ fn check_state(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn serve(config: Config, keys: Arc<Keys>) -> anyhow::Result<()> {
+async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let (gate, recordable) = open(&config, &keys).await?;
     let (listeners, doors) = bind(&config).await?;
@@ -98,14 +100,15 @@ async fn serve(config: Config, keys: Arc<Keys>) -> anyhow::Result<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(probe(gate.recorder.clone(), config.state_dir.clone(), recordable));
     tasks.spawn(destroy_replay_keys(gate.clone()));
-    let (ssh, postgres) = start_doors(&mut tasks, &config, &keys, &gate, doors);
-    let trials = api::Trials { ssh, postgres, config, keys };
-    let api = api::Api { gate: gate.clone(), listeners: listeners.clone(), trials };
+    let opened = start_doors(&mut tasks, &config, &keys, &gate, doors);
+    let trials = api::Trials { ssh: opened.ssh.clone(), postgres: opened.postgres.clone(), keys: keys.clone() };
+    let live = Arc::new(Live::new(file, config, keys, gate.clone(), opened));
+    let api = api::Api { gate: gate.clone(), listeners: listeners.clone(), live: live.clone(), trials };
     tasks.spawn(socket::serve(unix, Arc::new(api)));
     say_ready(&listeners)?;
 
     let outcome = tokio::select! {
-        () = signals.stop() => Ok(()),
+        () = signals.stop(&live) => Ok(()),
         ended = tasks.join_next() => Err(anyhow::anyhow!("a part of the gateway ended by itself: {ended:?}")),
     };
     tracing::info!(sessions = gate.tasks.len(), "stopping");
@@ -115,7 +118,7 @@ async fn serve(config: Config, keys: Arc<Keys>) -> anyhow::Result<()> {
     tokio::select! {
         () = gate.tasks.wait() => tracing::info!("stopped: every session is torn down"),
         () = tokio::time::sleep(DRAIN) => tracing::warn!("stopped before every session was torn down: see the leases at the next start"),
-        () = signals.stop() => tracing::warn!("stopped at once: see the leases at the next start"),
+        () = signals.stop_again() => tracing::warn!("stopped at once: see the leases at the next start"),
     }
     drop(socket_file);
     outcome
@@ -184,54 +187,47 @@ fn bind_socket(state: &Path) -> anyhow::Result<(tokio::net::UnixListener, socket
     socket::bind(&path).with_context(|| format!("the API socket {}", path.display()))
 }
 
-/// Returns who mints for SSH targets, and who for PostgreSQL targets.
-fn start_doors(
-    tasks: &mut JoinSet<()>,
-    config: &Config,
-    keys: &Arc<Keys>,
-    gate: &Gate,
-    doors: Doors,
-) -> (Arc<SshIssuer>, Arc<PostgresIssuer>) {
+fn start_doors(tasks: &mut JoinSet<()>, config: &Config, keys: &Arc<Keys>, gate: &Gate, doors: Doors) -> Opened {
     let passwords = Passwords::new(gate.authority.clone(), keys.salt.clone(), config.password_window);
+    let (store, clock) = (&gate.store, gate.clock);
     let targets = config.postgres_targets.clone();
-    let issuer = Arc::new(PostgresIssuer::new(gate.store.clone(), keys.clone(), targets.clone(), gate.clock));
+    let postgres = Arc::new(PostgresIssuer::new(store.clone(), keys.clone(), targets, clock));
+    let (targets, sources) = (config.ssh_targets.clone(), config.source_addresses.clone());
+    let ssh = Arc::new(SshIssuer::new(store.clone(), keys.clone(), targets, sources, clock));
     let mut undertakers = Undertakers::new();
-    undertakers.insert(LeaseKind::PostgresRole, issuer.clone());
-    let (ssh_targets, sources) = (config.ssh_targets.clone(), config.source_addresses.clone());
-    let ssh_issuer = SshIssuer::new(gate.store.clone(), keys.clone(), ssh_targets, sources, gate.clock);
-    let ssh_issuer = Arc::new(ssh_issuer);
-    undertakers.insert(LeaseKind::SshCertificate, ssh_issuer.clone());
+    undertakers.insert(LeaseKind::PostgresRole, postgres.clone());
+    undertakers.insert(LeaseKind::SshCertificate, ssh.clone());
     tasks.spawn(reaper::run(gate.clone(), undertakers));
+    let mut opened = Opened { ssh, postgres, ssh_door: None };
     if let Some(listener) = doors.ssh {
-        let ssh = Ssh {
+        let door = Ssh {
             gate: gate.clone(),
             keys: keys.clone(),
-            targets: config.ssh_targets.clone(),
-            user_ca: config.user_ca.clone(),
-            revoked_keys: config.revoked_keys.clone(),
+            vouching: ArcSwap::from_pointee(config.vouching.clone()),
             sources: Sources::default(),
             public_names: config.public_names.clone(),
             source_addresses: config.source_addresses.clone(),
-            issuer: ssh_issuer.clone(),
+            issuer: opened.ssh.clone(),
             passwords: passwords.clone(),
             opening: tokio::sync::Semaphore::new(ssh::MOST_OPENING),
             port: port(&listener),
             postgres: postgres_address(config, doors.postgres.as_ref()),
         };
-        tasks.spawn(ssh::serve(listener, Arc::new(ssh)));
+        let door = Arc::new(door);
+        opened.ssh_door = Some(door.clone());
+        tasks.spawn(ssh::serve(listener, door));
     }
     if let Some(listener) = doors.postgres {
-        let postgres = Postgres {
+        let door = Postgres {
             gate: gate.clone(),
             keys: keys.clone(),
-            targets,
             public_names: config.public_names.clone(),
             passwords,
-            issuer: issuer.clone(),
+            issuer: opened.postgres.clone(),
         };
-        tasks.spawn(postgres::serve(listener, Arc::new(postgres)));
+        tasks.spawn(postgres::serve(listener, Arc::new(door)));
     }
-    (ssh_issuer, issuer)
+    opened
 }
 
 /// What people type to reach PostgreSQL: the first public name and the port that is really listened on.
@@ -346,14 +342,28 @@ impl Signals {
         })
     }
 
-    /// Waits for SIGTERM or SIGINT. SIGHUP changes nothing yet, and must not end the gateway.
-    async fn stop(&mut self) {
+    /// Waits for SIGTERM or SIGINT. On SIGHUP the configuration is reloaded; what is wrong with it is logged there.
+    async fn stop(&mut self, live: &Live) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => tracing::warn!("reloading is not supported yet: restart to apply a changed file"),
+                _ = self.hangup.recv() => {
+                    // systemd wants to know when it began (`Type=notify-reload`).
+                    let began = NotifyState::monotonic_usec_now().ok();
+                    notify(&[NotifyState::Reloading].into_iter().chain(began).collect::<Vec<_>>());
+                    let _ = live.reload("SIGHUP").await;
+                    notify(&[NotifyState::Ready]);
+                }
             }
+        }
+    }
+
+    /// Waits for SIGTERM or SIGINT, and for nothing else.
+    async fn stop_again(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
     }
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 /// Signs checkpoints and ends: `Arc::new(signing_key)` of an [`ed25519_dalek::SigningKey`].
@@ -58,24 +58,52 @@ pub struct Settings {
 /// Starts recordings in one directory.
 pub struct Recorder {
     dir: PathBuf,
-    recipients: Recipients,
-    settings: Settings,
+    how: RwLock<Arc<How>>,
     signer: SealSigner,
     window: Option<Window>,
 }
 
+/// Settings whose recipients were understood.
+struct How {
+    recipients: Recipients,
+    settings: Settings,
+}
+
+impl How {
+    fn new(settings: Settings) -> Result<Self, RecordError> {
+        Ok(Self { recipients: Recipients::parse(&settings.recipients)?, settings })
+    }
+}
+
 impl fmt::Debug for Recorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recorder").field("dir", &self.dir).field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Recorder")
+            .field("dir", &self.dir)
+            .field("settings", &self.how().settings)
+            .finish_non_exhaustive()
     }
 }
 
 impl Recorder {
     /// Checks the recipients and makes the directory (0700).
     pub fn open(dir: &Path, settings: Settings, signer: SealSigner) -> Result<Self, RecordError> {
-        let recipients = Recipients::parse(&settings.recipients)?;
+        let how = RwLock::new(Arc::new(How::new(settings)?));
         storage::prepare(dir).map_err(|error| RecordError::Write(format!("{}: {error}", dir.display())))?;
-        Ok(Self { dir: dir.to_owned(), recipients, settings, signer, window: None })
+        Ok(Self { dir: dir.to_owned(), how, signer, window: None })
+    }
+
+    /// Recordings that start from now on are made so.
+    ///
+    /// # Errors
+    /// A recipient that is none: then nothing changes.
+    pub fn replace(&self, settings: Settings) -> Result<(), RecordError> {
+        let how = Arc::new(How::new(settings)?);
+        *self.how.write().unwrap_or_else(PoisonError::into_inner) = how;
+        Ok(())
+    }
+
+    fn how(&self) -> Arc<How> {
+        self.how.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// From now on a key of each recording is kept for this window. Of length zero, it only destroys what was kept.
@@ -100,15 +128,17 @@ impl Recorder {
 
     /// Creates the file and writes the preamble, on disk (fsync of file and directory) when this returns.
     pub fn start(&self, header: Header) -> Result<LiveRecording, RecordError> {
-        let (main, main_key) = self.recipients.fresh_key()?;
-        let (keystrokes, keystroke_key) = self.recipients.fresh_key()?;
+        let how = self.how();
+        let How { recipients, settings } = &*how;
+        let (main, main_key) = recipients.fresh_key()?;
+        let (keystrokes, keystroke_key) = recipients.fresh_key()?;
         let (session, start) = (header.session.clone(), header.start);
         let window = self.window.as_ref().filter(|window| !window.length().is_zero());
         let preamble = Preamble {
             header,
-            recipients: self.recipients.names().to_vec(),
+            recipients: recipients.names().to_vec(),
             signing_key: frame::hex(self.signer.verifying_key().as_bytes()),
-            stream_limit: self.settings.stream_limit,
+            stream_limit: settings.stream_limit,
             main_key,
             keystroke_key,
             replay_window_s: window.map_or(0, |window| window.length().as_secs()),
@@ -123,8 +153,8 @@ impl Recorder {
             main: main.cipher(),
             keystrokes: keystrokes.cipher(),
             signer: self.signer.clone(),
-            stream_limit: self.settings.stream_limit,
-            fsync: self.settings.fsync,
+            stream_limit: settings.stream_limit,
+            fsync: settings.fsync,
         };
         let writer = Writer::begin(parts, start)?;
         let path = place.publish().map_err(failed)?;

@@ -30,6 +30,7 @@ mod protocol;
 mod raw;
 mod recording;
 mod rekey;
+mod reload;
 mod replay;
 mod rogue_target;
 mod roles;

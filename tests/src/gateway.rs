@@ -158,6 +158,11 @@ impl Gateway {
         self.daemon = None;
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.daemon.as_ref().expect("it serves").signal(signal);
+    }
+
     /// Asks it to stop, and waits until it has.
     pub fn terminate(&mut self) {
         self.daemon.as_mut().expect("it serves").end(Signal::TERM);

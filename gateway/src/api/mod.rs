@@ -5,6 +5,7 @@
 //! nobody gets `status` only: the socket may be mounted into a container.
 
 pub(crate) mod client;
+mod live;
 pub(crate) mod peer;
 pub(crate) mod problem;
 mod routes;
@@ -112,6 +113,14 @@ pub(crate) struct TestBody {
     pub(crate) entitlement: Option<EntitlementName>,
 }
 
+/// `POST /v1/config/diff`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DiffBody {
+    /// A configuration file's text.
+    pub(crate) text: String,
+}
+
 /// What `POST` on grants answers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct GrantMade {
@@ -164,5 +173,7 @@ pub(crate) struct SessionDetail {
     pub(crate) leases: Vec<LeaseView>,
 }
 
-/// Longer bodies are refused.
+/// A longer configuration is compared by nobody.
+pub(crate) const LARGEST_CONFIG: usize = 16 << 20;
+/// Longer bodies of other requests are refused.
 pub(crate) const LARGEST_BODY: usize = 64 << 10;

@@ -36,6 +36,8 @@ pub(crate) enum Action {
     ReadSessions,
     /// End one.
     KillSessions,
+    /// Compare a configuration with the one in force, or reload it.
+    Configure,
 }
 
 /// How much of it they may see. It is what an allowed action returns, so that a route cannot forget to ask.
@@ -75,6 +77,7 @@ impl Caller {
             | Action::RetryLeases
             | Action::TestTargets
             | Action::KillSessions
+            | Action::Configure
                 if self.admin =>
             {
                 Ok(Scope::All)
@@ -83,9 +86,11 @@ impl Caller {
                 Ok(Scope::All)
             }
             Action::ReadGrants | Action::ReadSessions | Action::KillSessions => Ok(Scope::Own(identity.clone())),
-            Action::MakeGrants | Action::RevokeGrants | Action::RetryLeases | Action::TestTargets => {
-                Err(forbidden(format!("{identity} is not an admin of this gateway (roles.admin)")))
-            }
+            Action::MakeGrants
+            | Action::RevokeGrants
+            | Action::RetryLeases
+            | Action::TestTargets
+            | Action::Configure => Err(forbidden(format!("{identity} is not an admin of this gateway (roles.admin)"))),
             Action::ReadLeases => Err(forbidden(format!(
                 "{identity} is neither an admin nor an auditor of this gateway (roles.admin, roles.auditor)"
             ))),
@@ -160,6 +165,7 @@ pub(super) mod tests {
             Action::RetryLeases,
             Action::ReadSessions,
             Action::KillSessions,
+            Action::Configure,
         ];
         let word = |action| match caller.may(action) {
             Ok(Scope::All) => "all",
@@ -176,17 +182,17 @@ pub(super) mod tests {
     fn account_decides_what_its_identity_may_do() {
         let policy = policy();
         let caller = |account: &str| Caller::new(&policy, 1000, Some(account.to_owned()));
-        // status, make, revoke, read grants, read leases, retry leases, read sessions, kill sessions
-        assert_eq!(row(&caller("ada")), ["all", "all", "all", "all", "all", "all", "all", "all"]);
-        assert_eq!(row(&caller("audrey")), ["all", "no", "no", "all", "all", "no", "all", "own"]);
-        assert_eq!(row(&caller("eve")), ["all", "no", "no", "own", "no", "no", "own", "own"]);
-        assert_eq!(row(&caller("mallory")), ["all", "no", "no", "no", "no", "no", "no", "no"]);
+        // status, make, revoke, read grants, read leases, retry leases, read sessions, kill sessions, configure
+        assert_eq!(row(&caller("ada")), ["all", "all", "all", "all", "all", "all", "all", "all", "all"]);
+        assert_eq!(row(&caller("audrey")), ["all", "no", "no", "all", "all", "no", "all", "own", "no"]);
+        assert_eq!(row(&caller("eve")), ["all", "no", "no", "own", "no", "no", "own", "own", "no"]);
+        assert_eq!(row(&caller("mallory")), ["all", "no", "no", "no", "no", "no", "no", "no", "no"]);
     }
 
     #[test]
     fn root_and_nameless_accounts_are_nobody_unless_mapped() {
         let policy = policy();
-        let nobody = ["all", "no", "no", "no", "no", "no", "no", "no"];
+        let nobody = ["all", "no", "no", "no", "no", "no", "no", "no", "no"];
         assert_eq!(row(&Caller::new(&policy, 0, Some("root".to_owned()))), nobody);
         // `remote` is an admin without a unix_user: an account without a name is not them.
         assert_eq!(row(&Caller::new(&policy, 4242, None)), nobody);

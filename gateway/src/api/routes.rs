@@ -2,12 +2,14 @@
 
 use super::{
     GrantMade, ImportBody, IssueBody, LARGEST_BODY, LeaseView, LeaseWoken, Listeners, RevokeBody, Status, TestBody,
+    live,
     peer::{Action, Caller, Scope},
     problem::Problem,
     sessions,
 };
 use crate::{
     config::{self, Config},
+    live::Live,
     trust,
 };
 use axum::{
@@ -36,6 +38,7 @@ use tidegate_proxy::{
 pub(crate) struct Api {
     pub(crate) gate: Gate,
     pub(crate) listeners: Listeners,
+    pub(crate) live: Arc<Live>,
     pub(crate) trials: Trials,
 }
 
@@ -44,7 +47,6 @@ pub(crate) struct Api {
 pub(crate) struct Trials {
     pub(crate) ssh: Arc<SshIssuer>,
     pub(crate) postgres: Arc<PostgresIssuer>,
-    pub(crate) config: Config,
     pub(crate) keys: Arc<Keys>,
 }
 
@@ -121,6 +123,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/sessions/{id}", get(sessions::show))
         .route("/v1/sessions/{id}/kill", post(sessions::kill))
         .route("/v1/targets/{id}/test", post(test_target))
+        .merge(live::router())
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this address"))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not take this method")
@@ -261,7 +264,7 @@ const TRIAL: Duration = Duration::from_secs(50);
 async fn test_target(State(api): Shared, Extension(caller): Who, Id(name): Id, request: Request) -> Answer<Report> {
     let _: Scope = caller.may(Action::TestTargets)?;
     let body: TestBody = body(request).await?;
-    let tested = tested(&api.trials, &name, body)?;
+    let tested = tested(&api.live.config(), &api.trials.keys, &name, body)?;
     let (by, running) = (caller.known()?.clone(), api.clone());
     // On its own: whoever asked may hang up, and the teardown is done all the same.
     let trial = async move {
@@ -288,20 +291,20 @@ fn unprocessable(sentence: String) -> Problem {
 }
 
 /// What to test, from what was typed.
-fn tested(trials: &Trials, name: &str, body: TestBody) -> Result<Tested, Problem> {
+fn tested(config: &Config, keys: &Keys, name: &str, body: TestBody) -> Result<Tested, Problem> {
     let TestBody { login, database, entitlement } = body;
-    let known = name.parse::<TargetName>().ok().filter(|name| trials.config.policy.targets.contains_key(name));
+    let known = name.parse::<TargetName>().ok().filter(|name| config.policy.targets.contains_key(name));
     let Some(target) = known else {
         return Err(Problem::new(StatusCode::NOT_FOUND, "there is no such target in the configuration"));
     };
-    let parts = trust::parts(&trials.config, &trials.keys, &target).map_err(|e| unprocessable(e.to_string()))?;
-    if trials.config.postgres_targets.contains_key(&target) {
+    let parts = trust::parts(config, keys, &target).map_err(|e| unprocessable(e.to_string()))?;
+    if config.postgres_targets.contains_key(&target) {
         if login.is_some() {
             return Err(unprocessable(format!("{target} is a PostgreSQL server: name a --database, not a --login")));
         }
-        let all = trust::databases(&trials.config, &target).into_iter().collect();
+        let all = trust::databases(config, &target).into_iter().collect();
         let database = the_one(database, all, &target, "database", "--database")?;
-        let source_addresses = trials.config.source_addresses.clone();
+        let source_addresses = config.source_addresses.clone();
         return Ok(Tested::Postgres(postgres::Tested { target, database, entitlement, source_addresses, parts }));
     }
     if database.is_some() || entitlement.is_some() {
@@ -309,7 +312,7 @@ fn tested(trials: &Trials, name: &str, body: TestBody) -> Result<Tested, Problem
             "{target} is an SSH host: name a --login, not a --database or --entitlement"
         )));
     }
-    let all = trust::logins(&trials.config, &target).into_keys().collect();
+    let all = trust::logins(config, &target).into_keys().collect();
     let login = the_one(login, all, &target, "login", "--login")?;
     Ok(Tested::Ssh(ssh::Tested { target, login, parts }))
 }

@@ -5,6 +5,7 @@ mod check;
 mod grant;
 mod lease;
 mod ledger;
+mod live;
 mod recording;
 mod session;
 mod status;
@@ -12,7 +13,7 @@ mod target;
 
 use crate::{
     api::{TestBody, client::Client},
-    cli::{CaCommand, Cli, Command, RecordingCommand, SessionCommand, TargetCommand},
+    cli::{CaCommand, Cli, Command, ConfigCommand, RecordingCommand, SessionCommand, TargetCommand},
     config, init, serve,
     text::plain,
 };
@@ -51,7 +52,10 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Ca(CaCommand::Rotate(_)) => later("ca rotate"),
         Command::Evidence(_) => later("evidence"),
         Command::Verify(_) => later("verify"),
-        Command::Reload(_) => later("reload"),
+        Command::Reload { json } => live::reload(&client(named)?, json.json),
+        Command::Config(ConfigCommand::Diff { file, json }) => {
+            live::diff(&client(named)?, &file.map_or_else(|| config::locate(named), Ok)?, json.json)
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 use tidegate_grants::GroupName;
-use tidegate_proxy::authenticate::RevokedKeys;
+use tidegate_proxy::{authenticate::RevokedKeys, protocol::ssh::Vouching};
 use tidegate_recorder::Settings;
 
 /// What `[gateway]` says.
@@ -36,8 +36,7 @@ pub(super) struct Doors {
     pub(super) ssh: Option<SocketAddr>,
     pub(super) postgres: Option<SocketAddr>,
     pub(super) password_window: Duration,
-    pub(super) user_ca: Vec<PublicKey>,
-    pub(super) revoked_keys: RevokedKeys,
+    pub(super) vouching: Vouching,
 }
 
 pub(super) fn version(root: &Section<'_>) -> Option<()> {
@@ -133,10 +132,10 @@ pub(super) fn doors(root: &Section<'_>, folder: &Path) -> Option<Doors> {
     fn listen<'a>(section: &Section<'a>) -> Option<Spot<'a, SocketAddr>> {
         section.need("listen", section.text("listen"), FIX).and_then(|at| at.parse(value::listen, FIX))
     }
-    let (mut user_ca, mut revoked_keys) = (Vec::new(), RevokedKeys::new(None));
+    let mut vouching = Vouching { user_ca: Vec::new(), revoked_keys: RevokedKeys::new(None) };
     let ssh = root.section("ssh").and_then(|section| {
         let listen = listen(&section);
-        (user_ca, revoked_keys) = certificates(&section, folder);
+        vouching = self::vouching(&section, folder);
         section.not_yet(&["proxy_protocol"]);
         section.unknown();
         listen
@@ -167,12 +166,12 @@ pub(super) fn doors(root: &Section<'_>, folder: &Path) -> Option<Doors> {
     }
     let sound = ssh.is_some() == root.has("ssh") && postgres.is_some() == root.has("postgres");
     let (ssh, postgres) = (ssh.map(|at| at.value), postgres.map(|at| at.value));
-    let doors = Doors { ssh, postgres, password_window: password_window?, user_ca, revoked_keys };
+    let doors = Doors { ssh, postgres, password_window: password_window?, vouching };
     sound.then_some(doors)
 }
 
 /// `user_ca` and `revoked_keys` of `[ssh]`. A faulty one has said so.
-fn certificates(section: &Section<'_>, folder: &Path) -> (Vec<PublicKey>, RevokedKeys) {
+fn vouching(section: &Section<'_>, folder: &Path) -> Vouching {
     let authorities = section.text_or_texts("user_ca").map(|list| list.value).unwrap_or_default();
     let parsed = authorities.into_iter().filter_map(|key| key.parse(value::ssh_key, SSH_KEY_FIX));
     let mut user_ca: Vec<PublicKey> = Vec::new();
@@ -183,7 +182,9 @@ fn certificates(section: &Section<'_>, folder: &Path) -> (Vec<PublicKey>, Revoke
         }
         user_ca.push(key.value);
     }
-    let Some(file) = section.text("revoked_keys") else { return (user_ca, RevokedKeys::new(None)) };
+    let Some(file) = section.text("revoked_keys") else {
+        return Vouching { user_ca, revoked_keys: RevokedKeys::new(None) };
+    };
     let revoked_keys = RevokedKeys::new(Some(folder.join(file.value)));
     if let Err(unknown) = revoked_keys.read() {
         file.fault(
@@ -191,7 +192,7 @@ fn certificates(section: &Section<'_>, folder: &Path) -> (Vec<PublicKey>, Revoke
             "name a KRL as `ssh-keygen -k` writes it, or a file of public keys, one a line; an empty file is a list too",
         );
     }
-    (user_ca, revoked_keys)
+    Vouching { user_ca, revoked_keys }
 }
 
 /// How recordings are made, and for how long after a session the gateway can read its own.

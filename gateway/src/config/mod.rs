@@ -7,6 +7,7 @@
 //! Keys that DESIGN's contract has and this version cannot honour fail as "not supported yet": a gateway that ignored
 //! `approvals = …` would open what its admin meant to keep shut.
 
+pub(crate) mod diff;
 mod entitlements;
 mod fault;
 mod gateway;
@@ -25,7 +26,6 @@ pub(crate) use value::{duration, show_duration};
 use fault::Findings;
 use section::Section;
 use sha2::{Digest, Sha256};
-use ssh_key::PublicKey;
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
@@ -35,12 +35,9 @@ use std::{
 };
 use tidegate_ca::Keys;
 use tidegate_grants::{Policy, TargetName};
-use tidegate_proxy::{
-    authenticate::RevokedKeys,
-    protocol::{
-        postgres::PostgresTarget,
-        ssh::{HostTrust, SshTarget},
-    },
+use tidegate_proxy::protocol::{
+    postgres::PostgresTarget,
+    ssh::{HostTrust, SshTarget, Vouching},
 };
 use toml::de::DeTable;
 
@@ -55,10 +52,8 @@ pub(crate) struct Config {
     pub(crate) source_addresses: Vec<String>,
     /// Where SSH listens, if it does.
     pub(crate) ssh: Option<SocketAddr>,
-    /// Authorities of people's certificates.
-    pub(crate) user_ca: Vec<PublicKey>,
-    /// Which keys and certificates open nothing any more.
-    pub(crate) revoked_keys: RevokedKeys,
+    /// Who vouches for people beside their own keys.
+    pub(crate) vouching: Vouching,
     /// Where PostgreSQL listens, if it does.
     pub(crate) postgres: Option<SocketAddr>,
     /// The life of a password of `ssh gate password`.
@@ -77,6 +72,8 @@ pub(crate) struct Config {
     pub(crate) secrets: Vec<Secret>,
     /// What is allowed and yet may not be what was meant.
     pub(crate) notes: Vec<String>,
+    /// As it was written, to be compared with another.
+    pub(crate) written: toml::Table,
 }
 
 /// A secret that the configuration makes the gateway hold.
@@ -117,7 +114,7 @@ impl Config {
     pub(crate) fn no_own_authority(&self, keys: &Keys) -> Result<(), ConfigError> {
         let own = [keys.ssh_user.public_key().key_data(), keys.ssh_host.public_key().key_data()];
         let is_own = |key: &ssh_key::PublicKey| own.contains(&key.key_data());
-        if self.user_ca.iter().any(is_own) {
+        if self.vouching.user_ca.iter().any(is_own) {
             return Err(ConfigError::OwnKey("ssh.user_ca".to_owned()));
         }
         for (name, target) in &self.ssh_targets {
@@ -187,7 +184,8 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Config, Faults> {
     syntax(&findings, &errors);
     let config = if errors.is_empty() {
         let hash = hex(&Sha256::digest(text.as_bytes()));
-        assemble(&Section::root(table.get_ref(), &findings), &folder(file), hash)
+        let written = toml::from_str(text).unwrap_or_default(); // it has been parsed without an error
+        assemble(&Section::root(table.get_ref(), &findings), &folder(file), hash, written)
     } else {
         None
     };
@@ -218,7 +216,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Every section is read whatever the others came to, so that all faults are found at once.
-fn assemble(root: &Section<'_>, folder: &Path, hash: String) -> Option<Config> {
+fn assemble(root: &Section<'_>, folder: &Path, hash: String, written: toml::Table) -> Option<Config> {
     let mut notes = Vec::new();
     let version = gateway::version(root);
     let state_dir = gateway::state_dir(root, folder);
@@ -241,8 +239,7 @@ fn assemble(root: &Section<'_>, folder: &Path, hash: String) -> Option<Config> {
         public_names: gateway.public_names,
         source_addresses: gateway.source_addresses,
         ssh: doors.ssh,
-        user_ca: doors.user_ca,
-        revoked_keys: doors.revoked_keys,
+        vouching: doors.vouching,
         postgres: doors.postgres,
         password_window: doors.password_window,
         recording,
@@ -262,5 +259,6 @@ fn assemble(root: &Section<'_>, folder: &Path, hash: String) -> Option<Config> {
         postgres_targets: targets.postgres,
         secrets: issuers.secrets,
         notes,
+        written,
     })
 }

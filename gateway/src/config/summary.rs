@@ -85,7 +85,7 @@ fn write_summary(out: &mut String, config: &Config) -> std::fmt::Result {
         show_duration(config.password_window)
     )?;
     writeln!(out, "  targets see {}", config.source_addresses.join(", "))?;
-    for authority in &config.user_ca {
+    for authority in &config.vouching.user_ca {
         let print = authority.fingerprint(ssh_key::HashAlg::Sha256);
         writeln!(out, "  user certificates of {print}: the one principal that is a user says who it is")?;
     }

@@ -18,7 +18,7 @@ pub use permit::{Ended, Permit};
 
 use crate::{
     grant::GrantView,
-    name::{Access, DatabaseName, EntitlementName, GrantId, IdentityName, Login, RoleName, TargetName},
+    name::{Access, DatabaseName, EntitlementName, GrantId, IdentityName, Login, RoleName, SessionId, TargetName},
     policy::Policy,
     store::{SessionRow, Store, StoreError},
 };
@@ -188,6 +188,11 @@ impl Authority {
     /// The policy in force.
     pub fn policy(&self) -> Arc<Policy> {
         self.rules.policy()
+    }
+
+    /// The live sessions that [`Authority::replace`] with this policy would end.
+    pub fn would_end(&self, policy: &Policy) -> Vec<SessionId> {
+        self.rules.would_end(policy)
     }
 
     /// Puts a new policy in force; live permits whose identity, target or entitlement went away, or whose grant it does

@@ -230,6 +230,15 @@ impl Rules {
         }
     }
 
+    /// The sessions whose permits would end under this policy.
+    pub(super) fn would_end(&self, policy: &Policy) -> Vec<SessionId> {
+        let seats = self.register();
+        let fallen = seats.values().filter(|seat| seat.ends.borrow().is_none() && !seat.held.fits(policy, &self.own));
+        let mut sessions: Vec<_> = fallen.map(|seat| seat.held.session).collect();
+        sessions.sort_unstable();
+        sessions
+    }
+
     /// Ends every permit of a grant.
     pub(super) fn end(&self, grant: GrantId, ended: &Ended) {
         self.register().values().filter(|seat| seat.held.grant == grant).for_each(|seat| {

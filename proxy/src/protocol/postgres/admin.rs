@@ -6,7 +6,7 @@
 //! on does not take effect later.
 
 use super::{PostgresTarget, budget::Budget, fault::Fault};
-use crate::{gate::Clock, issuer::TargetError};
+use crate::{gate::Clock, issuer::TargetError, targets::Targets};
 use jiff::{SignedDuration, Timestamp};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -85,10 +85,10 @@ type Key = (TargetName, String, Lane);
 /// Opens and keeps the administrator's connections.
 pub(super) struct Admin {
     keys: Arc<Keys>,
-    targets: BTreeMap<TargetName, PostgresTarget>,
+    targets: Targets<PostgresTarget>,
     clock: Clock,
     kept: Arc<Mutex<HashMap<Key, Vec<Kept>>>>,
-    places: HashMap<(TargetName, Lane), Arc<Semaphore>>,
+    places: Mutex<HashMap<(TargetName, Lane), Arc<Semaphore>>>,
 }
 
 impl std::fmt::Debug for Admin {
@@ -122,15 +122,29 @@ pub(super) struct Link {
 
 impl Admin {
     pub(super) fn new(keys: Arc<Keys>, targets: BTreeMap<TargetName, PostgresTarget>, clock: Clock) -> Self {
-        let lanes = |name: &TargetName| {
-            [Lane::Quick, Lane::Slow].map(|lane| ((name.clone(), lane), Arc::new(Semaphore::new(lane.width()))))
-        };
-        let places = targets.keys().flat_map(lanes).collect();
-        Self { keys, targets, clock, kept: Arc::default(), places }
+        Self { keys, targets: Targets::new(targets), clock, kept: Arc::default(), places: Mutex::default() }
     }
 
-    pub(super) fn target(&self, name: &TargetName) -> Result<&PostgresTarget, TargetError> {
-        self.targets.get(name).ok_or_else(|| TargetError::Unknown(name.to_string()))
+    /// For a session.
+    pub(super) fn target(&self, name: &TargetName) -> Result<Arc<PostgresTarget>, TargetError> {
+        self.targets.named(name)
+    }
+
+    /// For a teardown.
+    pub(super) fn known(&self, name: &TargetName) -> Result<Arc<PostgresTarget>, TargetError> {
+        self.targets.known(name)
+    }
+
+    /// Puts other targets in their place. What was kept open may lead to where a target was before.
+    pub(super) fn replace(&self, targets: BTreeMap<TargetName, PostgresTarget>) {
+        self.targets.replace(targets);
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Bounds the connections to one target.
+    fn places(&self, target: &TargetName, lane: Lane) -> Arc<Semaphore> {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.entry((target.clone(), lane)).or_insert_with(|| Arc::new(Semaphore::new(lane.width()))).clone()
     }
 
     /// TLS to a target with a client certificate of a minute for this login; also the certificate's serial number.
@@ -154,13 +168,13 @@ impl Admin {
         let by = Instant::now() + CONNECT;
         let late = |_| Fault::Silent("no answer to a connection in time".into());
         let busy = |_| Fault::Silent("too many calls are waiting for it".into());
-        let place = self.places.get(&(target.clone(), lane)).cloned();
-        let place = place.ok_or_else(|| Fault::Refused("no such target".into()))?.acquire_owned();
+        let known = self.known(target).map_err(|_| Fault::Refused("no such target".into()))?;
+        let place = self.places(target, lane).acquire_owned();
         let place = timeout_at(by, place).await.map_err(busy)?.map_err(|_| Fault::Refused("no such target".into()))?;
         let key = (target.clone(), database.to_owned(), lane);
         let line = match self.kept_line(&key).await {
             Some(line) => line,
-            None => timeout_at(by, self.connect(target, database, lane)).await.map_err(late)??,
+            None => timeout_at(by, self.connect(&known, database, lane)).await.map_err(late)??,
         };
         line.budget.renew();
         Ok(Link { line, key, kept: self.kept.clone(), _place: place })
@@ -181,8 +195,7 @@ impl Admin {
         }
     }
 
-    async fn connect(&self, name: &TargetName, database: &str, lane: Lane) -> Result<Line, Fault> {
-        let target = self.targets.get(name).ok_or_else(|| Fault::Refused("no such target".into()))?;
+    async fn connect(&self, target: &PostgresTarget, database: &str, lane: Lane) -> Result<Line, Fault> {
         let (host, port) = host_and_port(&target.address)
             .ok_or_else(|| Fault::Refused(format!("{} is not host:port", target.address)))?;
         let (tls, _) = self.tls(target, &target.admin_user).map_err(Fault::Refused)?;

@@ -45,9 +45,8 @@ pub(super) struct PgClient {
 }
 
 impl PgClient {
-    pub(super) fn target(&self) -> Result<&PostgresTarget, TargetError> {
-        let known = self.door.postgres.targets.get(&self.ask.target);
-        known.ok_or_else(|| TargetError::Unknown(self.ask.target.to_string()))
+    pub(super) fn target(&self) -> Result<Arc<PostgresTarget>, TargetError> {
+        self.door.postgres.issuer.admin.target(&self.ask.target)
     }
 
     /// The start-up packet for the target: our role, their settings. What the issuer sets wins. The client's version is
@@ -78,7 +77,7 @@ impl Client for PgClient {
     }
 
     async fn connect(&self, credential: RoleCredential, way: &Way<'_, PostgresIssuer>) -> Result<Link, TargetError> {
-        let target = self.target()?;
+        let target = &*self.target()?;
         let packet = self.start_packet(&credential)?;
         pause::at("during-connect").await;
         let link = target::connect(target, credential.tls, &packet).await?;

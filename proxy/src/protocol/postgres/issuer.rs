@@ -61,6 +61,11 @@ impl PostgresIssuer {
         Self { store, clock, admin: Admin::new(keys, targets, clock), found: Default::default() }
     }
 
+    /// Puts other targets in the place of those that it knows; teardown goes on at those that are no longer named.
+    pub fn replace(&self, targets: BTreeMap<TargetName, PostgresTarget>) {
+        self.admin.replace(targets);
+    }
+
     pub(super) fn now(&self) -> jiff::Timestamp {
         (self.clock)()
     }
@@ -98,7 +103,7 @@ impl Issuer for PostgresIssuer {
         let mut lease = lease.lock().await;
         let mut notes = Notes::of(&lease).map_err(TargetError::Ours)?;
         // Before the role: nothing that can fail on our side comes between the role and its use.
-        let (tls, serial) = self.admin.tls(target, lease.name()).map_err(TargetError::Ours)?;
+        let (tls, serial) = self.admin.tls(&target, lease.name()).map_err(TargetError::Ours)?;
         if notes.mint == Mint::Planned {
             self.create(permit, &mut lease, &mut notes, &serial).await?;
         } else if notes.mint == Mint::Failed {

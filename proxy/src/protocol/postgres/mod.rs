@@ -34,7 +34,7 @@ pub use trial::{Tested, trial};
 use crate::{authenticate::Passwords, gate::Gate, listener};
 use door::Door;
 use issuer::PostgresIssuer;
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 use tidegate_ca::Keys;
 use tidegate_grants::TargetName;
 use tokio::net::TcpListener;
@@ -59,8 +59,6 @@ pub struct Postgres {
     pub gate: Gate,
     /// CAs.
     pub keys: Arc<Keys>,
-    /// By name.
-    pub targets: BTreeMap<TargetName, PostgresTarget>,
     /// For the listener's certificate.
     pub public_names: Vec<String>,
     /// Short-lived passwords.

@@ -43,7 +43,7 @@ pub(super) async fn carry(client: &mut PgClient, link: Link, way: &Way<'_, Postg
         return Ending::Closed;
     }
     let target = match client.target() {
-        Ok(target) => target.clone(),
+        Ok(target) => target,
         Err(error) => return Ending::Failed(error),
     };
     let mut behind = Unsent::default();

@@ -79,7 +79,7 @@ impl PostgresIssuer {
     }
 
     async fn teardown_link(&self, lease: &Lease, notes: &Notes, lane: Lane) -> Result<Link, TargetError> {
-        self.admin.target(lease.target())?;
+        self.admin.known(lease.target())?;
         let link = self.admin.link(lease.target(), notes.database.as_str(), lane).await;
         link.map_err(|fault| blame(fault, lease))
     }

@@ -73,7 +73,7 @@ impl Admission {
     pub(super) fn offered(&self, user: &str, offer: &PublicKeyOffer<'_>) -> Auth {
         self.note_name(user);
         let sha1 = matches!(offer.algorithm, Algorithm::Rsa { hash: None } | Algorithm::Dsa);
-        let may_be_certified = !self.ssh.user_ca.is_empty();
+        let may_be_certified = !self.ssh.vouching.load().user_ca.is_empty();
         if !sha1 && (may_be_certified || self.identity(offer.public_key).is_some()) {
             Auth::Accept
         } else {
@@ -103,7 +103,7 @@ impl Admission {
     /// Whose key was proven, unless it was revoked.
     async fn identity_unless_revoked(&self, key: &PublicKey) -> Result<IdentityName, String> {
         let Some(identity) = self.identity(key) else { return Err(String::new()) };
-        match self.ssh.revoked_keys.now().await {
+        match self.ssh.vouching.load_full().revoked_keys.now().await {
             Ok(revoked) if revoked.has_key(key.key_data()) => Err(format!("a key of {identity} that is revoked")),
             Ok(_) => Ok(identity),
             Err(unknown) => Err(format!("whether it is revoked is not known: {unknown}")),
@@ -114,9 +114,10 @@ impl Admission {
     async fn identity_by_certificate(&self, certificate: &Certificate) -> Result<IdentityName, String> {
         let (gate, source) = (&self.ssh.gate, self.source);
         let unknown = |unknown| format!("whether it is revoked is not known: {unknown}");
-        let revoked = self.ssh.revoked_keys.now().await.map_err(unknown)?;
+        let vouching = self.ssh.vouching.load_full();
+        let revoked = vouching.revoked_keys.now().await.map_err(unknown)?;
         let (policy, now) = (gate.authority.policy(), gate.now());
-        let identity = identity_of_certificate(&policy, certificate, &self.ssh.user_ca, &revoked, source, now)
+        let identity = identity_of_certificate(&policy, certificate, &vouching.user_ca, &revoked, source, now)
             .map_err(|why| format!("its certificate {}: {why}", named(certificate)))?;
         let detail = serde_json::json!({
             "serial": certificate.serial(),

@@ -17,6 +17,7 @@ use crate::{
     issuer::{Issuer, TARGET_DEADLINE, TargetError, Teardown},
     pause,
     session::{Way, about},
+    targets::Targets,
 };
 use futures::future::BoxFuture;
 use jiff::Timestamp;
@@ -65,7 +66,7 @@ impl Purpose {
 pub struct SshIssuer {
     store: Arc<Store>,
     keys: Arc<Keys>,
-    targets: BTreeMap<TargetName, SshTarget>,
+    targets: Targets<SshTarget>,
     source_addresses: Vec<String>,
     clock: Clock,
     /// Leases whose keys were made here and have been destroyed with their sessions, each with its open connections. For
@@ -94,12 +95,17 @@ impl SshIssuer {
         source_addresses: Vec<String>,
         clock: Clock,
     ) -> Self {
-        Self { store, keys, targets, source_addresses, clock, made_here: Lock::default() }
+        Self { store, keys, targets: Targets::new(targets), source_addresses, clock, made_here: Lock::default() }
+    }
+
+    /// Puts other targets in the place of those that it knows; teardown goes on at those that are no longer named.
+    pub fn replace(&self, targets: BTreeMap<TargetName, SshTarget>) {
+        self.targets.replace(targets);
     }
 
     /// How it is reached, and what it has to show.
-    pub(super) fn target(&self, name: &TargetName) -> Result<&SshTarget, TargetError> {
-        self.targets.get(name).ok_or_else(|| TargetError::Unknown(name.to_string()))
+    pub(super) fn target(&self, name: &TargetName) -> Result<Arc<SshTarget>, TargetError> {
+        self.targets.named(name)
     }
 
     fn sign(
@@ -178,7 +184,7 @@ impl SshIssuer {
     }
 
     async fn look(&self, lease: &Lease, connections: &[Noted]) -> Result<Leftovers, TargetError> {
-        let target = self.target(lease.target())?;
+        let target = &*self.targets.known(lease.target())?;
         let stream = inspect::dial_apart(target, connections).await?;
         let key_id = format!("tidegate session={} receipt of lease={}", lease.session(), lease.id());
         let terms = CertificateTerms {
@@ -286,7 +292,7 @@ impl SshIssuer {
         let key_id = format!("tidegate session={session} identity={identity} grant={grant}");
         let (extensions, force_command) = purpose.limits();
         let terms = CertificateTerms { key_id: &key_id, valid_before, extensions, force_command };
-        let credential = self.sign(self.target(permit.target())?, &login, &terms)?;
+        let credential = self.sign(&*self.target(permit.target())?, &login, &terms)?;
         Ok(Minted { store: self.store.clone(), credential, login, valid_before, purpose, connections })
     }
 }

@@ -40,8 +40,9 @@ use crate::{
     authenticate::{Passwords, RevokedKeys, Sources},
     gate::Gate,
 };
+use arc_swap::ArcSwap;
 use russh::keys::PublicKey;
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 use tidegate_ca::Keys;
 use tidegate_grants::TargetName;
 use tokio::{net::TcpListener, sync::Semaphore};
@@ -66,6 +67,15 @@ impl SshTarget {
     }
 }
 
+/// What certificates people may come with, and which of those and of their keys open nothing any more.
+#[derive(Debug, Clone)]
+pub struct Vouching {
+    /// Authorities whose user certificates say who somebody is.
+    pub user_ca: Vec<PublicKey>,
+    /// Keys and certificates that open nothing any more.
+    pub revoked_keys: RevokedKeys,
+}
+
 /// What the SSH side needs beside the gate.
 #[derive(Debug)]
 pub struct Ssh {
@@ -73,12 +83,8 @@ pub struct Ssh {
     pub gate: Gate,
     /// CAs.
     pub keys: Arc<Keys>,
-    /// By name.
-    pub targets: BTreeMap<TargetName, SshTarget>,
-    /// Authorities whose user certificates say who somebody is.
-    pub user_ca: Vec<PublicKey>,
-    /// Keys and certificates that open nothing any more.
-    pub revoked_keys: RevokedKeys,
+    /// Who vouches for people beside their own keys in the configuration. A reload replaces it.
+    pub vouching: ArcSwap<Vouching>,
     /// Who has tried keys that fit nobody.
     pub sources: Sources,
     /// For the host certificate and printed configuration.

@@ -84,9 +84,8 @@ impl Client for SshClient {
     }
 
     async fn connect(&self, credential: Minted, way: &Way<'_, SshIssuer>) -> Result<TargetConnection, TargetError> {
-        let target = way.permit.target();
-        let target = self.ssh.targets.get(target).ok_or_else(|| TargetError::Unknown(target.to_string()))?;
-        credential.log_in(target, way, &self.seat.connection.budget).await
+        let target = self.ssh.issuer.target(way.permit.target())?;
+        credential.log_in(&target, way, &self.seat.connection.budget).await
     }
 
     async fn relay(&mut self, target: TargetConnection, way: &Way<'_, SshIssuer>) -> Ending {
@@ -317,14 +316,13 @@ impl Relay<'_> {
     async fn connect(&self, purpose: Purpose) -> Result<TargetConnection, Refusal> {
         room(purpose, self.way).await?;
         let way = self.way;
-        let name = way.permit.target();
         let failed = |error: TargetError| {
             tracing::warn!(session = %way.permit.session(), %error, "no further connection to the target");
             Refusal::from(&error)
         };
-        let target = self.ssh.targets.get(name).ok_or_else(|| failed(TargetError::Unknown(name.to_string())))?;
+        let target = self.ssh.issuer.target(way.permit.target()).map_err(failed)?;
         let issuer = way.issuer().await?;
         let minted = issuer.mint_for(purpose, way.permit, way.lease).await.map_err(failed)?;
-        minted.log_in(target, way, self.budget).await.map_err(failed)
+        minted.log_in(&target, way, self.budget).await.map_err(failed)
     }
 }

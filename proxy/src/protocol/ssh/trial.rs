@@ -90,7 +90,7 @@ impl Client for Tester<'_> {
     }
 
     async fn connect(&self, credential: Minted, way: &Way<'_, SshIssuer>) -> Result<TargetConnection, TargetError> {
-        let target = self.issuer.target(&self.ask.target)?;
+        let target = &*self.issuer.target(&self.ask.target)?;
         let (mut greeted, local, shown) = self.reach(target, credential, way).await?;
         let certificate = &shown.credential.certificate;
         let serial = certificate.serial();

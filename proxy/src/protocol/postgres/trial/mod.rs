@@ -65,7 +65,7 @@ pub async fn trial(
     let (name, entitlement) = (tested.target.clone(), tested.entitlement.clone());
     let ask = Ask { identity, target: name.clone(), access, entitlement, source: IpAddr::V4(Ipv4Addr::LOCALHOST) };
     let permit = gate.authority.permit_trial(ask.clone(), gate.now()).await?;
-    let target = issuer.admin.target(&name).map_err(|error| GrantError::NotFound(error.to_string()))?;
+    let target = &*issuer.admin.target(&name).map_err(|error| GrantError::NotFound(error.to_string()))?;
     let (session, notes) = (permit.session(), Notes::new(name, tested.database.to_string()));
     notes.session(session);
     notes.ok("permit", format!("on the word of {by}, until {}; it carries nothing of anybody", permit.expires()));

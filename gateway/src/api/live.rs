@@ -1,0 +1,45 @@
+//! The configuration over the API: what another one would change, and its reload.
+
+use super::{
+    DiffBody, LARGEST_CONFIG,
+    peer::{Action, Scope},
+    problem::Problem,
+    routes::{Answer, Api, Shared, Who, body},
+};
+use crate::live::Plan;
+use axum::{
+    Extension, Json, Router,
+    extract::{DefaultBodyLimit, Request, State},
+    http::StatusCode,
+    routing::post,
+};
+use std::sync::Arc;
+
+pub(super) fn router() -> Router<Arc<Api>> {
+    // JSON's escapes make text longer.
+    let whole_file = DefaultBodyLimit::max(LARGEST_CONFIG * 2);
+    Router::new().route("/v1/config/diff", post(diff).layer(whole_file)).route("/v1/config/reload", post(reload))
+}
+
+fn refused(error: &anyhow::Error) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{error:#}"))
+}
+
+async fn diff(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<Plan> {
+    let _: Scope = caller.may(Action::Configure)?;
+    let DiffBody { text } = body(request).await?;
+    api.live.plan(text).await.map(Json).map_err(|error| refused(&error))
+}
+
+async fn reload(State(api): Shared, Extension(caller): Who) -> Answer<Plan> {
+    let _: Scope = caller.may(Action::Configure)?;
+    let by = caller.known()?.to_string();
+    // On its own: whoever asked may hang up, and half a reload is none.
+    let (live, task) = (api.live.clone(), api.gate.tasks.clone());
+    match task.spawn(async move { live.reload(&by).await }).await {
+        Ok(changed) => changed.map(Json).map_err(|error| refused(&error)),
+        Err(_) => {
+            Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the reload ended in a fault of the gateway's own"))
+        }
+    }
+}

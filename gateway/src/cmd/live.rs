@@ -1,0 +1,61 @@
+//! `tidegate reload` and `tidegate config diff`
+
+use super::{print, print_json};
+use crate::{
+    api::{DiffBody, client::Client},
+    live::Plan,
+};
+use anyhow::Context as _;
+use std::{fmt::Write as _, io::Read as _, path::Path, process::ExitCode};
+
+pub(super) fn reload(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
+    let plan: Plan = client.post("/v1/config/reload", &serde_json::json!({}))?;
+    if json {
+        return print_json(&plan);
+    }
+    let mut text = changes(&plan);
+    if plan.changes.is_empty() {
+        text.push_str("nothing in the file has changed\n");
+    }
+    writeln!(text, "in force: {}", plan.config)?;
+    sessions(&mut text, &plan, "ended")?;
+    print(&text)
+}
+
+pub(super) fn diff(client: &Client, file: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let text = if file == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).context("stdin")?;
+        text
+    } else {
+        std::fs::read_to_string(file).with_context(|| file.display().to_string())?
+    };
+    let plan: Plan = client.post("/v1/config/diff", &DiffBody { text })?;
+    if json {
+        return print_json(&plan);
+    }
+    let mut text = changes(&plan);
+    if plan.changes.is_empty() {
+        text.push_str("a reload would change nothing\n");
+    }
+    let fixed = plan.needs_restart();
+    if !fixed.is_empty() {
+        writeln!(text, "a reload would refuse this: {} can only be changed by a restart", fixed.join(", "))?;
+    }
+    sessions(&mut text, &plan, "would end")?;
+    print(&text)
+}
+
+fn changes(plan: &Plan) -> String {
+    plan.changes.iter().fold(String::new(), |text, change| text + &change.to_string() + "\n")
+}
+
+fn sessions(text: &mut String, plan: &Plan, what: &str) -> std::fmt::Result {
+    match plan.ends.len() {
+        0 => Ok(()),
+        count => {
+            let ids: Vec<String> = plan.ends.iter().map(ToString::to_string).collect();
+            writeln!(text, "{count} live session(s) {what}: {}", ids.join(", "))
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The configuration in force, and its replacement while the gateway serves: whole, or not at all.
+//!
+//! What always holds: a file with a fault, or with a change that only a restart can bring about, changes nothing. What is
+//! in force is in the ledger by its hash; sessions whose grant the new file no longer honours end as it comes into force.
+
+use crate::config::{
+    self, Config,
+    diff::{Change, changes},
+};
+use anyhow::{Context as _, bail};
+use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
+use std::{path::PathBuf, sync::Arc};
+use tidegate_ca::Keys;
+use tidegate_grants::{Event, SessionId};
+use tidegate_proxy::{
+    Gate,
+    protocol::{
+        postgres::issuer::PostgresIssuer,
+        ssh::{Ssh, SshIssuer},
+    },
+};
+use tokio::{sync::Mutex, task::spawn_blocking};
+
+/// What a new configuration would change, or has changed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    /// SHA-256 of the file, hex.
+    pub(crate) config: String,
+    /// Key by key.
+    pub(crate) changes: Vec<Change>,
+    /// Live sessions that end because of it.
+    pub(crate) ends: Vec<SessionId>,
+}
+
+impl Plan {
+    /// The keys that only a restart can change.
+    pub(crate) fn needs_restart(&self) -> Vec<&str> {
+        self.changes.iter().filter(|change| change.needs_restart()).map(|change| change.key.as_str()).collect()
+    }
+}
+
+/// What a reload reaches: who mints for each kind of target, and who says at the SSH door who people are.
+pub(crate) struct Opened {
+    pub(crate) ssh: Arc<SshIssuer>,
+    pub(crate) postgres: Arc<PostgresIssuer>,
+    pub(crate) ssh_door: Option<Arc<Ssh>>,
+}
+
+/// What a reload replaces, and where from.
+pub(crate) struct Live {
+    file: PathBuf,
+    keys: Arc<Keys>,
+    gate: Gate,
+    config: ArcSwap<Config>,
+    opened: Opened,
+    /// One reload at a time.
+    changing: Mutex<()>,
+}
+
+impl std::fmt::Debug for Live {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Live").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+impl Live {
+    /// What the gateway has started with.
+    pub(crate) fn new(file: PathBuf, config: Config, keys: Arc<Keys>, gate: Gate, opened: Opened) -> Self {
+        let config = ArcSwap::from_pointee(config);
+        Self { file, keys, gate, config, opened, changing: Mutex::default() }
+    }
+
+    /// The configuration in force.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+
+    /// What this text in the place of the file would do.
+    ///
+    /// # Errors
+    /// Its faults, one a line.
+    pub(crate) async fn plan(&self, text: String) -> anyhow::Result<Plan> {
+        let file = self.file.clone();
+        let new = spawn_blocking(move || config::parse(&file, &text)).await??;
+        new.no_own_authority(&self.keys)?;
+        Ok(self.compare(&new))
+    }
+
+    fn compare(&self, new: &Config) -> Plan {
+        let changes = changes(&self.config.load().written, &new.written);
+        Plan { config: new.policy.config.clone(), changes, ends: self.gate.authority.would_end(&new.policy) }
+    }
+
+    /// Puts the file as it is now in force. `by`: who asked, for the ledger.
+    ///
+    /// # Errors
+    /// Nothing was changed: the file has faults, or needs a restart.
+    pub(crate) async fn reload(&self, by: &str) -> anyhow::Result<Plan> {
+        let _one = self.changing.lock().await;
+        let changed = self.change().await;
+        let event = match &changed {
+            Ok(plan) => {
+                let changes: Vec<String> = plan.changes.iter().map(ToString::to_string).collect();
+                let detail = serde_json::json!({ "by": by, "changes": changes, "ends": plan.ends });
+                Event::new("config.reloaded").detail(detail)
+            }
+            Err(error) => {
+                let why = format!("{error:#}");
+                tracing::error!(why, "the configuration was not reloaded; the old one stays in force");
+                Event::new("config.refused").detail(serde_json::json!({ "by": by, "why": why }))
+            }
+        };
+        let written = self.gate.store.append(event, self.gate.now()).await;
+        let plan = changed?;
+        tracing::info!(
+            config = plan.config,
+            changes = plan.changes.len(),
+            ends = plan.ends.len(),
+            "configuration reloaded"
+        );
+        written.context("the configuration is in force, and the ledger could not be written")?;
+        Ok(plan)
+    }
+
+    async fn change(&self) -> anyhow::Result<Plan> {
+        let file = self.file.clone();
+        let new = spawn_blocking(move || config::load(&file)).await??;
+        new.no_own_authority(&self.keys)?;
+        let plan = self.compare(&new);
+        let fixed = plan.needs_restart();
+        if !fixed.is_empty() {
+            bail!("{} can only be changed by a restart; nothing was changed", fixed.join(", "));
+        }
+        // The one step that can fail comes first.
+        self.gate.recorder.replace(new.recording.clone())?;
+        self.opened.ssh.replace(new.ssh_targets.clone());
+        self.opened.postgres.replace(new.postgres_targets.clone());
+        if let Some(door) = &self.opened.ssh_door {
+            door.vouching.store(Arc::new(new.vouching.clone()));
+        }
+        // Last: whoever is let in by the new terms finds the new targets.
+        self.gate.authority.replace(new.policy.clone());
+        self.config.store(Arc::new(new));
+        Ok(plan)
+    }
+}
