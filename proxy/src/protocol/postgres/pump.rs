@@ -221,3 +221,7 @@ async fn fill<R: AsyncRead + Unpin>(from: &mut R, buffer: &mut BytesMut) -> io::
     }
     Ok(count)
 }
+
+#[cfg(test)]
+#[path = "pump_tests.rs"]
+mod tests;
