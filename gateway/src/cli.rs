@@ -41,6 +41,9 @@ pub(crate) enum Command {
     /// Approved, time-bound permissions
     #[command(subcommand)]
     Grant(GrantCommand),
+    /// People
+    #[command(subcommand)]
+    User(UserCommand),
     /// Live and past sessions
     #[command(subcommand)]
     Session(SessionCommand),
@@ -191,6 +194,20 @@ pub(crate) struct Issue {
     /// Good for one session
     #[arg(long)]
     pub(crate) single_use: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// End all that somebody holds at once: sessions, grants, passwords. The configuration may still name them
+    End {
+        /// Who
+        name: IdentityName,
+        /// Why; they are told
+        #[arg(long)]
+        reason: Option<String>,
+        #[command(flatten)]
+        json: Json,
+    },
 }
 
 #[derive(Debug, Subcommand)]

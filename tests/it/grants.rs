@@ -6,6 +6,7 @@ use serde_json::json;
 use tidegate_tests::{
     World,
     evidence::{TWO_SECONDS_AND_SLACK, assert_within, at},
+    running::run,
     secs,
     world::{PATIENCE, Plan},
 };
@@ -37,6 +38,38 @@ fn revoked_grant_cuts_live_statement() {
     let ledger = world.gateway.until_ledger("lease.closed", 1, PATIENCE);
     assert_within(ledger.one("grant.revoked"), ledger.one("lease.disabled"), TWO_SECONDS_AND_SLACK);
     assert_eq!(world.pg().ask("postgres", "select count(*) from pg_stat_activity where usename like 'tg\\_%'"), "0");
+}
+
+#[test]
+fn who_is_ended_loses_sessions_grants_and_passwords_at_once() {
+    let world = World::start();
+    for (target, entitlement) in [("web-1", "shell"), ("orders", "readonly"), ("orders", "readwrite")] {
+        world.gateway.grant("alice", target, entitlement, "30m");
+    }
+    world.gateway.grant("bob", "web-1", "shell", "30m");
+    let others = world.ssh_start("bob", "deploy@web-1", &["echo on; cat"]);
+    let shell = world.ssh_start("alice", "deploy@web-1", &["echo on; sleep 600"]);
+    let mut psql = world.psql_start("alice~readonly");
+    psql.send("select 'on';\nselect pg_sleep(600);\n");
+    for running in [&others, &shell, &psql] {
+        running.until_stdout("on", PATIENCE);
+    }
+    let password = world.password("alice", "orders");
+    let said = world.gateway.cli(&["user", "end", "alice", "--reason", "left the company"]).ok().out();
+    assert!(said.contains("2 live session(s) ended, 3 grant(s) revoked, 1 password(s) void"), "{said}");
+    shell.end(PATIENCE).exited(1).says("left the company");
+    assert!(psql.end(PATIENCE).err().contains("57P01"));
+    world.exec("alice", "echo never").exited(77);
+    let again = world.psql_command(&world.conninfo("alice", "orders/shop"), &password, &["-c", "select 1"]);
+    run(again, PATIENCE).exited(2).says("password");
+    let ledger = world.gateway.until_ledger("lease.closed", 2, PATIENCE);
+    assert_eq!(ledger.one("user.ended")["detail"]["by"], "operator");
+    assert_eq!(ledger.count("grant.revoked"), 3);
+    // Nobody else noticed, and it is no error to say it again, or of somebody unknown.
+    let said = world.gateway.cli(&["user", "end", "alice"]).ok().out();
+    assert!(said.contains("0 live session(s) ended, 0 grant(s) revoked, 0 password(s) void"), "{said}");
+    world.gateway.cli(&["user", "end", "Alice!"]).exited(2);
+    others.end(PATIENCE).ok();
 }
 
 #[test]

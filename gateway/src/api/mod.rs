@@ -113,6 +113,14 @@ pub(crate) struct TestBody {
     pub(crate) entitlement: Option<EntitlementName>,
 }
 
+/// `POST /v1/users/{name}/end`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EndBody {
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
+}
+
 /// `POST /v1/config/diff`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,8 +1,8 @@
 //! What each address of the API does.
 
 use super::{
-    GrantMade, ImportBody, IssueBody, LARGEST_BODY, LeaseView, LeaseWoken, Listeners, RevokeBody, Status, TestBody,
-    live,
+    EndBody, GrantMade, ImportBody, IssueBody, LARGEST_BODY, LeaseView, LeaseWoken, Listeners, RevokeBody, Status,
+    TestBody, live,
     peer::{Action, Caller, Scope},
     problem::Problem,
     sessions,
@@ -23,7 +23,11 @@ use axum::{
 use serde::de::DeserializeOwned;
 use std::{fmt::Display, sync::Arc, time::Duration};
 use tidegate_ca::Keys;
-use tidegate_grants::{GrantView, Lease, Policy, TargetName, authority::IssueRequest, pick};
+use tidegate_grants::{
+    GrantView, IdentityName, Lease, Policy, TargetName,
+    authority::{IssueRequest, UserEnded},
+    pick,
+};
 use tidegate_proxy::{
     Gate,
     protocol::{
@@ -123,6 +127,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/sessions/{id}", get(sessions::show))
         .route("/v1/sessions/{id}/kill", post(sessions::kill))
         .route("/v1/targets/{id}/test", post(test_target))
+        .route("/v1/users/{id}/end", post(end_user))
         .merge(live::router())
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this address"))
         .method_not_allowed_fallback(async || {
@@ -215,6 +220,13 @@ async fn revoke_grant(State(api): Shared, Extension(caller): Who, Id(id): Id, re
     let body: RevokeBody = body(request).await?;
     let id = api.gate.authority.revoke(caller.known()?, &id, body.reason, api.gate.now()).await?;
     Ok(Json(GrantMade { id }))
+}
+
+async fn end_user(State(api): Shared, Extension(caller): Who, Id(name): Id, request: Request) -> Answer<UserEnded> {
+    let _: Scope = caller.may(Action::RevokeGrants)?;
+    let body: EndBody = body(request).await?;
+    let user = name.parse::<IdentityName>().map_err(|why| unprocessable(format!("{name}: {why}")))?;
+    Ok(Json(api.gate.authority.end_user(caller.known()?, &user, body.reason, api.gate.now()).await?))
 }
 
 /// `?all=true`: closed ones too, with their receipts.

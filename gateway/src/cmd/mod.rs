@@ -10,10 +10,11 @@ mod recording;
 mod session;
 mod status;
 mod target;
+mod user;
 
 use crate::{
     api::{TestBody, client::Client},
-    cli::{CaCommand, Cli, Command, ConfigCommand, RecordingCommand, SessionCommand, TargetCommand},
+    cli::{CaCommand, Cli, Command, ConfigCommand, RecordingCommand, SessionCommand, TargetCommand, UserCommand},
     config, init, serve,
     text::plain,
 };
@@ -40,6 +41,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             target::test(&client(named)?, &name, &body, json.json)
         }
         Command::Grant(command) => grant::run(&client(named)?, command),
+        Command::User(UserCommand::End { name, reason, json }) => user::end(&client(named)?, &name, reason, json.json),
         Command::Session(SessionCommand::List { json }) => session::list(&client(named)?, json.json),
         Command::Session(SessionCommand::Show { id, json }) => session::show(&client(named)?, &id, json.json),
         Command::Session(SessionCommand::Watch(_)) => later("session watch"),

@@ -7,6 +7,7 @@
 mod admin;
 mod decide;
 mod live;
+mod offboard;
 mod permit;
 mod rows;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod tests;
 mod trial;
 
 pub use live::{SessionState, SessionView};
+pub use offboard::UserEnded;
 pub use permit::{Ended, Permit};
 
 use crate::{
@@ -304,6 +306,23 @@ impl Authority {
     ) -> Result<bool, StoreError> {
         let (rules, by, session) = (self.rules.clone(), by.clone(), session.clone());
         self.store.run(move |writer| live::kill(writer, &rules, &by, &session, reason.as_deref(), now)).await?
+    }
+
+    /// Ends all that somebody holds: grants, passwords, live sessions. They may have left the configuration already.
+    ///
+    /// # Errors
+    /// [`GrantError`]: `by` is no admin, or the store failed; sessions have ended all the same then.
+    pub async fn end_user(
+        &self,
+        by: &IdentityName,
+        user: &IdentityName,
+        reason: Option<String>,
+        now: Timestamp,
+    ) -> Result<UserEnded, GrantError> {
+        admin::must_be_admin(&self.policy(), by, "revoke")?;
+        let (rules, by, user) = (self.rules.clone(), by.clone(), user.clone());
+        let end = move |writer: &mut _| offboard::end(writer, &rules, &by, &user, reason.as_deref(), now);
+        Ok(self.store.run(end).await??)
     }
 
     async fn find(&self, id: &str) -> Result<GrantId, GrantError> {

@@ -256,6 +256,11 @@ impl Rules {
         self.register().get(&session).is_some_and(|seat| seat.end(ended))
     }
 
+    /// Ends every permit of an identity; how many had not ended already.
+    pub(super) fn end_identity(&self, identity: &IdentityName, ended: &Ended) -> usize {
+        self.register().values().filter(|seat| seat.held.ask.identity == *identity && seat.end(ended)).count()
+    }
+
     /// How many permits of the same identity, target and entitlement live now, and still have their client.
     pub(super) fn taken(&self, identity: &IdentityName, target: &TargetName, entitlement: &Entitlement) -> usize {
         let alike = |held: &Held| {

@@ -81,6 +81,20 @@ pub(super) fn by_id(db: &Connection, id: GrantId) -> Result<Option<GrantRow>, St
     statement.query_row([id.to_string()], from_row).optional().map_err(fail)
 }
 
+/// Those of an identity that have not ended, with their targets, whoever issued them.
+pub(super) fn open_of(
+    db: &Connection,
+    identity: &IdentityName,
+    now: Timestamp,
+) -> Result<Vec<(GrantId, TargetName)>, StoreError> {
+    let sql = "SELECT id, target FROM grants WHERE identity = ?1 AND exp > ?2 AND revoked_at IS NULL";
+    let mut statement = db.prepare_cached(sql).map_err(fail)?;
+    let rows = statement
+        .query_map(params![identity.as_str(), now.as_second()], |row| Ok((parsed(row, "id")?, parsed(row, "target")?)))
+        .map_err(fail)?;
+    rows.collect::<rusqlite::Result<_>>().map_err(fail)
+}
+
 /// The grant with this `iss` and `jti`, and its token.
 pub(super) fn by_jti(db: &Connection, iss: &str, jti: &str) -> Result<Option<GrantRow>, StoreError> {
     let mut statement = db.prepare_cached("SELECT * FROM grants WHERE iss = ?1 AND jti = ?2").map_err(fail)?;

@@ -11,7 +11,7 @@ mod leases;
 mod marker;
 mod migrations;
 mod offline;
-mod passwords;
+pub(crate) mod passwords;
 mod reserve;
 pub(crate) mod sessions;
 #[cfg(test)]

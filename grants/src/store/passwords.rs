@@ -93,6 +93,17 @@ impl Store {
     }
 }
 
+/// Makes every password of this identity void; how many were good.
+pub(crate) fn void_all(tx: &mut Tx<'_>, identity: &IdentityName, now: Timestamp) -> Result<usize, StoreError> {
+    let good: Vec<Password> = all_of(tx.db(), identity)?.into_iter().filter(|found| now < found.expires).collect();
+    for found in &good {
+        let event = Event::new("password.voided").identity(identity).target(&found.target);
+        let void = Password { expires: now, ..found.clone() };
+        tx.change(("passwords", &key(identity, &void.target)), event, |db| write(db, &void))?;
+    }
+    Ok(good.len())
+}
+
 /// The row as it is now, if it is still this password, good, and vouched for by the ledger.
 fn still(tx: &Tx<'_>, password: &Password, now: Timestamp) -> Result<Option<Password>, StoreError> {
     let found = find(tx.db(), &password.identity, &password.target)?;
@@ -123,6 +134,12 @@ fn find(db: &Connection, identity: &IdentityName, target: &TargetName) -> Result
     let sql = "SELECT * FROM passwords WHERE identity = ?1 AND target = ?2";
     let mut statement = db.prepare_cached(sql).map_err(fail)?;
     statement.query_row([identity.as_str(), target.as_str()], from_row).optional().map_err(fail)
+}
+
+fn all_of(db: &Connection, identity: &IdentityName) -> Result<Vec<Password>, StoreError> {
+    let mut statement = db.prepare_cached("SELECT * FROM passwords WHERE identity = ?1").map_err(fail)?;
+    let rows = statement.query_map([identity.as_str()], from_row).map_err(fail)?;
+    rows.collect::<rusqlite::Result<_>>().map_err(fail)
 }
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Password> {

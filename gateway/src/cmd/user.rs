@@ -1,0 +1,23 @@
+//! `tidegate user …`
+
+use super::{print, print_json};
+use crate::api::{EndBody, client::Client};
+use std::process::ExitCode;
+use tidegate_grants::{IdentityName, authority::UserEnded};
+
+pub(super) fn end(
+    client: &Client,
+    name: &IdentityName,
+    reason: Option<String>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let ended: UserEnded = client.post(&format!("/v1/users/{name}/end"), &EndBody { reason })?;
+    if json {
+        return print_json(&ended);
+    }
+    let UserEnded { user, grants, passwords, sessions } = ended;
+    print(&format!(
+        "{user}: {sessions} live session(s) ended, {grants} grant(s) revoked, {passwords} password(s) void\n\
+         take {user} out of the configuration too, and reload: nobody can be granted anything then\n"
+    ))
+}

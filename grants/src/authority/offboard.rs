@@ -1,0 +1,53 @@
+//! `user end`: all that somebody holds ends at once, whatever the configuration says of them.
+
+use super::{Ended, permit::Rules, rows};
+use crate::{
+    grant::Revoked,
+    ledger::Event,
+    name::IdentityName,
+    store::{StoreError, passwords, writer::Writer},
+    text::{LINE, line},
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// What somebody held, and holds no longer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserEnded {
+    /// Who.
+    pub user: IdentityName,
+    /// Grants that were revoked.
+    pub grants: usize,
+    /// Passwords that were made void.
+    pub passwords: usize,
+    /// Live sessions that ended.
+    pub sessions: usize,
+}
+
+/// Revokes, voids, then ends the live permits; all before anybody else's turn on this thread. A ledger that cannot be
+/// written keeps no session alive.
+pub(super) fn end(
+    writer: &mut Writer,
+    rules: &Rules,
+    by: &IdentityName,
+    user: &IdentityName,
+    reason: Option<&str>,
+    now: Timestamp,
+) -> Result<UserEnded, StoreError> {
+    let revoked = Revoked { at: now, by: by.to_string(), reason: reason.map(|reason| line(reason, LINE)) };
+    let written = writer.transact(now, |tx| {
+        let grants = rows::open_of(tx.db(), user, now)?;
+        for (id, target) in &grants {
+            let event = Event::new("grant.revoked").identity(user).target(target).grant(*id);
+            let event = event.detail(json!({ "by": by, "reason": revoked.reason }));
+            rows::mark_revoked(tx, *id, &revoked, event)?;
+        }
+        let passwords = passwords::void_all(tx, user, now)?;
+        let detail = json!({ "by": by, "reason": revoked.reason, "grants": grants.len(), "passwords": passwords });
+        tx.append(Event::new("user.ended").identity(user).detail(detail))?;
+        Ok((grants.len(), passwords))
+    });
+    let sessions = rules.end_identity(user, &Ended::Revoked { by: revoked.by, reason: revoked.reason });
+    written.map(|(grants, passwords)| UserEnded { user: user.clone(), grants, passwords, sessions })
+}
