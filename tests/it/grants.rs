@@ -69,7 +69,7 @@ fn who_is_ended_loses_sessions_grants_and_passwords_at_once() {
     let said = world.gateway.cli(&["user", "end", "alice"]).ok().out();
     assert!(said.contains("0 live session(s) ended, 0 grant(s) revoked, 0 password(s) void"), "{said}");
     world.gateway.cli(&["user", "end", "Alice!"]).exited(2);
-    others.end(PATIENCE).ok();
+    others.finish(PATIENCE).ok();
 }
 
 #[test]
