@@ -1,15 +1,25 @@
 //! `psql` and drivers through the gate, on a real PostgreSQL.
 
 use crate::wire;
-use std::io::{Read, Write};
+use futures::StreamExt as _;
+use std::{
+    future::poll_fn,
+    io::{Read, Write},
+    process::Command,
+};
 use tidegate_tests::{
     Running, World,
     config::PUBLIC_NAME,
     daemon::Signal,
-    postgres::version,
+    postgres::{binary, version},
     running::run,
     wait_until,
     world::{PATIENCE, Plan},
+};
+use tokio_postgres::{
+    AsyncMessage,
+    binary_copy::{BinaryCopyInWriter, BinaryCopyOutStream},
+    types::Type,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -224,13 +234,19 @@ fn a_uri_with_the_target_in_its_path_works() {
     run(world.psql_command(&uri, &password, &["-c", "select 1"]), PATIENCE).ok();
 }
 
-#[test]
-fn a_driver_prepares_binds_copies_and_pipelines() {
-    let world = world();
+/// What tokio-postgres needs to come in as alice.
+fn driver(world: &World) -> tokio_postgres::Config {
     let mut config = tokio_postgres::Config::new();
     config.host(PUBLIC_NAME).hostaddr("127.0.0.1".parse().unwrap()).port(world.gateway.postgres().port());
     config.user("alice").password(world.password("alice", "orders")).dbname("orders/shop");
     config.ssl_mode(tokio_postgres::config::SslMode::Require);
+    config
+}
+
+#[test]
+fn a_driver_prepares_binds_copies_and_pipelines() {
+    let world = world();
+    let config = driver(&world);
     let tls = MakeRustlsConnect::new(wire::tls_config(&world));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async move {
@@ -266,4 +282,94 @@ fn a_driver_prepares_binds_copies_and_pipelines() {
     let hex: String = "a secret name".bytes().map(|b| format!("{b:02x}")).collect();
     assert!(events.contains(&hex), "bound parameters are in the recording:\n{events}");
     assert!(events.contains("UPDATE 1"), "{events}");
+}
+
+#[test]
+fn a_driver_resumes_portals_copies_in_binary_listens_and_cancels() {
+    let world = world();
+    let (config, tls) = (driver(&world), MakeRustlsConnect::new(wire::tls_config(&world)));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (mut client, mut connection) = config.connect(tls.clone()).await.unwrap();
+        let (news, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let connection = tokio::spawn(async move {
+            while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+                if let AsyncMessage::Notification(notification) = message.unwrap() {
+                    news.send(notification.payload().to_owned()).unwrap();
+                }
+            }
+        });
+        let transaction = client.transaction().await.unwrap();
+        let portal = transaction.bind("select id from items order by id", &[]).await.unwrap();
+        let mut portions = Vec::new();
+        while let portion @ 1.. = transaction.query_portal(&portal, 40).await.unwrap().len() {
+            portions.push(portion);
+        }
+        assert_eq!(portions, [40, 40, 20]);
+        drop(transaction);
+
+        client.batch_execute("create temp table copied (id int8, name text); listen news").await.unwrap();
+        let types = [Type::INT8, Type::TEXT];
+        let sink = client.copy_in("copy copied from stdin (format binary)").await.unwrap();
+        let writer = BinaryCopyInWriter::new(sink, &types);
+        let mut writer = std::pin::pin!(writer);
+        for id in 0..5000i64 {
+            writer.as_mut().write(&[&id, &format!("number {id}")]).await.unwrap();
+        }
+        assert_eq!(writer.finish().await.unwrap(), 5000);
+        let stream = client.copy_out("copy copied to stdout (format binary)").await.unwrap();
+        let rows: Vec<_> = BinaryCopyOutStream::new(stream, &types).collect().await;
+        assert_eq!(rows.len(), 5000);
+        assert_eq!(rows.last().unwrap().as_ref().unwrap().get::<String>(1), "number 4999");
+
+        let (other, running) = config.connect(tls.clone()).await.unwrap();
+        tokio::spawn(running);
+        other.batch_execute("notify news, 'to whom it may concern'").await.unwrap();
+        assert_eq!(heard.recv().await.unwrap(), "to whom it may concern");
+
+        let pid: i32 = client.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
+        let sleep = client.query("select pg_sleep(600)", &[]);
+        let cancel = async {
+            // What waits where is for superusers to see, so it is asked past the gate.
+            let asleep = format!("select count(*) from pg_stat_activity where pid = {pid} and wait_event = 'PgSleep'");
+            while world.pg().ask("postgres", &asleep) == "0" {
+                other.batch_execute("").await.unwrap(); // meanwhile the others go on
+            }
+            client.cancel_token().cancel_query(tls).await.unwrap();
+        };
+        let (slept, ()) = tokio::join!(sleep, cancel);
+        assert_eq!(slept.unwrap_err().code(), Some(&tokio_postgres::error::SqlState::QUERY_CANCELED));
+        drop(client);
+        connection.await.unwrap();
+    });
+}
+
+/// Statements for pgbench, in a pipeline.
+const PIPELINE: &str = "\\startpipeline
+select name from items where id = :client_id + 1;
+update items set name = name where id = :client_id + 1;
+select 1 / (:client_id + 1);
+\\endpipeline
+";
+
+#[test]
+fn pgbench_runs_in_each_query_mode_and_in_a_pipeline() {
+    let world = world();
+    let password = world.password("alice", "orders");
+    let (plain, piped) = (world.dir().join("plain.sql"), world.dir().join("piped.sql"));
+    std::fs::write(&piped, PIPELINE).unwrap();
+    std::fs::write(&plain, PIPELINE.replace("\\startpipeline\n", "begin;\n").replace("\\endpipeline", "commit;"))
+        .unwrap();
+    for (mode, script) in
+        [("simple", &plain), ("extended", &plain), ("prepared", &plain), ("extended", &piped), ("prepared", &piped)]
+    {
+        let psql = world.psql_command(&world.conninfo("alice", "orders/shop"), &password, &[]);
+        let mut pgbench = Command::new(binary("pgbench"));
+        pgbench.envs(psql.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        pgbench.args(["-n", "-c", "3", "-j", "2", "-t", "15", "-M", mode, "-f"]).arg(script);
+        pgbench.arg(world.conninfo("alice", "orders/shop"));
+        let output = run(pgbench, PATIENCE).ok();
+        assert!(output.out().contains("actually processed: 45/45"), "{mode}: {}{}", output.out(), output.err());
+    }
+    world.gateway.until_no_lease(PATIENCE);
 }
