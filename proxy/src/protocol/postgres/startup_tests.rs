@@ -134,7 +134,51 @@ fn our_own_packet_reads_back() {
     assert!(start_packet(Version::OLDEST, [("user", "a\0b")]).is_err());
 }
 
+/// A parameter as a client may send it: of the list in any spelling, outside it, or of the protocol itself.
+fn parameter() -> impl Strategy<Value = (String, String)> {
+    let spelled = (prop::sample::select(SETTINGS.to_vec()), any::<bool>())
+        .prop_map(|(name, loud)| if loud { name.to_uppercase() } else { name.to_owned() });
+    let other = prop::sample::select(vec!["role", "search_path", "replication", "_pq_.new", "tidegate.note", "jit "]);
+    let name = prop_oneof![12 => spelled, 1 => other.prop_map(str::to_owned)];
+    let value = prop_oneof![20 => "[ -~äß]{0,20}", 1 => "[ -~]{0,3}[\x01-\x1f][ -~]{0,3}"];
+    (name, value)
+}
+
+/// What must become of them, said in another way than the parser does: none if they are refused.
+fn expected(parameters: &[(String, String)]) -> Option<BTreeMap<String, String>> {
+    let mut settings = BTreeMap::new();
+    for (name, value) in parameters.iter().filter(|(name, _)| !name.starts_with("_pq_.")) {
+        let lower = name.to_lowercase();
+        let known = SETTINGS.iter().find(|known| known.to_lowercase() == lower);
+        let spelling =
+            known.map(|known| (*known).to_owned()).or(name.starts_with("tidegate.").then(|| name.clone()))?;
+        let fresh = settings.insert(spelling, value.clone()).is_none();
+        if !fresh || value.contains(|c: char| c < ' ') {
+            return None;
+        }
+    }
+    settings.retain(|name, _| !name.starts_with("tidegate."));
+    Some(settings)
+}
+
 proptest! {
+    #[test]
+    fn exactly_the_settings_of_the_list_pass_each_once(parameters in prop::collection::vec(parameter(), 0..5)) {
+        let sent: Vec<(&str, &str)> = [("user", "a")].into_iter()
+            .chain(parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()))).collect();
+        let read = started(&sent);
+        prop_assert_eq!(read.ok().map(|start| start.settings), expected(&parameters));
+        // And as options they mean the same.
+        let escaped = |text: &str| text.chars().flat_map(|c| ['\\', c]).collect::<String>();
+        let words: Vec<String> = parameters.iter().filter(|(name, _)| !name.starts_with("_pq_."))
+            .map(|(name, value)| format!("-c {}", escaped(&format!("{name}={value}")))).collect();
+        let options = words.join(" ");
+        if options.chars().count() < LONGEST_VALUE {
+            let read = started(&[("user", "a"), ("options", &options)]);
+            prop_assert_eq!(read.ok().map(|start| start.settings), expected(&parameters));
+        }
+    }
+
     #[test]
     fn garbage_never_panics(body in prop::collection::vec(any::<u8>(), 0..400)) {
         let _ = parse(&body);
