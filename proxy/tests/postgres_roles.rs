@@ -213,7 +213,7 @@ fn mint(group: &str, owner: &str, until: &str, by: &str) -> String {
     let until = until.replace("'1h'", "'1h'::interval");
     let by = by.replace("+ '1s'", "+ '1s'::interval");
     format!(
-        "select * from tidegate.mint('tg_x_aaaaaaaa', array['{group}'], true, {owner}, {until}, 1, {by}, 'g', \
+        "select * from tidegate.mint('tg_x_aaaaaaaa', array['{group}'], true, {owner}, {until}, 1, null, {by}, 'g', \
          '018f0000-0000-7000-8000-000000000001', '018f0000-0000-7000-8000-000000000001')"
     )
 }

@@ -22,6 +22,7 @@ mod grants;
 mod hosts;
 mod identity;
 mod leftovers;
+mod managed;
 mod many;
 mod memberships;
 mod outage;

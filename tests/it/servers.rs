@@ -65,6 +65,7 @@ fn a_throwaway_postgres_answers_over_tls_and_keeps_others_out() {
         postgresql_conf: String::new(),
         pg_hba: "hostssl all tidegate 127.0.0.1/32 cert\n".into(),
         sql: String::new(),
+        sql_managed: String::new(),
     };
     postgres.install(&trust, "");
     postgres.start();

@@ -314,14 +314,19 @@ impl Gateway {
         SshTrust { ca: part("ca"), sshd_config: part("sshd_config"), principals, penalties }
     }
 
-    /// What to install on a PostgreSQL target.
+    /// What to install on a PostgreSQL target. Parts that it does not have are empty.
     pub fn postgres_trust(&self, target: &str) -> PostgresTrust {
         let part = |part: &str| self.trust(target, part);
+        let has = |part: &str| {
+            let output = self.cli(&["target", "trust", target, "--part", part]);
+            if output.code == Some(0) { output.out() + "\n" } else { String::new() }
+        };
         PostgresTrust {
-            ca: part("ca"),
+            ca: has("ca"),
             postgresql_conf: part("postgresql_conf"),
             pg_hba: part("pg_hba"),
             sql: part("sql"),
+            sql_managed: has("sql_managed"),
         }
     }
 

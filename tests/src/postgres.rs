@@ -28,6 +28,8 @@ pub struct PostgresTrust {
     pub pg_hba: String,
     /// A psql script for a superuser.
     pub sql: String,
+    /// The same for a role with CREATEROLE, where nobody is a superuser; else empty.
+    pub sql_managed: String,
 }
 
 /// One server, before or after its start.
@@ -83,11 +85,13 @@ impl Postgres {
     pub fn install(&self, trust: &PostgresTrust, more: &str) {
         let data = self.dir.join("data");
         let (port, dir, certs) = (self.port(), self.dir.display(), template());
+        let authority =
+            if trust.ca.is_empty() { String::new() } else { format!("ssl_ca_file = '{dir}/client-ca.pem'\n") };
         let conf = format!(
             "{}\n# the throwaway server's own; the last line of a setting counts\nlisten_addresses = '127.0.0.1'\n\
              port = {port}\nunix_socket_directories = '{dir}'\nfsync = off\nfull_page_writes = off\n\
              shared_buffers = 16MB\nmax_connections = 60\nssl = on\nssl_cert_file = '{certs}/server.pem'\n\
-             ssl_key_file = '{dir}/server.key'\nssl_ca_file = '{dir}/client-ca.pem'\nlog_connections = on\n\
+             ssl_key_file = '{dir}/server.key'\n{authority}log_connections = on\n\
              log_line_prefix = '%m [%p] %u@%d '\n{more}\n",
             trust.postgresql_conf,
             certs = certs.display(),
@@ -141,6 +145,17 @@ impl Postgres {
         let mut command = Command::new(binary("psql"));
         command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", ACCOUNT, "-d", database, "-h"]);
         command.arg(&self.dir).args(["-p", &self.port().to_string(), "-At", "-f", "-"]);
+        let mut psql = crate::Running::start(command);
+        psql.send(sql);
+        psql.finish(secs(60))
+    }
+
+    /// Runs a psql script as this role, by password over TLS.
+    pub fn script_as(&self, user: &str, password: &str, database: &str, sql: &str) -> Output {
+        let mut command = Command::new(binary("psql"));
+        command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", user, "-d", database, "-h", "127.0.0.1"]);
+        command.args(["-p", &self.port().to_string(), "-At", "-f", "-"]);
+        command.env("PGPASSWORD", password).env("PGSSLMODE", "require").env_remove("PGOPTIONS");
         let mut psql = crate::Running::start(command);
         psql.send(sql);
         psql.finish(secs(60))

@@ -20,6 +20,14 @@ use std::{
 /// How long a client may take before a test gives up on it. No test is about this.
 pub const PATIENCE: Duration = secs(60);
 
+/// Of the role that a managed service gives its customer.
+pub const MASTER_PASSWORD: &str = "of-the-master-user";
+/// What such a service does: a role that is no superuser, makes roles, and has made those of the application.
+const MASTER: &str = "create role master login createrole createdb password 'of-the-master-user';
+grant shop_reader, shop_writer, shop_owner to master with admin option;
+alter database shop owner to master;
+";
+
 /// Everything. Dropped in the order of its fields: the gateway ends first, the folder goes last.
 #[derive(Debug)]
 pub struct World {
@@ -43,6 +51,7 @@ pub struct Plan {
     sshd_config: String,
     postgresql_conf: String,
     postgres_sql: String,
+    managed: bool,
     change: Vec<(String, String)>,
     blocks: Vec<String>,
     files: Vec<(String, String)>,
@@ -60,6 +69,7 @@ impl Plan {
             sshd_config: String::new(),
             postgresql_conf: String::new(),
             postgres_sql: String::new(),
+            managed: false,
             change: Vec::new(),
             blocks: Vec::new(),
             files: Vec::new(),
@@ -91,6 +101,18 @@ impl Plan {
     pub fn postgres_sql(mut self, script: &str) -> Self {
         self.postgres_sql = script.to_owned();
         self
+    }
+    /// The PostgreSQL target is logged in to by SCRAM.
+    pub fn scram(self) -> Self {
+        let user = "admin_user = \"tidegate\"";
+        let scram = format!("{user}\nauth = \"scram\"\nadmin_password_file = \"orders.password\"");
+        self.change(user, &scram).file("orders.password", "the-gateway-s-own-password\n")
+    }
+    /// The PostgreSQL target is like a managed service: nobody but a role `master` with CREATEROLE installs anything, and
+    /// everybody with a password may log in over TLS.
+    pub fn managed(mut self) -> Self {
+        self.managed = true;
+        self.scram()
     }
     /// Changes text in the configuration.
     pub fn change(mut self, from: &str, to: &str) -> Self {
@@ -197,12 +219,20 @@ impl World {
             sshd.start();
         }
         if let Some(postgres) = &mut self.postgres {
-            let trust = self.gateway.postgres_trust("orders");
+            let mut trust = self.gateway.postgres_trust("orders");
+            if plan.managed {
+                trust.pg_hba = "hostssl all all all scram-sha-256".to_owned();
+            }
             postgres.install(&trust, &plan.postgresql_conf);
             postgres.start();
             postgres.ready();
             postgres.script("postgres", &plan.postgres_sql).ok();
-            postgres.script("postgres", &trust.sql).ok();
+            if plan.managed {
+                postgres.script("postgres", MASTER).ok();
+                postgres.script_as("master", MASTER_PASSWORD, "postgres", &trust.sql_managed).ok();
+            } else {
+                postgres.script("postgres", &trust.sql).ok();
+            }
         }
         if let Some(sshd) = &mut self.sshd {
             sshd.ready();

@@ -77,7 +77,7 @@ fn key(section: &Section<'_>, folder: &Path, secrets: &mut Vec<Secret>) -> Optio
             let file = section.need("secret_file", section.text("secret_file"), fix)?;
             let path = folder.join(file.value);
             let why = format!("HS256 secret of the {}", section.name());
-            let secret = file.parse(|_| secret(&path), fix)?;
+            let secret = file.parse(|_| secret(&path, 32), fix)?;
             secrets.push(Secret { file: path, why });
             Some(IssuerKey::Hs256(secret.value))
         }
@@ -101,8 +101,8 @@ fn key(section: &Section<'_>, folder: &Path, secrets: &mut Vec<Secret>) -> Optio
     }
 }
 
-/// A text file's last newline is no part of the secret.
-fn secret(file: &Path) -> Result<SecretSlice<u8>, String> {
+/// At least so many bytes. A text file's last newline is no part of the secret.
+pub(super) fn secret(file: &Path, least: usize) -> Result<SecretSlice<u8>, String> {
     let shown = file.display();
     let unreadable = |cause: std::io::Error| format!("{shown} cannot be read: {cause}");
     let mode = std::fs::metadata(file).map_err(unreadable)?.permissions().mode();
@@ -116,7 +116,7 @@ fn secret(file: &Path) -> Result<SecretSlice<u8>, String> {
     {
         secret = line.strip_suffix(b"\r").unwrap_or(line);
     }
-    if secret.len() < 32 {
+    if secret.len() < least {
         return Err(format!("{shown} holds {} bytes: too few for a secret", secret.len()));
     }
     Ok(SecretSlice::from(secret.to_vec()))

@@ -257,7 +257,7 @@ fn assemble(root: &Section<'_>, folder: &Path, hash: String, written: toml::Tabl
         },
         ssh_targets: targets.ssh,
         postgres_targets: targets.postgres,
-        secrets: issuers.secrets,
+        secrets: issuers.secrets.into_iter().chain(targets.secrets).collect(),
         notes,
         written,
     })

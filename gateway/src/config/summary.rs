@@ -10,6 +10,7 @@ use tidegate_grants::{
     Entitlement, EntitlementName, Files, GroupName, Identity, IdentityName, Kind, Leftovers, Target, TargetName, Terms,
     entitlement::Selector, forward::Rule, grant::IssuerKey,
 };
+use tidegate_proxy::protocol::postgres::{Auth, PostgresTarget};
 
 /// What is allowed and yet may not be what was meant.
 pub(super) fn notes(
@@ -186,5 +187,12 @@ fn write_secrets(out: &mut String, config: &Config) -> std::fmt::Result {
     if attested > 0 {
         writeln!(out, "  (a grant under HS256 is attested, not signed: the gateway could have made it too)")?;
     }
-    writeln!(out, "  no password and no key of any target: each session gets its own, and it ends with the session")
+    let scram = |target: &&PostgresTarget| matches!(target.auth, Auth::Scram(_));
+    let names: Vec<&str> = config.postgres_targets.values().filter(scram).map(|target| target.name.as_str()).collect();
+    let but =
+        if names.is_empty() { String::new() } else { format!(" but that of {} (auth = \"scram\")", names.join(", ")) };
+    writeln!(
+        out,
+        "  no password and no key of any target{but}: each session gets its own, and it ends with the session"
+    )
 }

@@ -1,7 +1,9 @@
 //! `[[target]]`: SSH hosts and database servers, and how each proves that it is itself.
 
 use super::{
+    Secret,
     fault::KeyRole,
+    issuers::secret,
     section::{Section, Spot, TextSpot},
     value,
 };
@@ -9,11 +11,12 @@ use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
 };
+use secrecy::{ExposeSecret as _, SecretString};
 use ssh_key::PublicKey;
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 use tidegate_grants::{Kind, RoleName, Target, TargetName};
 use tidegate_proxy::protocol::{
-    postgres::PostgresTarget,
+    postgres::{Auth, PostgresTarget},
     ssh::{HostTrust, SshTarget},
 };
 
@@ -23,6 +26,7 @@ pub(super) struct Targets {
     pub(super) by_name: BTreeMap<TargetName, Target>,
     pub(super) ssh: BTreeMap<TargetName, SshTarget>,
     pub(super) postgres: BTreeMap<TargetName, PostgresTarget>,
+    pub(super) secrets: Vec<Secret>,
 }
 
 const SSH_KEYS: [&str; 4] = ["host_key", "host_ca", "host_name", "principal"];
@@ -44,7 +48,9 @@ pub(super) fn targets(root: &Section<'_>, folder: &Path) -> Targets {
         let mut of_kind = (None, None);
         match kind {
             Some(Kind::Ssh) => of_kind.0 = ssh(&section, named, address),
-            Some(Kind::Postgres) => of_kind.1 = postgres(&section, named, address, folder),
+            Some(Kind::Postgres) => {
+                of_kind.1 = postgres(&section, named, address, folder, &mut targets.secrets);
+            }
             None => {
                 // Whichever it was meant to be, its own keys are no faults.
                 section.pass_over(&SSH_KEYS);
@@ -159,16 +165,11 @@ fn postgres(
     name: Option<&TargetName>,
     address: Option<String>,
     folder: &Path,
+    secrets: &mut Vec<Secret>,
 ) -> Option<PostgresTarget> {
     section.misplaced(&SSH_KEYS, "belongs to a target of kind \"ssh\"", "take it out, or change the kind");
-    section.not_yet(&["admin_address", "admin_password_file"]);
-    if let Some(auth) = section.text("auth") {
-        match auth.value {
-            "cert" => {}
-            "scram" => auth.fault("\"scram\" is not supported yet", "write \"cert\" or take it out"),
-            _ => auth.fault("is not a way to log in", "write \"cert\" or take it out"),
-        }
-    }
+    section.not_yet(&["admin_address"]);
+    let auth = auth(section, folder, secrets);
     let fix = "name the PEM file with the CA of the server's certificate; TLS is verify-full, always";
     let roots = section
         .need("tls_ca", section.text("tls_ca"), fix)
@@ -181,7 +182,46 @@ fn postgres(
         address: address?,
         roots: Arc::new(roots?),
         admin_user: admin?.value.to_string(),
+        auth: auth?,
     })
+}
+
+/// `auth`, and the password that comes with `"scram"`. `None` has said why.
+fn auth(section: &Section<'_>, folder: &Path, secrets: &mut Vec<Secret>) -> Option<Auth> {
+    const FILE: &str = "admin_password_file";
+    let way = section.text("auth");
+    match way.as_ref().map_or("cert", |way| way.value) {
+        "cert" => {
+            let fix = "take it out, or write auth = \"scram\"";
+            section.misplaced(&[FILE], "belongs to auth = \"scram\": with certificates there is no password", fix);
+            Some(Auth::Certificate)
+        }
+        "scram" => {
+            let fix = "name a file with the password of admin_user, of 16 characters or more and mode 0600";
+            let file = section.need(FILE, section.text(FILE), fix)?;
+            let path = folder.join(file.value);
+            let password = file.parse(|_| password(&path), fix)?;
+            secrets.push(Secret {
+                file: path,
+                why: format!("password of the gateway's own login on the {}", section.name()),
+            });
+            Some(Auth::Scram(password.value))
+        }
+        _ => {
+            section.pass_over(&[FILE]);
+            way?.fault("is not a way to log in", "write \"cert\" or \"scram\"");
+            None
+        }
+    }
+}
+
+fn password(file: &Path) -> Result<SecretString, String> {
+    let bytes = secret(file, 16)?;
+    let text =
+        std::str::from_utf8(bytes.expose_secret()).ok().filter(|text| text.bytes().all(|b| b.is_ascii_graphic()));
+    // Any other character would be prepared (RFC 4013), by the server perhaps in another way than by us.
+    let text = text.ok_or_else(|| format!("{} holds more than printable ASCII without blanks", file.display()))?;
+    Ok(SecretString::from(text))
 }
 
 fn roots(file: &Path) -> Result<RootCertStore, String> {

@@ -213,7 +213,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "admin_user = \"tidegate\"",
         "admin_user = \"tidegate\"\nauth = \"scram\"",
-        "35: target[orders].auth: \"scram\" is not supported yet",
+        "29: target[orders].admin_password_file: is missing",
     ),
     (
         "admin_user = \"tidegate\"",

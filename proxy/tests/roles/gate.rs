@@ -20,7 +20,7 @@ use tidegate_grants::{
 use tidegate_proxy::{
     issuer::{Issuer, TargetError},
     protocol::postgres::{
-        PostgresTarget,
+        Auth, PostgresTarget,
         issuer::{PostgresIssuer, RoleCredential},
         trust,
     },
@@ -68,6 +68,7 @@ impl Gate {
             address: format!("127.0.0.1:{}", server.port),
             roots: Arc::new(roots),
             admin_user: "tidegate".into(),
+            auth: Auth::Certificate,
         };
         server.start(&trust::trust(&target, &policy(), &["127.0.0.1".into()], keys.x509.certificate_pem()));
         let ledger = keys.ledger.clone();

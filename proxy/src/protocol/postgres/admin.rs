@@ -1,13 +1,16 @@
-//! The administrator's connections to a target: TLS verify-full, a client certificate of a minute, no password.
+//! The administrator's connections to a target: TLS verify-full, a client certificate of a minute; or where the target does
+//! not take ours, a password by SCRAM, bound to the channel.
 //!
 //! A connection that worked is kept for the next call, because a TLS handshake costs more than all of a mint. What must be
 //! quick (mint, disable) and what may take long (clean) have connections of their own, so that a long cleaning keeps nobody
 //! from being locked out. Every wait ends: at a deadline here, and at a `statement_timeout` there, so that what we gave up
 //! on does not take effect later.
 
-use super::{PostgresTarget, budget::Budget, fault::Fault};
+use super::{Auth, PostgresTarget, budget::Budget, fault::Fault};
 use crate::{gate::Clock, issuer::TargetError, targets::Targets};
 use jiff::{SignedDuration, Timestamp};
+use rustls::ClientConfig;
+use secrecy::ExposeSecret as _;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
@@ -22,7 +25,7 @@ use tokio::{
 };
 use tokio_postgres::{
     Client, Config, Row, SimpleQueryMessage,
-    config::SslMode,
+    config::{ChannelBinding, SslMode},
     tls::MakeTlsConnect,
     types::{ToSql, Type},
 };
@@ -147,16 +150,23 @@ impl Admin {
         places.entry((target.clone(), lane)).or_insert_with(|| Arc::new(Semaphore::new(lane.width()))).clone()
     }
 
-    /// TLS to a target with a client certificate of a minute for this login; also the certificate's serial number.
-    pub(super) fn tls(&self, target: &PostgresTarget, login: &str) -> Result<(rustls::ClientConfig, String), String> {
-        let now = (self.clock)();
-        let TlsIdentity { chain, key, serial } =
-            self.keys.x509.client(login, now, now + CERTIFICATE).map_err(|error| error.to_string())?;
+    /// TLS to a target, where it takes certificates with one of a minute for this login; also that one's serial number.
+    pub(super) fn tls(&self, target: &PostgresTarget, login: &str) -> Result<(ClientConfig, Option<String>), String> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .and_then(|builder| builder.with_root_certificates(target.roots.clone()).with_client_auth_cert(chain, key))
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(target.roots.clone());
+        let (mut config, serial) = match &target.auth {
+            Auth::Certificate => {
+                let now = (self.clock)();
+                let TlsIdentity { chain, key, serial } =
+                    self.keys.x509.client(login, now, now + CERTIFICATE).map_err(|error| error.to_string())?;
+                let config = builder.with_client_auth_cert(chain, key).map_err(|error| error.to_string())?;
+                (config, Some(serial))
+            }
+            Auth::Scram(_) => (builder.with_no_client_auth(), None),
+        };
         config.alpn_protocols = vec![b"postgresql".to_vec()];
         // A resumed session would outlive the certificate's minute.
         config.resumption = rustls::client::Resumption::disabled();
@@ -207,6 +217,10 @@ impl Admin {
         let mut config = Config::new();
         config.user(&target.admin_user).dbname(database).application_name("tidegate");
         config.options(lane.options()).ssl_mode(SslMode::Require);
+        if let Auth::Scram(password) = &target.auth {
+            // Bound to the certificate that was verified: a server that asks for it in the clear, or as MD5, gets nothing.
+            config.password(password.expose_secret()).channel_binding(ChannelBinding::Require);
+        }
         let (client, connection) =
             config.connect_raw(budget.around(stream), tls).await.map_err(|error| Fault::of(&error))?;
         let (gone, dropped) = oneshot::channel();

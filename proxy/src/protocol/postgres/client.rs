@@ -80,7 +80,7 @@ impl Client for PgClient {
         let target = &*self.target()?;
         let packet = self.start_packet(&credential)?;
         pause::at("during-connect").await;
-        let link = target::connect(target, credential.tls, &packet).await?;
+        let link = target::connect(target, &credential, &packet).await?;
         note_connected(way, &credential.role, target, &link).await?;
         Ok(link)
     }

@@ -5,7 +5,7 @@
 //! either takes effect within seconds of its plan or never ([`role::SETTLED`](super::role)).
 
 use super::{
-    PostgresTarget,
+    Auth, PostgresTarget,
     admin::{Admin, Lane, Link, epoch, read},
     fault::{Fault, Step},
     role::{MINT_WINDOW, Mint, Notes, role_name},
@@ -16,6 +16,8 @@ use crate::{
     pause,
     session::about,
 };
+use data_encoding::BASE32_NOPAD;
+use secrecy::{ExposeSecret as _, SecretString};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -24,14 +26,17 @@ use tidegate_ca::Keys;
 use tidegate_grants::{Access, Lease, LeaseId, LeaseKind, LeasePlan, Leftovers, Permit, Store, TargetName, Terms};
 use tokio::sync::Mutex;
 use tokio_postgres::types::Type;
+use zeroize::Zeroizing;
 
 /// What the relay needs to log in as the ephemeral role.
 #[derive(Debug)]
 pub struct RoleCredential {
     /// The role: the start-up packet's `user`.
     pub role: String,
-    /// TLS to the target, verify-full, with a client certificate of a minute whose common name is the role.
+    /// TLS to the target, verify-full; where it takes certificates, with one of a minute whose common name is the role.
     pub tls: Arc<rustls::ClientConfig>,
+    /// Where the target takes no certificate: a random password of this role. The target was given its verifier only.
+    pub password: Option<SecretString>,
     /// Start-up settings that we add for the session: `role`, where the entitlement has an owner. (`ALTER ROLE … SET role`
     /// is refused inside a security definer function.)
     pub settings: BTreeMap<String, String>,
@@ -104,14 +109,39 @@ impl Issuer for PostgresIssuer {
         let mut notes = Notes::of(&lease).map_err(TargetError::Ours)?;
         // Before the role: nothing that can fail on our side comes between the role and its use.
         let (tls, serial) = self.admin.tls(&target, lease.name()).map_err(TargetError::Ours)?;
+        let password = random_password(&target.auth)?;
         if notes.mint == Mint::Planned {
-            self.create(permit, &mut lease, &mut notes, &serial).await?;
+            let proof = Proof { serial, verifier: password.as_ref().map(verifier) };
+            self.create(permit, &mut lease, &mut notes, &proof).await?;
         } else if notes.mint == Mint::Failed {
             return Err(TargetError::Ours("this lease's role was refused before".into()));
+        } else if password.is_some() {
+            return Err(TargetError::Ours("this lease's role has a password that nobody kept".into()));
         }
         let settings = notes.owner.iter().map(|owner| ("role".to_owned(), owner.to_string())).collect();
-        Ok(RoleCredential { role: lease.name().to_owned(), tls: Arc::new(tls), settings })
+        Ok(RoleCredential { role: lease.name().to_owned(), tls: Arc::new(tls), password, settings })
     }
+}
+
+/// What the role will prove itself by, as the target and the ledger know it.
+struct Proof {
+    /// Of the certificate.
+    serial: Option<String>,
+    /// Of the password: SCRAM-SHA-256, so that no log of the target holds the password.
+    verifier: Option<String>,
+}
+
+/// 160 bits, where the target takes passwords.
+fn random_password(auth: &Auth) -> Result<Option<SecretString>, TargetError> {
+    let Auth::Scram(_) = auth else { return Ok(None) };
+    let mut random = Zeroizing::new([0; 20]);
+    getrandom::fill(random.as_mut()).map_err(|error| TargetError::Ours(error.to_string()))?;
+    Ok(Some(SecretString::from(BASE32_NOPAD.encode(random.as_ref()))))
+}
+
+/// As `pg_authid` keeps it (PostgreSQL chapter 53.8).
+pub(super) fn verifier(password: &SecretString) -> String {
+    postgres_protocol::password::scram_sha_256(password.expose_secret().as_bytes())
 }
 
 impl PostgresIssuer {
@@ -121,7 +151,7 @@ impl PostgresIssuer {
         permit: &Permit,
         lease: &mut Lease,
         notes: &mut Notes,
-        serial: &str,
+        proof: &Proof,
     ) -> Result<(), TargetError> {
         let blame = |fault: Fault| fault.blame(permit.target(), Step::Mint);
         let link = match self.admin.link(permit.target(), notes.database.as_str(), Lane::Quick).await {
@@ -133,7 +163,7 @@ impl PostgresIssuer {
                 return Err(error);
             }
         };
-        match self.call_mint(&link, permit, lease, notes).await {
+        match self.call_mint(&link, permit, lease, notes, proof).await {
             Ok(()) => link.keep(),
             Err(fault) => {
                 let (definite, late) = (fault.is_definite(), fault.is_late());
@@ -150,7 +180,7 @@ impl PostgresIssuer {
         pause::at("during-mint").await;
         let detail = serde_json::json!({
             "role": lease.name(), "oid": notes.oid, "database": notes.database, "groups": notes.groups,
-            "owner": notes.owner, "until": permit.expires(), "certificate": serial,
+            "owner": notes.owner, "until": permit.expires(), "certificate": proof.serial, "password": proof.verifier.is_some(),
         });
         let event = about("credential.minted", permit).lease(lease.id()).detail(detail);
         self.store.note(lease, notes.to_json(), event, self.now()).await.map_err(ours)?;
@@ -158,7 +188,14 @@ impl PostgresIssuer {
         Ok(())
     }
 
-    async fn call_mint(&self, link: &Link, permit: &Permit, lease: &Lease, notes: &mut Notes) -> Result<(), Fault> {
+    async fn call_mint(
+        &self,
+        link: &Link,
+        permit: &Permit,
+        lease: &Lease,
+        notes: &mut Notes,
+        proof: &Proof,
+    ) -> Result<(), Fault> {
         let Terms::Postgres { max_connections, inherit, .. } = permit.entitlement().terms else {
             return Err(Fault::Refused("the permit is not for a database".into()));
         };
@@ -170,7 +207,7 @@ impl PostgresIssuer {
         let row = link
             .one(
                 "select role, before::text, extract(epoch from clock_timestamp())::float8 from tidegate.mint(\
-                 $1, $2, $3, $4, to_timestamp($5), $6, to_timestamp($7), $8, $9::uuid, $10::uuid)",
+                 $1, $2, $3, $4, to_timestamp($5), $6, $7, to_timestamp($8), $9, $10::uuid, $11::uuid)",
                 &[
                     (&lease.name(), Type::TEXT),
                     (&groups, Type::TEXT_ARRAY),
@@ -178,6 +215,7 @@ impl PostgresIssuer {
                     (&owner, Type::TEXT),
                     (&until, Type::FLOAT8),
                     (&connections, Type::INT4),
+                    (&proof.verifier, Type::TEXT),
                     (&by, Type::FLOAT8),
                     (&permit.claims().aud, Type::TEXT),
                     (&lease_id, Type::TEXT),

@@ -17,6 +17,7 @@ mod frame;
 pub mod issuer;
 mod login;
 mod names;
+mod proof;
 mod pump;
 mod relay;
 mod role;
@@ -34,6 +35,7 @@ pub use trial::{Tested, trial};
 use crate::{authenticate::Passwords, gate::Gate, listener};
 use door::Door;
 use issuer::PostgresIssuer;
+use secrecy::SecretString;
 use std::sync::Arc;
 use tidegate_ca::Keys;
 use tidegate_grants::TargetName;
@@ -50,6 +52,18 @@ pub struct PostgresTarget {
     pub roots: Arc<rustls::RootCertStore>,
     /// The gateway's login there, which may only call our functions.
     pub admin_user: String,
+    /// How the gateway and its sessions log in.
+    pub auth: Auth,
+}
+
+/// How a target is logged in to.
+#[derive(Debug, Clone)]
+pub enum Auth {
+    /// By certificates of a minute: there is no standing secret.
+    Certificate,
+    /// By SCRAM-SHA-256, where the client CA or `pg_hba.conf` is not ours to set. This is the password of the gateway's own
+    /// login; each session has a random one of its own.
+    Scram(SecretString),
 }
 
 /// What the PostgreSQL side needs beside the gate.

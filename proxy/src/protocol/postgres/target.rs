@@ -9,6 +9,8 @@ use super::{
     fault::plain,
     fields::Fields,
     frame::{Framer, Go, Sender},
+    issuer::RoleCredential,
+    proof,
     startup::{CancelKey, Version, cancel_request, ssl_request},
 };
 use crate::issuer::{TARGET_DEADLINE, TargetError};
@@ -16,7 +18,7 @@ use bytes::BytesMut;
 use rustls::{ClientConfig, crypto::aws_lc_rs, pki_types::ServerName};
 use std::{future::Future, io, sync::Arc};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::timeout,
 };
@@ -40,7 +42,7 @@ pub(super) struct Greeting {
     /// ParameterStatus and NoticeResponse, as they came.
     pub(super) messages: Vec<u8>,
     /// It has taken our credential.
-    authenticated: bool,
+    pub(super) authenticated: bool,
     /// Its cancel key, which stays with us.
     pub(super) key: Option<CancelKey>,
     /// ReadyForQuery as it came, and whatever came behind it.
@@ -50,12 +52,20 @@ pub(super) struct Greeting {
 /// Dials, verifies, logs in.
 pub(super) async fn connect(
     target: &PostgresTarget,
-    tls: Arc<ClientConfig>,
+    credential: &RoleCredential,
     start_packet: &[u8],
 ) -> Result<Link, TargetError> {
     within_deadline(target, async {
-        let mut stream = secured(target, tls).await?;
-        let greeting = log_in(&mut stream, start_packet, target.name.as_str()).await?;
+        let mut stream = secured(target, credential.tls.clone()).await?;
+        let name = target.name.as_str();
+        stream.write_all(start_packet).await.map_err(|error| lost(name, &error))?;
+        stream.flush().await.map_err(|error| lost(name, &error))?;
+        let mut greeting = Greeting::default();
+        if let Some(password) = &credential.password {
+            let end_point = proof::end_point(&stream);
+            proof::prove(&mut stream, password, end_point, &mut greeting).await.map_err(|away| away.of(name))?;
+        }
+        let greeting = hear_out(&mut stream, greeting, name).await?;
         Ok(Link { stream, greeting })
     })
     .await
@@ -132,14 +142,12 @@ fn lost(target: &str, error: &io::Error) -> TargetError {
     }
 }
 
-/// Sends the start-up packet and reads up to the first ReadyForQuery.
-async fn log_in<S>(stream: &mut S, start_packet: &[u8], target: &str) -> Result<Greeting, TargetError>
+/// Reads up to the first ReadyForQuery.
+async fn hear_out<S>(stream: &mut S, mut greeting: Greeting, target: &str) -> Result<Greeting, TargetError>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + Unpin,
 {
-    stream.write_all(start_packet).await.map_err(|error| lost(target, &error))?;
-    stream.flush().await.map_err(|error| lost(target, &error))?;
-    let (mut framer, mut greeting) = (Framer::new(Sender::TargetStarting), Greeting::default());
+    let mut framer = Framer::new(Sender::TargetStarting);
     let mut buffer = BytesMut::with_capacity(8 * 1024);
     let mut said = 0usize;
     loop {
@@ -174,7 +182,9 @@ where
 }
 
 /// Why a target will never be ready.
-enum No {
+pub(super) enum No {
+    /// The connection broke.
+    Lost(io::Error),
     /// It does not take our credential, or is no PostgreSQL.
     Refused(String),
     /// What it said once it had taken it, which is about the session: a setting, the database, room for it.
@@ -182,9 +192,10 @@ enum No {
 }
 
 impl No {
-    fn of(self, target: &str) -> TargetError {
+    pub(super) fn of(self, target: &str) -> TargetError {
         let target = target.to_owned();
         match self {
+            Self::Lost(error) => lost(&target, &error),
             Self::Refused(cause) => TargetError::Refused { target, cause },
             Self::Answered { code, message } => TargetError::Answered { target, code, message },
         }
@@ -193,14 +204,14 @@ impl No {
 
 impl Greeting {
     /// Takes the next message. True when the target is ready; an error says why it never will be.
-    fn hear(&mut self, tag: u8, body: &[u8]) -> Result<bool, No> {
+    pub(super) fn hear(&mut self, tag: u8, body: &[u8]) -> Result<bool, No> {
         let refused = |cause: &str| Err(No::Refused(cause.to_owned()));
         match tag {
             b'R' if Fields(body).u32() == Some(0) => {
                 self.authenticated = true;
                 Ok(false)
             }
-            b'R' => refused("it asked for a password where our certificate should do: see its pg_hba.conf"),
+            b'R' => refused("it asked for what our credential is not: see its pg_hba.conf, and `auth` of the target"),
             b'K' => {
                 self.key = CancelKey::read(body);
                 Ok(false)

@@ -300,6 +300,10 @@ fn unverifiable(notes: &Notes) -> Vec<String> {
     let mut unverifiable = vec![
         "what the session changed in data and objects of other roles: the recording has its statements".to_owned(),
     ];
+    // What `_witness` says where nobody is a superuser.
+    if notes.before.as_ref().is_some_and(|before| before.contains("\"passwords\"")) {
+        unverifiable.push("changes to passwords of the roles that it could become: no superuser could look".to_owned());
+    }
     if notes.before.is_none() {
         unverifiable.push(
             "changes to passwords, memberships, default privileges and settings of the roles that it could become: what \

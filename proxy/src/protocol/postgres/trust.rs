@@ -3,7 +3,7 @@
 //! The functions themselves are in `schema/*.sql`, as psql scripts; here they get the names that this configuration needs.
 //! Names come from strict grammars, and are quoted all the same.
 
-use super::PostgresTarget;
+use super::{Auth, PostgresTarget, issuer::verifier};
 use crate::trust::Part;
 use std::{collections::BTreeSet, net::IpAddr};
 use tidegate_grants::{DatabaseName, Policy, RoleName, Terms};
@@ -17,36 +17,53 @@ pub(super) const OWNED: [&str; 3] =
 pub(super) const SUPERUSER: &str = include_str!("schema/superuser.sql");
 /// Who may call what.
 pub(super) const FINISH: &str = include_str!("schema/finish.sql");
+/// What a superuser would do, as far as a role with CREATEROLE can.
+pub(super) const MANAGED: &str = include_str!("schema/managed.sql");
 /// On every connection, first: a superuser runs this, and a session may have put a `format` of its own in `public`, which
 /// would fit our arguments better than the real one.
 const PREAMBLE: &str = "set search_path = pg_catalog, pg_temp;\nset client_min_messages = warning;\n";
 
-/// Parts `ca`, `postgresql_conf`, `pg_hba`, `sql`, for all that entitlements of `policy` reach on this target.
-/// `source_addresses` is what the target sees of the gateway, `ca_pem` our X.509 CA.
+/// Parts `ca`, `postgresql_conf`, `pg_hba`, `sql`, for all that entitlements of `policy` reach on this target; where passwords
+/// are used no `ca`, but `sql_managed`. `source_addresses` is what the target sees of the gateway, `ca_pem` our X.509 CA.
 pub fn trust(target: &PostgresTarget, policy: &Policy, source_addresses: &[String], ca_pem: &str) -> Vec<Part> {
     let reach = Reach::of(target, policy);
-    vec![
-        Part {
-            name: "ca",
-            place: "tidegate-ca.pem in the server's data directory (readable by the server)".into(),
-            text: ca_pem.to_owned(),
-        },
-        Part {
-            name: "postgresql_conf",
-            place: "postgresql.conf (restart the server where max_prepared_transactions changes)".into(),
-            text: POSTGRESQL_CONF.into(),
-        },
-        Part {
-            name: "pg_hba",
-            place: "pg_hba.conf, before every other line (then: select pg_reload_conf())".into(),
-            text: pg_hba(&target.admin_user, &reach.databases, source_addresses),
-        },
-        Part {
-            name: "sql",
-            place: "psql -X -f FILE, as a superuser, on the primary; again after each change of entitlements".into(),
-            text: sql(&target.admin_user, &reach),
-        },
-    ]
+    let certificate = matches!(target.auth, Auth::Certificate);
+    let part = |name, place: &str, text| Part { name, place: place.to_owned(), text };
+    let conf = if certificate { CONF_OF_CERTIFICATES } else { "" };
+    let mut parts = vec![
+        part(
+            "postgresql_conf",
+            "postgresql.conf (restart the server where max_prepared_transactions changes)",
+            format!("{conf}{CONF}"),
+        ),
+        part(
+            "pg_hba",
+            "pg_hba.conf, before every other line (then: select pg_reload_conf())",
+            pg_hba(target, &reach.databases, source_addresses),
+        ),
+        part(
+            "sql",
+            "psql -X -f FILE, as a superuser, on the primary; again after each change of entitlements",
+            sql(target, &reach, Installer::Superuser),
+        ),
+    ];
+    if certificate {
+        let place = "tidegate-ca.pem in the server's data directory (readable by the server)";
+        parts.insert(0, part("ca", place, ca_pem.to_owned()));
+    } else {
+        let place = "psql -X -f FILE, instead of sql and pg_hba where nobody is a superuser: as the role with CREATEROLE \
+                     that the service gave you, on the primary; again after each change of entitlements";
+        parts.push(part("sql_managed", place, sql(target, &reach, Installer::Managed)));
+    }
+    parts
+}
+
+/// Who runs the script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Installer {
+    Superuser,
+    /// A role with CREATEROLE, of a managed service.
+    Managed,
 }
 
 /// What entitlements reach on one target.
@@ -72,21 +89,28 @@ impl Reach {
     }
 }
 
-const POSTGRESQL_CONF: &str = "\
+const CONF_OF_CERTIFICATES: &str = "\
 # tidegate: the gateway and its sessions log in with certificates of a minute. Passwords and keys of theirs do not exist.
 # (ssl_cert_file and ssl_key_file, the server's own certificate, stay yours; the gateway verifies it by tls_ca.)
-ssl = on
 # Whoever signs for this file signs for every role that pg_hba.conf lets in by cert: keep other authorities out of it.
 ssl_ca_file = 'tidegate-ca.pem'
-# A session can set a password on its own role. It is worth nothing (pg_hba.conf), but no log shall hold one in the clear.
+";
+const CONF: &str = "\
+# The gateway connects over TLS alone.
+ssl = on
+# A session can set a password on its own role: no log shall hold one in the clear.
 password_encryption = 'scram-sha-256'
 # A prepared transaction outlives its session, and one made under SET ROLE cannot be told from the group's own.
 max_prepared_transactions = 0
 ";
 
 /// The administrator first: while it rolls back a prepared transaction it is a member of `tidegate_sessions` too.
-fn pg_hba(admin: &str, databases: &BTreeSet<DatabaseName>, source_addresses: &[String]) -> String {
-    let admin = hba_quoted(admin);
+fn pg_hba(target: &PostgresTarget, databases: &BTreeSet<DatabaseName>, source_addresses: &[String]) -> String {
+    let admin = hba_quoted(&target.admin_user);
+    let method = match target.auth {
+        Auth::Certificate => "cert",
+        Auth::Scram(_) => "scram-sha-256",
+    };
     let names: Vec<String> = databases.iter().map(|name| hba_quoted(name.as_str())).collect();
     let names = names.join(",");
     let mut text = String::from(
@@ -99,10 +123,10 @@ fn pg_hba(admin: &str, databases: &BTreeSet<DatabaseName>, source_addresses: &[S
     } else {
         text.push_str("# The gateway's own login, which may only call functions; then the roles of its sessions.\n");
         for source in &sources {
-            text.push_str(&format!("hostssl {names} {admin} {source} cert\n"));
+            text.push_str(&format!("hostssl {names} {admin} {source} {method}\n"));
         }
         for source in &sources {
-            text.push_str(&format!("hostssl {names} +tidegate_sessions {source} cert\n"));
+            text.push_str(&format!("hostssl {names} +tidegate_sessions {source} {method}\n"));
         }
     }
     text.push_str(&format!(
@@ -122,30 +146,68 @@ fn network(source: &str) -> Option<String> {
     }
 }
 
-fn sql(admin: &str, reach: &Reach) -> String {
-    let mut text = format!(
-        "-- tidegate: what the gateway needs on this server. For a superuser, with psql; installs, upgrades, and may run again.\n\
-         \\set ON_ERROR_STOP on\n\\set QUIET on\n{PREAMBLE}\
-         \\set admin {}\n\\set groups {}\n\\set owners {}\n",
-        psql_quoted(admin),
-        psql_quoted(&text_array(&reach.groups)),
-        psql_quoted(&text_array(&reach.owners)),
-    );
-    for name in ["group_query", "owner_query"] {
-        let query = variable(name, reach).unwrap_or_default();
-        text.push_str(&format!("\\set {name} {}\n", psql_quoted(&query)));
+fn sql(target: &PostgresTarget, reach: &Reach, installer: Installer) -> String {
+    let (header, harmless) = match installer {
+        Installer::Superuser => (FOR_A_SUPERUSER, "nocreatedb noreplication nobypassrls"),
+        Installer::Managed => (FOR_A_MASTER, ""),
+    };
+    let password = match &target.auth {
+        Auth::Certificate => "null".to_owned(),
+        // Base64, digits and `$:`: nothing in it ends a literal.
+        Auth::Scram(password) => format!("'{}'", verifier(password)),
+    };
+    let mut text = format!("{header}\\set ON_ERROR_STOP on\n\\set QUIET on\n{PREAMBLE}");
+    for (name, value) in [
+        ("admin", target.admin_user.clone()),
+        ("admin_password", password),
+        ("harmless", harmless.to_owned()),
+        ("groups", text_array(&reach.groups)),
+        ("owners", text_array(&reach.owners)),
+        ("group_query", variable("group_query", reach).unwrap_or_default()),
+        ("owner_query", variable("owner_query", reach).unwrap_or_default()),
+    ] {
+        text.push_str(&format!("\\set {name} {}\n", psql_quoted(&value)));
     }
     text.push_str(&format!("\nbegin;\n{CLUSTER}commit;\n"));
+    let (joins, leaves, helpers) = match installer {
+        Installer::Superuser => ("", "", format!("\nreset role;\n{SUPERUSER}\n")),
+        Installer::Managed => (JOIN, LEAVE, format!("{MANAGED}\nreset role;\n")),
+    };
+    text.push_str(joins);
     for database in &reach.databases {
         let conninfo = psql_quoted(&format!("dbname={}", conninfo_quoted(database.as_str())));
         text.push_str(&format!(
-            "\n\\connect -reuse-previous=on {conninfo}\n{PREAMBLE}begin;\n{DATABASE}\n{}\nreset role;\n\
-             {SUPERUSER}\n{FINISH}commit;\n",
+            "\n\\connect -reuse-previous=on {conninfo}\n{PREAMBLE}begin;\n{DATABASE}\n{}\n{helpers}{FINISH}commit;\n",
             OWNED.join("\n")
         ));
     }
+    text.push_str(leaves);
     text
 }
+
+const FOR_A_SUPERUSER: &str = "\
+-- tidegate: what the gateway needs on this server. For a superuser, with psql; installs, upgrades, and may run again.
+";
+const FOR_A_MASTER: &str = "\
+-- tidegate: what the gateway needs on a managed server, where nobody is a superuser. For the role with CREATEROLE that the
+-- service gave you, with psql; installs, upgrades, and may run again. It needs CREATE on each database, and from PostgreSQL 16
+-- on ADMIN OPTION on each role that an entitlement names. What is weaker than with a superuser, and shown by `target test`:
+--   * Before 16 CREATEROLE reaches every role that is no superuser: tidegate_owner too. Its functions take no other names than
+--     those below, but whoever could replace them would have all of that.
+--   * pg_hba.conf is the service's: a session can set itself a password and log in past the gate, until its teardown.
+--   * What other owners granted to a session's role only they can take back; a changed password of a role that a session could
+--     become is not seen. Then the role stays disabled, and the lease is held with the reason.
+";
+/// The functions belong to `tidegate_owner`, so who installs becomes a member for that long.
+const JOIN: &str = "\
+select format('grant tidegate_owner to %I', current_user)
+       || case when current_setting('server_version_num')::int >= 160000 then ' with inherit true, set true' else '' end
+\\gexec
+";
+const LEAVE: &str = "\
+select format('revoke tidegate_owner from %I', current_user)
+\\gexec
+";
 
 /// A variable that becomes the body of a function.
 pub(super) fn variable(name: &str, reach: &Reach) -> Option<String> {
@@ -181,15 +243,25 @@ fn hba_quoted(name: &str) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn target(auth: Auth) -> PostgresTarget {
+        PostgresTarget {
+            name: "orders".parse().unwrap(),
+            address: "127.0.0.1:5432".into(),
+            roots: std::sync::Arc::new(rustls::RootCertStore::empty()),
+            admin_user: "tidegate".into(),
+            auth,
+        }
+    }
+
     fn lines(databases: &[&str], sources: &[&str]) -> Vec<String> {
         let databases = databases.iter().map(|name| name.parse().unwrap()).collect();
         let sources: Vec<String> = sources.iter().map(ToString::to_string).collect();
-        let text = pg_hba("tidegate", &databases, &sources);
+        let text = pg_hba(&target(Auth::Certificate), &databases, &sources);
         text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
     }
 
@@ -234,11 +306,48 @@ mod tests {
     #[test]
     fn every_connection_starts_without_the_search_path_of_anybody_else() {
         let databases = ["shop", "stock"].map(|name| name.parse().unwrap()).into();
-        let text = sql("tidegate", &Reach { databases, ..Reach::default() });
-        for connection in text.split("\\connect ") {
-            let first = connection.lines().skip(1).find(|line| !line.starts_with(['-', '\\']));
-            assert_eq!(first, Some("set search_path = pg_catalog, pg_temp;"));
+        let reach = Reach { databases, ..Reach::default() };
+        for installer in [Installer::Superuser, Installer::Managed] {
+            let text = sql(&target(Auth::Certificate), &reach, installer);
+            for connection in text.split("\\connect ") {
+                let first = connection.lines().skip(1).find(|line| !line.starts_with(['-', '\\']));
+                assert_eq!(first, Some("set search_path = pg_catalog, pg_temp;"));
+            }
         }
+    }
+
+    #[test]
+    fn a_password_is_printed_as_its_verifier_and_needs_no_authority_of_ours() {
+        let secret = "a password of the gateway's own";
+        let target = target(Auth::Scram(secret.to_owned().into()));
+        let policy = Policy {
+            gateway: "gate".into(),
+            node: "a".into(),
+            config: String::new(),
+            identities: Default::default(),
+            targets: Default::default(),
+            entitlements: Default::default(),
+            issuers: Default::default(),
+            admins: BTreeSet::new(),
+            auditors: BTreeSet::new(),
+        };
+        let parts = trust(&target, &policy, &["10.0.0.5".to_owned()], "ca");
+        assert!(parts.iter().all(|part| !part.text.contains(secret)));
+        let names: Vec<&str> = parts.iter().map(|part| part.name).collect();
+        assert_eq!(names, ["postgresql_conf", "pg_hba", "sql", "sql_managed"]);
+        assert!(parts.iter().filter(|part| part.text.contains("SCRAM-SHA-256$4096:")).count() == 2);
+        assert!(!parts[0].text.contains("ssl_ca_file"));
+        let lines = pg_hba(&target, &BTreeSet::from(["shop".parse().unwrap()]), &["10.0.0.5".to_owned()]);
+        assert!(lines.contains("+tidegate_sessions 10.0.0.5/32 scram-sha-256"), "{lines}");
+    }
+
+    #[test]
+    fn without_a_superuser_the_same_functions_exist() {
+        let names = |script: &str| -> BTreeSet<String> {
+            let declared = script.split("create function ").skip(1);
+            declared.map(|text| text.split(" returns").next().unwrap().to_owned()).collect()
+        };
+        assert_eq!(names(MANAGED), names(SUPERUSER));
     }
 
     proptest! {

@@ -1,4 +1,5 @@
--- Once per cluster: the roles that tidegate needs. Variables: admin (name), groups and owners (text arrays).
+-- Once per cluster: the roles that tidegate needs. Variables: admin (name), admin_password (null or a verifier), groups and
+-- owners (text arrays), harmless (attributes that only a superuser may name).
 --
 --   tidegate_sessions    marks every role of a session: pg_hba.conf matches it, and our functions touch nothing without it
 --   tidegate_quarantine  marks the heirs: who owns what a session left behind
@@ -33,11 +34,11 @@ select format('do $do$ begin raise exception %L; end $do$',
 select format('do $do$ begin raise exception %L; end $do$', 'an entitlement may not name ' || g)
   from unnest(:groups || :owners) g where g in (:'admin', 'tidegate_owner', 'tidegate_sessions', 'tidegate_quarantine')
 \gexec
-alter role tidegate_sessions nologin nocreatedb nocreaterole noreplication nobypassrls password null;
-alter role tidegate_quarantine nologin nocreatedb nocreaterole noreplication nobypassrls password null;
-alter role tidegate_owner nologin inherit nocreatedb createrole noreplication nobypassrls password null;
--- No password: it proves itself with a certificate of a minute.
-alter role :"admin" login noinherit nocreatedb nocreaterole noreplication nobypassrls password null;
+alter role tidegate_sessions nologin nocreaterole :harmless password null;
+alter role tidegate_quarantine nologin nocreaterole :harmless password null;
+alter role tidegate_owner nologin inherit createrole :harmless password null;
+-- No password where it proves itself with a certificate of a minute.
+alter role :"admin" login noinherit nocreaterole :harmless password :admin_password;
 
 -- With its standby gone, synchronous_commit = on hung past every timeout; a function's own setting ends before the commit.
 alter role :"admin" set synchronous_commit = 'local';

@@ -40,9 +40,9 @@ end $$;
 
 -- Creates the role, all or nothing. p_by: later than this by the target's clock it refuses, so that a request that sat in
 -- a dead network cannot create a role after the gateway has given it up. "before" is what inspect compares with.
--- With p_inherit the role has its groups' privileges at once; without it must SET ROLE to one of them.
+-- p_verifier is of its password, if it has one. With p_inherit the role has its groups' privileges at once; without it must SET ROLE to one of them.
 create function tidegate.mint(p_name text, p_groups text[], p_inherit boolean, p_owner text, p_until timestamptz,
-  p_connections int, p_by timestamptz, p_gateway text, p_lease uuid, p_session uuid, out role oid, out before jsonb)
+  p_connections int, p_verifier text, p_by timestamptz, p_gateway text, p_lease uuid, p_session uuid, out role oid, out before jsonb)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
   member_of text;
@@ -65,10 +65,13 @@ begin
   if p_groups is null or p_inherit is null or p_gateway is null or p_lease is null or p_session is null then
     raise exception 'mint needs groups, inherit, gateway, lease and session' using errcode = 'TG004';
   end if;
+  if (p_verifier ~ '^SCRAM-SHA-256\$[0-9]+:[A-Za-z0-9+/=]+\$[A-Za-z0-9+/=]+:[A-Za-z0-9+/=]+$') is false then
+    raise exception 'a password comes as a SCRAM-SHA-256 verifier, or not at all' using errcode = 'TG004';
+  end if;
   perform tidegate._may_grant(p_groups, p_owner);
   execute format('create role %I login %s nocreatedb nocreaterole noreplication nobypassrls connection limit %s '
-                 'valid until %L in role tidegate_sessions', p_name, case when p_inherit then 'inherit' else 'noinherit' end,
-                 p_connections, p_until);
+                 'password %L valid until %L in role tidegate_sessions', p_name,
+                 case when p_inherit then 'inherit' else 'noinherit' end, p_connections, p_verifier, p_until);
   foreach member_of in array p_groups loop
     execute format('grant %I to %I', member_of, p_name) || options;
   end loop;

@@ -38,6 +38,8 @@ select 'member', array[m.who::text, m.whose::text] from membership m
    and (m.who = 'tidegate_owner' and m.bare and (m.whose = any ($2) or m.whose in ('tidegate_sessions', 'tidegate_quarantine')))
        is not true
     or m.roleid in (select oid from ours) and m.member not in (select oid from passing) and m.member not in (select oid from ours)
+       -- From 16 on who makes a role without being a superuser may administer it.
+       and (m.bare and m.member = (select nspowner from pg_namespace where nspname = 'tidegate')) is not true
 union all
 select 'holds', array[ours.name::text, case s.deptype when 'o' then 'owns' else 'has rights on' end,
                       coalesce(pg_describe_object(s.classid, s.objid, s.objsubid), 'something')]

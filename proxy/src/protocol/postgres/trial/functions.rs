@@ -5,6 +5,7 @@
 //! owner and who may call it. What a server says of itself is its own word; a server that lies here lies everywhere.
 
 use super::super::{
+    Auth, PostgresTarget,
     admin::{Link, read},
     fault::{Fault, plain},
     trust::{self, Reach},
@@ -36,20 +37,30 @@ enum Owner {
     Other,
 }
 
+/// Who installed what a superuser would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Helpers {
+    /// A superuser.
+    Superusers,
+    /// On a managed service, its role with CREATEROLE.
+    Managed,
+}
+
 type Functions = BTreeMap<String, Function>;
 
 /// What differs in the database of this connection, a sentence each. Empty: all is as it was installed.
-pub(super) async fn differences(link: &Link, admin: &str, reach: &Reach) -> Result<Vec<String>, Fault> {
-    let (expected, found) = (expected(admin, reach), found(link).await?);
-    let mut differences = compare(&expected, &found);
-    let schema = link.one(SCHEMA, &[]).await?;
+pub(super) async fn differences(link: &Link, target: &PostgresTarget, reach: &Reach) -> Result<Vec<String>, Fault> {
+    let (admin, schema) = (target.admin_user.as_str(), link.one(SCHEMA, &[]).await?);
+    let (by_superuser, managed) = (read::<bool>(&schema, 1)?, matches!(target.auth, Auth::Scram(_)));
+    let helpers = if by_superuser || !managed { Helpers::Superusers } else { Helpers::Managed };
+    let mut differences = compare(&expected(admin, reach, helpers), &found(link).await?);
     let callers: Vec<String> = read(&schema, 0)?;
     let callers: BTreeSet<String> = callers.into_iter().collect();
     if callers != BTreeSet::from([format!("{admin} USAGE"), "tidegate_owner USAGE".to_owned()]) {
         let said = Vec::from_iter(callers).join(", ");
         differences.push(format!("the schema tidegate is open to others than we let in: {}", plain(&said)));
     }
-    if !read::<bool>(&schema, 1)? {
+    if !by_superuser && !managed {
         differences
             .push("the schema tidegate does not belong to a superuser, who could put other functions there".into());
     }
@@ -137,16 +148,21 @@ fn compare(expected: &Functions, found: &Functions) -> Vec<String> {
 }
 
 /// What the scripts would create, with the names of this target.
-fn expected(admin: &str, reach: &Reach) -> Functions {
+fn expected(admin: &str, reach: &Reach, helpers: Helpers) -> Functions {
     let mut functions = Functions::new();
     for script in trust::OWNED {
         functions.extend(declared(script, Owner::Ours, reach));
     }
-    functions.extend(declared(trust::SUPERUSER, Owner::Superuser, reach));
+    functions.extend(match helpers {
+        Helpers::Superusers => declared(trust::SUPERUSER, Owner::Superuser, reach),
+        Helpers::Managed => declared(trust::MANAGED, Owner::Ours, reach),
+    });
     for (names, caller) in granted(trust::FINISH) {
         let caller = if caller == ":\"admin\"" { admin } else { &caller };
         for name in names {
-            if let Some(function) = functions.get_mut(&name) {
+            // An owner calls what is its own.
+            let granted = |function: &&mut Function| function.owner != Owner::Ours || caller != "tidegate_owner";
+            if let Some(function) = functions.get_mut(&name).filter(granted) {
                 function.callers.insert(caller.to_owned());
             }
         }
@@ -234,7 +250,7 @@ mod tests {
 
     #[test]
     fn every_function_of_the_scripts_is_known_with_its_callers() {
-        let functions = expected("tidegate", &Reach::default());
+        let functions = expected("tidegate", &Reach::default(), Helpers::Superusers);
         let declarations: usize =
             trust::OWNED.iter().chain([&trust::SUPERUSER]).map(|s| s.matches("create function").count()).sum();
         assert_eq!(functions.len(), declarations);
@@ -248,8 +264,8 @@ mod tests {
 
     #[test]
     fn a_difference_is_named_with_what_differs() {
-        let ours = expected("tidegate", &Reach::default());
-        let mut theirs = expected("tidegate", &Reach::default());
+        let ours = expected("tidegate", &Reach::default(), Helpers::Superusers);
+        let mut theirs = expected("tidegate", &Reach::default(), Helpers::Superusers);
         assert_eq!(compare(&ours, &theirs), Vec::<String>::new());
         let mint = theirs.get_mut("mint").unwrap();
         mint.body.push(' ');

@@ -2,6 +2,7 @@
 
 use super::{
     super::{
+        Auth,
         admin::{Lane, Link, epoch, read},
         fault::{Fault, plain},
     },
@@ -149,7 +150,7 @@ impl Tester<'_> {
     /// Functions and privileges of one database.
     async fn look_into(&self, database: &DatabaseName) -> Result<(), Fault> {
         let (link, admin) = (self.link(database.as_str()).await?, self.target.admin_user.as_str());
-        let differences = functions::differences(&link, admin, &self.reach).await?;
+        let differences = functions::differences(&link, self.target, &self.reach).await?;
         for said in &differences {
             let said = format!("{said} (database {database})");
             self.notes.step("functions", Outcome::Open, said, vec![self.install("sql")]);
@@ -173,18 +174,26 @@ impl Tester<'_> {
         Ok(())
     }
 
-    /// What only a superuser can see.
+    /// What only a superuser can see, or nobody.
     fn unseen(&self) {
+        if matches!(self.target.auth, Auth::Scram(_)) {
+            let said = "where nobody is a superuser, pg_hba.conf is the service's, and a changed password of a role that a session \
+                        could become is not seen";
+            let next = "where you do have one, install --part sql and --part pg_hba".to_owned();
+            self.notes.step("service", Outcome::Unseen, said, vec![next]);
+        }
         let mut next = vec![
             self.as_superuser("select line_number, type, database, user_name, address, auth_method, error from pg_hba_file_rules order by 1;"),
             "  its first lines must be:".to_owned(),
         ];
         let hba = self.tested.parts.iter().filter(|part| part.name == "pg_hba").flat_map(|part| part.text.lines());
         next.extend(hba.filter(|line| !line.starts_with('#')).map(|line| format!("  {line}")));
-        next.push(format!(
-            "the file that ssl_ca_file names must hold this and no other: `tidegate target trust {} --part ca`",
-            self.target.name
-        ));
+        if matches!(self.target.auth, Auth::Certificate) {
+            next.push(format!(
+                "the file that ssl_ca_file names must hold this and no other: `tidegate target trust {} --part ca`",
+                self.target.name
+            ));
+        }
         let said = "the order of pg_hba.conf, and whose certificates the server takes, is for a superuser alone to see";
         self.notes.step("pg_hba", Outcome::Unseen, said, next);
     }

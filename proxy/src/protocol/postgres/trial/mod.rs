@@ -10,11 +10,11 @@ mod past;
 mod privileges;
 
 use super::{
-    PostgresTarget,
+    Auth, PostgresTarget,
     admin::read,
     client::note_connected,
     fault::{Fault, Step, plain},
-    issuer::{PostgresIssuer, RoleCredential},
+    issuer::{PostgresIssuer, RoleCredential, verifier},
     startup::{Version, start_packet},
     target::{self, Link},
     trust::Reach,
@@ -30,6 +30,7 @@ use crate::{
 use data_encoding::BASE32_NOPAD;
 use past::{Door, Tried};
 use privileges::ident;
+use secrecy::{ExposeSecret as _, SecretString};
 use std::{
     net::{IpAddr, Ipv4Addr},
     time::Duration,
@@ -116,7 +117,7 @@ impl Client for Tester<'_> {
         let settings = credential.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let packet = start_packet(Version::OLDEST, names.into_iter().chain(settings))
             .map_err(|error| TargetError::Ours(error.to_string()))?;
-        let link = target::connect(self.target, credential.tls.clone(), &packet).await.inspect_err(|error| {
+        let link = target::connect(self.target, &credential, &packet).await.inspect_err(|error| {
             let next = vec![self.install("pg_hba"), self.install("ca"), self.as_superuser(&self.log())];
             self.notes.step("login", Outcome::Failed, plain(&error.to_string()), next);
         })?;
@@ -184,7 +185,7 @@ impl Tester<'_> {
             user: &credential.role,
             database: self.tested.database.as_str(),
             tls: Some(credential.tls.clone()),
-            password: None,
+            password: credential.password.as_ref().map(|password| password.expose_secret()),
             options: settings.join(" "),
         };
         for _ in 0..20 {
@@ -208,14 +209,16 @@ impl Tester<'_> {
             match door.attempt().await {
                 Tried::Open => {
                     let said = format!("a session can log in past the gate: {way}");
-                    let next =
-                        "the lines of `target trust --part pg_hba` must stand before every other line of pg_hba.conf";
-                    self.notes.step(
-                        "past the gate",
-                        Outcome::Open,
-                        said,
-                        vec![next.to_owned(), self.install("pg_hba")],
-                    );
+                    let next = match self.target.auth {
+                        Auth::Certificate => vec![
+                            "those lines must stand before every other line of pg_hba.conf".to_owned(),
+                            self.install("pg_hba"),
+                        ],
+                        Auth::Scram(_) => {
+                            vec!["until its teardown takes password and role; only auth = \"cert\" shuts it".to_owned()]
+                        }
+                    };
+                    self.notes.step("past the gate", Outcome::Open, said, next);
                 }
                 Tried::Shut => shut += 1,
                 Tried::Unknown(cause) => unknown.push(format!("{way}: {cause}")),
@@ -237,7 +240,7 @@ impl Tester<'_> {
         let mut random = [0; 20];
         getrandom::fill(&mut random).map_err(|error| Fault::Refused(error.to_string()))?;
         let password = BASE32_NOPAD.encode(&random);
-        let verifier = postgres_protocol::password::scram_sha_256(password.as_bytes());
+        let verifier = verifier(&SecretString::from(password.clone()));
         let client = self.enter(credential).await?;
         let set = format!("set role none; alter role {} password '{verifier}'", ident(&credential.role));
         client.batch_execute(&set).await.map_err(|error| Fault::of(&error))?;
