@@ -131,7 +131,8 @@ pub enum Event {
         #[serde(skip)]
         data: Bytes,
     },
-    /// No more bytes will come this way.
+    /// No more bytes will come this way: the stream's total follows. What comes later all the same, as the next COPY does, is
+    /// a stream of its own.
     Eof {
         /// Channel.
         channel: u32,

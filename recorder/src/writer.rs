@@ -141,7 +141,12 @@ impl Writer {
                 Event::Closed { channel } => {
                     self.count(moment)?;
                     self.event(&event, moment)?;
-                    self.total(Some(channel), moment)?;
+                    self.total(|place| place.0 == channel, moment)?;
+                }
+                Event::Eof { channel, stream } => {
+                    self.count(moment)?;
+                    self.event(&event, moment)?;
+                    self.total(|place| *place == (channel, stream), moment)?;
                 }
                 other => self.event(&other, moment)?,
             }
@@ -167,7 +172,7 @@ impl Writer {
     /// Totals of the open streams and the signed end, on disk.
     pub(crate) fn end(&mut self, now: Timestamp) -> Result<(), RecordError> {
         let moment = self.moment(now)?;
-        self.total(None, moment)?;
+        self.total(|_| true, moment)?;
         self.close_frame(moment)?;
         self.sign(Kind::End, moment)?;
         self.write()?;
@@ -283,15 +288,9 @@ impl Writer {
         Ok(())
     }
 
-    /// The totals of a channel's streams, or of all. Their accounts are closed.
-    fn total(&mut self, channel: Option<u32>, moment: Moment) -> Result<(), RecordError> {
-        let ended: Vec<_> = match channel {
-            Some(channel) => {
-                let ends = |place: &(u32, Stream), _: &mut Digested| place.0 == channel;
-                self.streams.extract_if(.., ends).collect()
-            }
-            None => std::mem::take(&mut self.streams).into_iter().collect(),
-        };
+    /// The totals of these streams. Their accounts are closed.
+    fn total(&mut self, which: impl Fn(&(u32, Stream)) -> bool, moment: Moment) -> Result<(), RecordError> {
+        let ended: Vec<_> = self.streams.extract_if(.., |place, _| which(place)).collect();
         for (place, account) in ended {
             let digest: Hash = account.digest.finalize().into();
             self.frame_for(kind_of(place.1), 64, moment)?;

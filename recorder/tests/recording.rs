@@ -135,6 +135,25 @@ fn whole_streams_have_no_limit_and_counted_ones_keep_nothing() {
 }
 
 #[test]
+fn a_stream_that_begins_again_after_its_end_has_an_account_of_its_own() {
+    let bench = bench(4);
+    let (copied, eof) = (Stream::CopyIn, Event::Eof { channel: 1, stream: Stream::CopyIn });
+    bench.sealed(&[
+        data(copied, Keep::UpToLimit, b"first copy"),
+        eof.clone(),
+        eof.clone(), // of a COPY of nothing
+        data(copied, Keep::UpToLimit, b"second"),
+        eof,
+    ]);
+    let totals = bench.replay().into_iter().filter_map(|moment| match moment.what {
+        What::Total { total, kept, digest, .. } => Some((total, kept, digest)),
+        _ => None,
+    });
+    let sum = |bytes: &[u8]| (bytes.len() as u64, 4, sha256(bytes));
+    assert_eq!(totals.collect::<Vec<_>>(), [sum(b"first copy"), sum(b"second")]);
+}
+
+#[test]
 fn event_longer_than_a_frame_comes_back_whole() {
     let bench = bench(4);
     let text = "SELECT '".to_owned() + &"é".repeat(1_500_000) + "'";
