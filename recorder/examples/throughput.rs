@@ -32,7 +32,11 @@ fn main() {
 
     let statement = || {
         vec![
-            Event::Statement { text: "SELECT abalance FROM accounts WHERE aid = 4711".to_owned(), prepared: None },
+            Event::Statement {
+                text: "SELECT abalance FROM accounts WHERE aid = 4711".to_owned(),
+                prepared: None,
+                number: None,
+            },
             data(Stream::FromClient, Keep::Count, Bytes::from_static(&[0; 64])),
         ]
     };

@@ -44,8 +44,34 @@ pub enum Parameter {
     Null,
     /// Sent as text.
     Text(String),
-    /// Sent as binary, in hex.
+    /// Sent as binary, of a type that is not known here; in hex.
     Binary(String),
+    /// Sent as binary, and understood.
+    Typed {
+        /// Its type, e.g. `int4`, `text[]`.
+        kind: String,
+        /// As PostgreSQL would write it.
+        text: String,
+    },
+    /// Sent as binary, of a type that is known but not understood.
+    Raw {
+        /// The type's OID.
+        oid: u32,
+        /// In hex.
+        hex: String,
+    },
+}
+
+/// How a transaction ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ended {
+    /// What it did stays.
+    Committed,
+    /// What it did is undone.
+    RolledBack,
+    /// It waits for its COMMIT PREPARED, outside the session.
+    Prepared,
 }
 
 /// Something that was asked of the target's files, or the sum of what was moved to or from one of them.
@@ -178,6 +204,9 @@ pub enum Event {
         /// Its prepared name; `None` for a simple query, empty for the unnamed statement.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         prepared: Option<String>,
+        /// Its number among what was sent in this session: results say whose they are by it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        number: Option<u64>,
     },
     /// Parameters were bound (Bind).
     Bound {
@@ -187,6 +216,12 @@ pub enum Event {
         portal: String,
         /// Its parameters; past a bound they are counted, not kept.
         parameters: Vec<Parameter>,
+        /// Its number among what was sent in this session: results say whose they are by it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        number: Option<u64>,
+        /// The number of the statement, if it is known which one that is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        statement: Option<u64>,
     },
     /// A portal was executed.
     Executed {
@@ -194,6 +229,12 @@ pub enum Event {
         portal: String,
         /// At most this many rows; 0: all.
         rows: u32,
+        /// Its number among what was sent in this session: results say whose they are by it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        number: Option<u64>,
+        /// The number of the statement, if it is known which one that is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        statement: Option<u64>,
     },
     /// A statement completed.
     Completed {
@@ -201,6 +242,12 @@ pub enum Event {
         tag: String,
         /// DataRow messages sent for it.
         rows: u64,
+        /// The number of what it answers; none if that is not known, or nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        of: Option<u64>,
+        /// It stopped at the most rows that were asked for: its portal can be executed on.
+        #[serde(default, skip_serializing_if = "is_false")]
+        suspended: bool,
     },
     /// The server reported an error or a notice.
     Reported {
@@ -210,11 +257,26 @@ pub enum Event {
         code: String,
         /// The message.
         message: String,
+        /// The number of what it answers; none if that is not known, or nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        of: Option<u64>,
+    },
+    /// The server passed a notification on (NOTIFY), at a time of its own.
+    Notified {
+        /// The name that was listened for.
+        name: String,
+        /// What came with it.
+        payload: String,
+        /// The backend that sent it.
+        process: u32,
     },
     /// The transaction's state changed: `I` idle, `T` in a transaction, `E` in a failed one.
     Transaction {
         /// The status byte of ReadyForQuery.
         status: char,
+        /// How the last one ended, if one did since the state was told before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ended: Option<Ended>,
     },
     /// The person cancelled the running statement.
     Cancelled,
@@ -223,4 +285,61 @@ pub enum Event {
         /// The sentence.
         text: String,
     },
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn events_of_recordings_before_there_were_numbers_still_read() {
+        for (json, event) in [
+            (
+                r#"{"event":"statement","text":"select 1","prepared":"s"}"#,
+                Event::Statement { text: "select 1".to_owned(), prepared: Some("s".to_owned()), number: None },
+            ),
+            (
+                r#"{"event":"bound","prepared":"s","portal":"p","parameters":["null",{"text":"a"},{"binary":"00"}]}"#,
+                Event::Bound {
+                    prepared: "s".to_owned(),
+                    portal: "p".to_owned(),
+                    parameters: vec![
+                        Parameter::Null,
+                        Parameter::Text("a".to_owned()),
+                        Parameter::Binary("00".to_owned()),
+                    ],
+                    number: None,
+                    statement: None,
+                },
+            ),
+            (
+                r#"{"event":"executed","portal":"p","rows":7}"#,
+                Event::Executed { portal: "p".to_owned(), rows: 7, number: None, statement: None },
+            ),
+            (
+                r#"{"event":"completed","tag":"SELECT 1","rows":1}"#,
+                Event::Completed { tag: "SELECT 1".to_owned(), rows: 1, of: None, suspended: false },
+            ),
+            (
+                r#"{"event":"reported","severity":"ERROR","code":"42601","message":"m"}"#,
+                Event::Reported {
+                    severity: "ERROR".to_owned(),
+                    code: "42601".to_owned(),
+                    message: "m".to_owned(),
+                    of: None,
+                },
+            ),
+            (r#"{"event":"transaction","status":"T"}"#, Event::Transaction { status: 'T', ended: None }),
+        ] {
+            assert_eq!(serde_json::from_str::<Event>(json).unwrap(), event);
+            assert_eq!(serde_json::to_string(&event).unwrap(), json, "and what is not known is not written");
+        }
+    }
 }

@@ -15,6 +15,7 @@ pub mod records;
 pub mod replay;
 mod screen;
 pub mod seal;
+mod sent;
 mod sentence;
 pub mod storage;
 pub mod verify;

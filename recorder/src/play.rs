@@ -79,7 +79,8 @@ impl<R: Read> Player<R> {
         }
     }
 
-    fn show(&mut self, what: &What) -> String {
+    fn show(&mut self, moment: &Moment) -> String {
+        let what = &moment.what;
         match what {
             What::Event(Event::Decoded { channel, .. }) => {
                 self.decoded.insert(*channel);
@@ -104,15 +105,15 @@ impl<R: Read> Player<R> {
                 Some((drawn, screen)) if drawn == channel => screen.resize(*columns, *rows),
                 _ => String::new(),
             },
-            What::Event(Event::Closed { channel }) if self.is_drawn(*channel) => self.leave() + &self.tell(what),
-            What::End | What::Truncated { .. } => self.leave() + &self.tell(what),
+            What::Event(Event::Closed { channel }) if self.is_drawn(*channel) => self.leave() + &self.tell(moment),
+            What::End | What::Truncated { .. } => self.leave() + &self.tell(moment),
             // What the person must not miss comes below the screen; the rest would disturb it.
-            What::Event(Event::Said { .. }) if self.drawn.is_some() => self.leave() + &self.tell(what),
+            What::Event(Event::Said { .. }) if self.drawn.is_some() => self.leave() + &self.tell(moment),
             What::Counted { channel, stream: Stream::Stdin | Stream::Stdout, .. } if self.decoded.contains(channel) => {
                 String::new()
             }
             _ if self.drawn.is_some() => String::new(),
-            _ => self.tell(what),
+            _ => self.tell(moment),
         }
     }
 
@@ -158,8 +159,8 @@ impl<R: Read> Player<R> {
         self.drawn.take().map(|(_, screen)| screen.leave()).unwrap_or_default()
     }
 
-    fn tell(&mut self, what: &What) -> String {
-        marked_sentence(what).map(|line| format!("{}{line}\r\n", self.line_start())).unwrap_or_default()
+    fn tell(&mut self, moment: &Moment) -> String {
+        marked_sentence(moment).map(|line| format!("{}{line}\r\n", self.line_start())).unwrap_or_default()
     }
 
     fn delay(&mut self, elapsed: Duration) -> Duration {
@@ -177,13 +178,13 @@ impl<R: Read> Iterator for Player<R> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let Moment { elapsed, what, .. } = match self.replay.next()? {
+            let moment = match self.replay.next()? {
                 Ok(moment) => moment,
                 Err(error) => return Some(Err(error)),
             };
-            let shown = self.show(&what);
+            let shown = self.show(&moment);
             if !shown.is_empty() {
-                return Some(Ok(Step { delay: self.delay(elapsed), bytes: shown.into_bytes() }));
+                return Some(Ok(Step { delay: self.delay(moment.elapsed), bytes: shown.into_bytes() }));
             }
         }
     }

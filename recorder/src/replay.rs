@@ -10,6 +10,7 @@ use crate::{
     keys::{DataKey, Identities},
     preamble::Preamble,
     records::{self, Record},
+    sent::Sent,
     storage,
     verify::{Chain, ReadError},
 };
@@ -33,6 +34,8 @@ pub struct Moment {
     pub elapsed: Duration,
     /// On the wall clock.
     pub at: Timestamp,
+    /// Of a result or an error: since what it answers was sent, so with its time in the queue behind what was sent before.
+    pub took: Option<Duration>,
     /// What.
     pub what: What,
 }
@@ -93,6 +96,7 @@ pub struct Replay<R = BufReader<File>> {
     main_records: records::Reader,
     keystroke_records: records::Reader,
     ready: VecDeque<Moment>,
+    sent: Sent,
     /// Of the last frame.
     now: (Duration, Timestamp),
     over: bool,
@@ -143,6 +147,7 @@ impl<R: Read> Replay<R> {
             main_records: records::Reader::default(),
             keystroke_records: records::Reader::default(),
             ready: VecDeque::new(),
+            sent: Sent::default(),
             over: false,
         }
     }
@@ -157,8 +162,9 @@ impl<R: Read> Replay<R> {
         self.moment(what)
     }
 
-    fn moment(&self, what: What) -> Moment {
-        Moment { frame: self.chain.frames, elapsed: self.now.0, at: self.now.1, what }
+    fn moment(&mut self, what: What) -> Moment {
+        let took = if let What::Event(event) = &what { self.sent.took(event, self.now.0) } else { None };
+        Moment { frame: self.chain.frames, elapsed: self.now.0, at: self.now.1, took, what }
     }
 
     /// Takes in the next frame. The last moment comes back; others go to `ready`.
@@ -189,7 +195,8 @@ impl<R: Read> Replay<R> {
             (Kind::Keystrokes, Some(cipher)) => (cipher, &mut self.keystroke_records),
             (Kind::Keystrokes, None) => {
                 let bytes = frame.payload().len() as u64;
-                self.ready.push_back(self.moment(What::Withheld { bytes }));
+                let moment = self.moment(What::Withheld { bytes });
+                self.ready.push_back(moment);
                 return Ok(());
             }
             _ => (&self.main, &mut self.main_records),
@@ -205,7 +212,8 @@ impl<R: Read> Replay<R> {
                     What::Total { channel, stream, total, kept, digest }
                 }
             };
-            self.ready.push_back(self.moment(what));
+            let moment = self.moment(what);
+            self.ready.push_back(moment);
         }
         Ok(())
     }

@@ -1,6 +1,11 @@
 //! What happened, in one harmless line each: for transcripts, for comments in SQL, and for playing SQL sessions.
 
-use crate::{Event, FileEvent, Stream, event::Parameter, frame, inert, replay::What};
+use crate::{
+    Event, FileEvent, Stream,
+    event::{Ended, Parameter},
+    frame, inert,
+    replay::{Moment, What},
+};
 
 /// What a stream is called.
 pub(crate) fn stream_name(stream: Stream) -> &'static str {
@@ -42,9 +47,27 @@ pub(crate) fn is_content(what: &What) -> bool {
     )
 }
 
-/// The sentence, marked if it is content.
-pub(crate) fn marked_sentence(what: &What) -> Option<String> {
-    sentence(what).map(|line| if is_content(what) { inert::CONTENT.to_owned() + &line } else { line })
+/// The sentence as a line of a transcript: its number and how long it took, then what it says, marked if it is content.
+pub(crate) fn marked_sentence(moment: &Moment) -> Option<String> {
+    let line = sentence(&moment.what)?;
+    let ours = note(moment);
+    let space = if ours.is_empty() { "" } else { " " };
+    let mark = if is_content(&moment.what) { inert::CONTENT } else { "" };
+    Some(format!("{ours}{space}{mark}{line}"))
+}
+
+/// The number of what was sent, or of what this answers, and how long it took; empty if neither is known.
+pub(crate) fn note(moment: &Moment) -> String {
+    let number = match &moment.what {
+        What::Event(Event::Statement { number, .. } | Event::Bound { number, .. } | Event::Executed { number, .. }) => {
+            *number
+        }
+        What::Event(Event::Completed { of, .. } | Event::Reported { of, .. }) => *of,
+        _ => None,
+    };
+    let number = number.map(|number| format!("#{number}"));
+    let took = moment.took.map(|took| format!("{:.3} ms", took.as_secs_f64() * 1000.0));
+    number.into_iter().chain(took).collect::<Vec<_>>().join(" ")
 }
 
 fn event_sentence(event: &Event) -> Option<String> {
@@ -68,21 +91,23 @@ fn event_sentence(event: &Event) -> Option<String> {
         Event::Decoded { channel, protocol } => format!("channel {channel}: understood as {protocol}"),
         Event::File(file) => file_sentence(file),
         Event::Closed { channel } => format!("channel {channel}: closed"),
-        Event::Statement { text, prepared: None } => text.clone(),
-        Event::Statement { text, prepared: Some(name) } => format!("prepare {}: {text}", quoted(name)),
-        Event::Bound { prepared, portal, parameters } => {
+        Event::Statement { text, prepared: None, .. } => text.clone(),
+        Event::Statement { text, prepared: Some(name), .. } => format!("prepare {}: {text}", quoted(name)),
+        Event::Bound { prepared, portal, parameters, statement, .. } => {
             let values: Vec<_> = (1..).zip(parameters).map(|(n, value)| format!("${n} = {}", literal(value))).collect();
             let portal = if portal.is_empty() { String::new() } else { format!(" as {}", quoted(portal)) };
-            format!("bind {}{portal}: {}", quoted(prepared), values.join(", "))
+            format!("bind {}{}{portal}: {}", quoted(prepared), numbered(*statement), values.join(", "))
         }
-        Event::Executed { portal, rows: 0 } => format!("execute {}", quoted(portal)),
-        Event::Executed { portal, rows } => format!("execute {}, at most {rows} rows", quoted(portal)),
-        Event::Completed { tag, rows } => format!("{tag} ({rows} rows sent)"),
-        Event::Reported { severity, code, message } => format!("{severity} {code}: {message}"),
-        Event::Transaction { status: 'I' } => return None,
-        Event::Transaction { status: 'T' } => "in a transaction".to_owned(),
-        Event::Transaction { status: 'E' } => "in a failed transaction".to_owned(),
-        Event::Transaction { status } => format!("transaction status {status}"),
+        Event::Executed { portal, rows, statement, .. } => {
+            let most = if *rows == 0 { String::new() } else { format!(", at most {rows} rows") };
+            format!("execute {}{}{most}", quoted(portal), numbered(*statement))
+        }
+        Event::Completed { tag, rows, .. } => format!("{tag} ({rows} rows sent)"),
+        Event::Reported { severity, code, message, .. } => format!("{severity} {code}: {message}"),
+        Event::Notified { name, payload, process } => {
+            format!("notified of {} by backend {process}: {}", quoted(name), quote(payload))
+        }
+        Event::Transaction { status, ended } => return transaction(*status, *ended),
         Event::Cancelled => "the running statement was cancelled by the person".to_owned(),
         Event::Said { text } => format!("gateway: {text}"),
     };
@@ -109,14 +134,42 @@ fn file_sentence(file: &FileEvent) -> String {
     text
 }
 
+/// Idle needs no word, unless something ended.
+fn transaction(status: char, ended: Option<Ended>) -> Option<String> {
+    let ended = ended.map(|ended| match ended {
+        Ended::Committed => "committed",
+        Ended::RolledBack => "rolled back",
+        Ended::Prepared => "prepared, to be committed later",
+    });
+    let now = match status {
+        'I' => return ended.map(str::to_owned),
+        'T' => "in a transaction".to_owned(),
+        'E' => "in a failed transaction".to_owned(),
+        other => inert::line(&format!("transaction status {other}")),
+    };
+    Some(ended.map_or(now.clone(), |ended| format!("{ended}; {now}")))
+}
+
 fn quoted(name: &str) -> String {
     if name.is_empty() { "the unnamed one".to_owned() } else { format!("\"{name}\"") }
 }
 
+fn numbered(number: Option<u64>) -> String {
+    number.map(|number| format!(" (#{number})")).unwrap_or_default()
+}
+
+/// A parameter for the eyes.
 fn literal(value: &Parameter) -> String {
     match value {
         Parameter::Null => "NULL".to_owned(),
-        Parameter::Text(text) => format!("'{}'", text.replace('\'', "''")),
-        Parameter::Binary(hex) => format!("'\\x{hex}'"),
+        Parameter::Text(text) => quote(text),
+        Parameter::Typed { kind, text } => format!("{}::{kind}", quote(text)),
+        Parameter::Binary(hex) => format!("'\\x{hex}' (binary, of a type that is not known)"),
+        Parameter::Raw { oid, hex } => format!("'\\x{hex}' (binary, of the type with OID {oid})"),
     }
+}
+
+/// As a string of SQL.
+pub(crate) fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }

@@ -60,19 +60,26 @@ fn sql_session(bench: &Bench) -> std::path::PathBuf {
             connection: None,
             reached: None,
         },
-        Event::Statement { text: "SELECT $1\n  AS \x1b[2J a".to_owned(), prepared: Some("s1".to_owned()) },
+        Event::Statement {
+            text: "SELECT $1\n  AS \x1b[2J a".to_owned(),
+            prepared: Some("s1".to_owned()),
+            number: None,
+        },
         Event::Bound {
             prepared: "s1".to_owned(),
             portal: String::new(),
             parameters: vec![Parameter::Text("it's\nDROP TABLE t;".to_owned()), Parameter::Null],
+            number: None,
+            statement: None,
         },
-        Event::Executed { portal: String::new(), rows: 0 },
-        Event::Completed { tag: "SELECT 1".to_owned(), rows: 1 },
-        Event::Statement { text: "SELEC 1;".to_owned(), prepared: None },
+        Event::Executed { portal: String::new(), rows: 0, number: None, statement: None },
+        Event::Completed { tag: "SELECT 1".to_owned(), rows: 1, of: None, suspended: false },
+        Event::Statement { text: "SELEC 1;".to_owned(), prepared: None, number: None },
         Event::Reported {
             severity: "ERROR".to_owned(),
             code: "42601".to_owned(),
             message: "syntax error at \"SELEC\"\r\nDELETE FROM t;".to_owned(),
+            of: None,
         },
     ])
 }
@@ -125,7 +132,7 @@ fn sql_session_is_played_as_lines() {
     let all: String = played(&bench, &path, as_recorded()).into_iter().map(|(_, text)| text).collect();
     assert!(is_inert(&all) && !all.contains('\x1b'), "{all:?}");
     assert!(all.contains("prepare \"s1\": SELECT $1\\n  AS \\x1b[2J a\r\n"), "{all}");
-    assert!(all.contains("\r\n| SELECT 1 (1 rows sent)\r\n"), "{all}");
+    assert!(all.contains(" ms | SELECT 1 (1 rows sent)\r\n"), "{all}");
 }
 
 #[test]

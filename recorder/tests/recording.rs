@@ -9,7 +9,7 @@ use std::{fs, os::unix::fs::PermissionsExt};
 use support::{SESSION, at, bench, data, terminal};
 use tidegate_recorder::{
     Event, FileEvent, Keep, RecordError, Recorder, Settings, Stream,
-    event::Parameter,
+    event::{Ended, Parameter},
     replay::{self, What},
     storage::{self, State},
     verify::{Outcome, verify},
@@ -66,7 +66,7 @@ fn file_holds_no_content_in_clear() {
     let path = bench.sealed(&[
         data(Stream::Stdin, Keep::Whole, b"hunter2-in"),
         data(Stream::Stdout, Keep::Whole, b"hunter2-out"),
-        Event::Statement { text: "SELECT 'hunter2-sql'".to_owned(), prepared: None },
+        Event::Statement { text: "SELECT 'hunter2-sql'".to_owned(), prepared: None, number: None },
     ]);
     let file = fs::read(path).unwrap();
     assert!(!file.windows(7).any(|window| window == b"hunter2"));
@@ -159,7 +159,7 @@ fn event_longer_than_a_frame_comes_back_whole() {
     let text = "SELECT '".to_owned() + &"é".repeat(1_500_000) + "'";
     let events = [
         Event::Said { text: "before".to_owned() },
-        Event::Statement { text, prepared: None },
+        Event::Statement { text, prepared: None, number: Some(1) },
         Event::Said { text: "after".to_owned() },
     ];
     let live = bench.start();
@@ -311,13 +311,31 @@ fn any_event() -> impl Strategy<Value = Event> {
                 Event::Data { channel, stream: STREAMS[stream], keep: Keep::Whole, data: data.into() }
             }
         ),
-        (text, proptest::option::of(text)).prop_map(|(text, prepared)| Event::Statement { text, prepared }),
+        (text, proptest::option::of(text)).prop_map(|(text, prepared)| Event::Statement {
+            text,
+            prepared,
+            number: None
+        }),
         (text, text).prop_map(|(prepared, value)| Event::Bound {
             prepared,
             portal: String::new(),
-            parameters: vec![Parameter::Null, Parameter::Text(value), Parameter::Binary("00ff".to_owned())],
+            parameters: vec![
+                Parameter::Null,
+                Parameter::Text(value.clone()),
+                Parameter::Binary("00ff".to_owned()),
+                Parameter::Typed { kind: "text".to_owned(), text: value },
+                Parameter::Raw { oid: 16_500, hex: "00".to_owned() },
+            ],
+            number: Some(2),
+            statement: Some(1),
         }),
-        (text, any::<u64>()).prop_map(|(tag, rows)| Event::Completed { tag, rows }),
+        (text, any::<u64>(), proptest::option::of(any::<u64>())).prop_map(|(tag, rows, of)| Event::Completed {
+            tag,
+            rows,
+            of,
+            suspended: rows % 2 == 0
+        }),
+        (text, text).prop_map(|(name, payload)| Event::Notified { name, payload, process: 7 }),
         (any::<u32>(), proptest::option::of(any::<u32>()), proptest::option::of(text))
             .prop_map(|(channel, status, signal)| Event::Exited { channel, status, signal }),
         (any::<u32>(), text, proptest::option::of(text), proptest::option::of((any::<u64>(), any::<u64>()))).prop_map(
@@ -331,7 +349,8 @@ fn any_event() -> impl Strategy<Value = Event> {
                 ..FileEvent::default()
             })
         ),
-        any::<char>().prop_map(|status| Event::Transaction { status }),
+        any::<char>().prop_map(|status| Event::Transaction { status, ended: None }),
+        Just(Event::Transaction { status: 'I', ended: Some(Ended::RolledBack) }),
         Just(Event::Cancelled),
     ]
 }

@@ -38,6 +38,7 @@ mod roles;
 mod sameness;
 mod servers;
 mod shell;
+mod sql;
 mod ssh;
 mod startup;
 mod tamper;

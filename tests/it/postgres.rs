@@ -278,9 +278,7 @@ fn a_driver_prepares_binds_copies_and_pipelines() {
     world.gateway.until_no_lease(PATIENCE);
     let events = events(&world);
     assert!(events.contains("select name from items where id = $1"), "{events}");
-    // The driver binds text in binary form, which is recorded in hex.
-    let hex: String = "a secret name".bytes().map(|b| format!("{b:02x}")).collect();
-    assert!(events.contains(&hex), "bound parameters are in the recording:\n{events}");
+    assert!(events.contains("a secret name"), "bound parameters are in the recording:\n{events}");
     assert!(events.contains("UPDATE 1"), "{events}");
 }
 

@@ -4,7 +4,7 @@
 
 use crate::{
     daemon::{Daemon, Signal, mortal},
-    running::{Output, run},
+    running::{Output, Running, run},
     scratch::{Lock, Port, base},
     wait::{secs, wait_until},
 };
@@ -167,6 +167,14 @@ impl Postgres {
         command.args(["-X", "-q", "-U", ACCOUNT, "-d", database, "-h"]).arg(&self.dir);
         command.args(["-p", &self.port().to_string(), "-At", "-c", sql]);
         run(command, secs(60))
+    }
+
+    /// A running `psql` of the superuser, past the gate, that reads statements from its stdin.
+    pub fn psql_start(&self, database: &str) -> Running {
+        let mut command = Command::new(binary("psql"));
+        command.args(["-X", "-q", "-U", ACCOUNT, "-d", database, "-h"]).arg(&self.dir);
+        command.args(["-p", &self.port().to_string(), "-At"]);
+        Running::start(command)
     }
 
     /// What one statement returns to the superuser, past the gate; fields split by `|`.

@@ -1,4 +1,5 @@
-//! Everything, one JSON object on each line. Content is `text` where it is UTF-8, else `base64`.
+//! Everything, one JSON object on each line. Content is `text` where it is UTF-8, else `base64`. `elapsed`: seconds since the
+//! recording began; `took`: of a result, seconds since what it answers was sent.
 
 use super::{ExportError, Exporter};
 use crate::{
@@ -27,6 +28,9 @@ impl Exporter for Jsonl {
         object.insert("frame".to_owned(), moment.frame.into());
         object.insert("at".to_owned(), moment.at.to_string().into());
         object.insert("elapsed".to_owned(), moment.elapsed.as_secs_f64().into());
+        if let Some(took) = moment.took {
+            object.insert("took".to_owned(), took.as_secs_f64().into());
+        }
         Ok(writeln!(out, "{}", inert::json(&object.into()))?)
     }
 }

@@ -5,6 +5,7 @@
 //! recording play`, which is inert. A recording that breaks off says so in each format that has a place for it.
 
 mod asciicast;
+mod harmless;
 mod jsonl;
 mod sql;
 mod text;

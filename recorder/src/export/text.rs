@@ -76,7 +76,7 @@ impl Exporter for Text {
             }
             _ => {}
         }
-        if let Some(line) = marked_sentence(&moment.what) {
+        if let Some(line) = marked_sentence(&moment) {
             self.note(&line, moment.elapsed.as_secs_f64(), out)?;
         }
         Ok(())

@@ -18,14 +18,24 @@ impl<'b> Fields<'b> {
         self.bytes(1)?.first().copied()
     }
 
+    /// The next `N` bytes.
+    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.bytes(N)?.try_into().ok()
+    }
+
+    /// All that is left.
+    pub(super) fn rest(&mut self) -> &'b [u8] {
+        std::mem::take(&mut self.0)
+    }
+
     /// The next 16-bit number.
     pub(super) fn u16(&mut self) -> Option<u16> {
-        self.bytes(2)?.try_into().ok().map(u16::from_be_bytes)
+        self.array().map(u16::from_be_bytes)
     }
 
     /// The next 32-bit number.
     pub(super) fn u32(&mut self) -> Option<u32> {
-        self.bytes(4)?.try_into().ok().map(u32::from_be_bytes)
+        self.array().map(u32::from_be_bytes)
     }
 
     /// The next NUL-terminated string, or all the rest if the NUL is missing.

@@ -7,7 +7,7 @@
 
 use super::{
     frame::{FrameError, Framer, Sender},
-    watch::{Found, Watch},
+    watch::{Found, Talk, Watch},
 };
 use crate::gate::Clock;
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -93,7 +93,7 @@ pub(super) struct Pump<'a, R, W> {
 
 impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<'a, R, W> {
     pub(super) fn new(
-        sender: Sender,
+        (sender, talk): (Sender, Talk),
         from: R,
         to: W,
         unsent: &'a mut Unsent,
@@ -101,7 +101,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<'a, R, W> {
         clock: Clock,
     ) -> Self {
         let plain = if sender == Sender::Client { Stream::FromClient } else { Stream::FromTarget };
-        let (framer, watch, buffer) = (Framer::new(sender), Watch::new(sender), BytesMut::with_capacity(BUFFER));
+        let (framer, watch, buffer) = (Framer::new(sender), Watch::new(sender, talk), BytesMut::with_capacity(BUFFER));
         Self { from, to, unsent, framer, watch, plain, buffer, recording, clock }
     }
 

@@ -105,7 +105,7 @@ impl Bench {
         let from = Pieces { bytes, sizes: sizes.iter().cycle(), waits: false };
         let (mut to, mut unsent) = (Slow { taken: Vec::new(), room }, Unsent::default());
         let stopped = self.runtime.block_on(async {
-            let pump = Pump::new(sender, from, &mut to, &mut unsent, &self.recording, now);
+            let pump = Pump::new((sender, Talk::default()), from, &mut to, &mut unsent, &self.recording, now);
             tokio::select! {
                 biased;
                 stopped = pump.run() => Some(stopped),

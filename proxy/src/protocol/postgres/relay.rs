@@ -11,6 +11,7 @@ use super::{
     pump::{Pump, Stopped, Unsent},
     startup::CancelKey,
     target::{self, Link},
+    watch::Talk,
 };
 use crate::{
     issuer::TargetError,
@@ -51,8 +52,9 @@ pub(super) async fn carry(client: &mut PgClient, link: Link, way: &Way<'_, Postg
         let (target_reads, target_writes) = split(&mut to_target);
         let (client_reads, client_writes) = split(&mut client.stream);
         let (recording, clock) = (way.recording, way.gate.clock);
-        let up = Pump::new(Sender::Client, client_reads, target_writes, &mut behind, recording, clock);
-        let down = Pump::new(Sender::Target, target_reads, client_writes, &mut client.unsent, recording, clock);
+        let talk = Talk::default();
+        let up = Pump::new((Sender::Client, talk.clone()), client_reads, target_writes, &mut behind, recording, clock);
+        let down = Pump::new((Sender::Target, talk), target_reads, client_writes, &mut client.unsent, recording, clock);
         let cancels = pass_on(cancellable, &target, greeting.key, way);
         both(up.run(), down.with(&greeting.rest).run(), cancels).await
     };

@@ -1,0 +1,197 @@
+//! The prepared statements and portals of a session, as far as the recording needs them: which portal runs which statement, and of
+//! which types its parameters are.
+//!
+//! What always holds: memory is bounded, and what finds no place is not known, never mistaken for what had its name before. A statement that
+//! could not be prepared is forgotten. Names that SQL itself gives (PREPARE) are not known until the target describes them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+/// Bytes of names and types that a session may hold.
+const MOST_HELD: usize = 256 * 1024;
+/// Longer names are not followed.
+const LONGEST_NAME: usize = 256;
+/// What an entry costs beside its name and types.
+const ENTRY: usize = 96;
+
+/// A statement's or portal's name, as it came.
+pub(super) type Name = Arc<[u8]>;
+
+/// A prepared statement.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Prepared {
+    /// Of its Parse.
+    pub(super) number: Option<u64>,
+    /// OIDs of its parameters' types; 0 where it is not known.
+    pub(super) types: Option<Arc<[u32]>>,
+}
+
+#[derive(Debug)]
+struct Portal {
+    /// Of its Bind.
+    number: u64,
+    /// Of its statement's Parse.
+    statement: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Defined {
+    statements: BTreeMap<Name, Prepared>,
+    portals: BTreeMap<Name, Portal>,
+    held: usize,
+}
+
+fn cost(name: &[u8], types: Option<&Arc<[u32]>>) -> usize {
+    ENTRY + name.len() + types.map_or(0, |types| 4 * types.len())
+}
+
+impl Defined {
+    /// Parse.
+    pub(super) fn prepare(&mut self, name: &[u8], number: u64, types: Arc<[u32]>) {
+        self.put(name, Prepared { number: Some(number), types: Some(types) });
+    }
+
+    fn put(&mut self, name: &[u8], prepared: Prepared) {
+        self.close_statement(name);
+        let cost = cost(name, prepared.types.as_ref());
+        if name.len() <= LONGEST_NAME && self.held + cost <= MOST_HELD {
+            self.held += cost;
+            self.statements.insert(name.into(), prepared);
+        }
+    }
+
+    /// ParameterDescription.
+    pub(super) fn describe(&mut self, name: &Name, types: Arc<[u32]>) {
+        let number = self.statements.get(name).and_then(|prepared| prepared.number);
+        self.put(name, Prepared { number, types: Some(types) });
+    }
+
+    /// Bind: the statement that the portal will run.
+    pub(super) fn bind(&mut self, portal: &[u8], number: u64, statement: &[u8]) -> Prepared {
+        let prepared = self.statements.get(statement).cloned().unwrap_or_default();
+        self.close_portal(portal);
+        let cost = cost(portal, None);
+        if portal.len() <= LONGEST_NAME && self.held + cost <= MOST_HELD {
+            self.held += cost;
+            self.portals.insert(portal.into(), Portal { number, statement: prepared.number });
+        }
+        prepared
+    }
+
+    /// Execute: the number of the statement that it runs.
+    pub(super) fn runs(&self, portal: &[u8]) -> Option<u64> {
+        self.portals.get(portal)?.statement
+    }
+
+    /// A name to be kept for the answer, if it is short enough to be followed.
+    pub(super) fn name(&self, name: &[u8]) -> Option<Name> {
+        let known = self.statements.get_key_value(name).map(|(name, _)| name.clone());
+        known.or_else(|| (name.len() <= LONGEST_NAME).then(|| name.into()))
+    }
+
+    /// Close.
+    pub(super) fn close_statement(&mut self, name: &[u8]) {
+        if let Some(prepared) = self.statements.remove(name) {
+            self.held -= cost(name, prepared.types.as_ref());
+        }
+    }
+
+    /// Close.
+    pub(super) fn close_portal(&mut self, name: &[u8]) {
+        if self.portals.remove(name).is_some() {
+            self.held -= cost(name, None);
+        }
+    }
+
+    /// What was prepared by these numbers was not: an error came before.
+    pub(super) fn undo(&mut self, first: u64, last: u64) {
+        self.forget_statements(|number| number.is_some_and(|number| (first..=last).contains(&number)));
+        self.forget_portals(|number| (first..=last).contains(&number));
+    }
+
+    /// All statements, but those prepared after this number: SQL has given or taken names by itself.
+    pub(super) fn renamed(&mut self, upto: u64) {
+        self.forget_statements(|number| number.is_none_or(|number| number <= upto));
+    }
+
+    /// Portals end with their transaction.
+    pub(super) fn end_portals(&mut self, upto: u64) {
+        self.forget_portals(|number| number <= upto);
+    }
+
+    fn forget_statements(&mut self, which: impl Fn(Option<u64>) -> bool) {
+        let held = &mut self.held;
+        self.statements.retain(|name, prepared| {
+            let goes = which(prepared.number);
+            *held -= if goes { cost(name, prepared.types.as_ref()) } else { 0 };
+            !goes
+        });
+    }
+
+    fn forget_portals(&mut self, which: impl Fn(u64) -> bool) {
+        let held = &mut self.held;
+        self.portals.retain(|name, portal| {
+            let goes = which(portal.number);
+            *held -= if goes { cost(name, None) } else { 0 };
+            !goes
+        });
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn types(count: usize) -> Arc<[u32]> {
+        vec![23; count].into()
+    }
+
+    #[test]
+    fn a_portal_runs_the_statement_that_it_was_bound_to() {
+        let mut defined = Defined::default();
+        defined.prepare(b"s", 1, types(1));
+        assert_eq!(defined.bind(b"p", 2, b"s").types, Some(types(1)));
+        defined.prepare(b"s", 3, types(2));
+        assert_eq!((defined.runs(b"p"), defined.runs(b"q")), (Some(1), None));
+        assert_eq!(defined.bind(b"p", 4, b"s").number, Some(3));
+        defined.close_statement(b"s");
+        assert_eq!(defined.runs(b"p"), Some(3), "a portal outlives its statement's name");
+        defined.end_portals(4);
+        assert_eq!((defined.runs(b"p"), defined.held), (None, 0));
+    }
+
+    #[test]
+    fn what_finds_no_place_is_not_known_and_never_what_was_there_before() {
+        let mut defined = Defined::default();
+        defined.prepare(b"s", 1, types(1));
+        defined.prepare(b"s", 2, types(MOST_HELD));
+        assert_eq!(defined.bind(b"", 3, b"s").number, None);
+        let long = vec![b'n'; LONGEST_NAME + 1];
+        defined.prepare(&long, 4, types(1));
+        assert_eq!((defined.bind(b"", 5, &long).number, defined.name(&long)), (None, None));
+    }
+
+    proptest! {
+        #[test]
+        fn the_account_is_right_and_bounded_whatever_happens(steps in prop::collection::vec((0u8..8, "[a-c]{0,2}", 0usize..30_000), 0..200)) {
+            let mut defined = Defined::default();
+            for (number, (what, name, count)) in (1..).zip(steps) {
+                let name = name.as_bytes();
+                match what {
+                    0 | 1 => defined.prepare(name, number, types(count)),
+                    2 => { defined.bind(name, number, b"a"); }
+                    3 => defined.describe(&name.into(), types(count)),
+                    4 => defined.close_statement(name),
+                    5 => defined.close_portal(name),
+                    6 => defined.undo(number / 2, number),
+                    _ => defined.end_portals(number / 2),
+                }
+                let statements = defined.statements.iter().map(|(name, s)| cost(name, s.types.as_ref())).sum::<usize>();
+                let portals = defined.portals.keys().map(|name| cost(name, None)).sum::<usize>();
+                prop_assert_eq!(defined.held, statements + portals);
+                prop_assert!(defined.held <= MOST_HELD);
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The parameters of Bind and FunctionCall.
+
+use super::{
+    super::fields::{Fields, bounded, not_kept},
+    MOST_KEPT, values,
+};
+use tidegate_recorder::event::Parameter;
+
+/// The parameters in `body`, which starts with their formats, up to the first that is not here whole, and that one's head. `beyond` bytes of
+/// the message lie behind `body`. `types`: their OIDs, as far as they are known.
+pub(super) fn parameters(mut body: Fields<'_>, beyond: usize, types: Option<&[u32]>) -> Vec<Parameter> {
+    let mut parameters = Vec::new();
+    let formats: Vec<u16> = (0..body.u16().unwrap_or(0)).map_while(|_| body.u16()).collect();
+    for nth in 0..usize::from(body.u16().unwrap_or(0)) {
+        // No format: text. One: for all. Else one each.
+        let format = if formats.len() == 1 { formats.first() } else { formats.get(nth) };
+        let Some(length) = body.u32() else { break };
+        if length == u32::MAX {
+            parameters.push(Parameter::Null);
+            continue;
+        }
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let here = length.min(body.0.len());
+        let value = body.bytes(here).unwrap_or_default();
+        let missing = length - here;
+        parameters.push(if format == Some(&1) {
+            let oid = types.and_then(|types| types.get(nth)).copied().unwrap_or(0);
+            binary(oid, value, missing)
+        } else {
+            Parameter::Text(cut(bounded(value, MOST_KEPT), missing))
+        });
+        if missing > 0 {
+            break;
+        }
+    }
+    if beyond > 0 {
+        let note =
+            format!("… (the last {beyond} bytes of this message are kept as they came, from-client, before this)");
+        parameters.push(Parameter::Text(note));
+    }
+    parameters
+}
+
+/// A value of this type, of which `missing` bytes are not here.
+fn binary(oid: u32, value: &[u8], missing: usize) -> Parameter {
+    let whole = missing == 0;
+    match values::known(oid) {
+        Some(kind) if whole && let Some(text) = values::text(&kind, value) => {
+            Parameter::Typed { kind: values::name(&kind), text }
+        }
+        Some(kind) if values::is_text(&kind) => {
+            Parameter::Typed { kind: values::name(&kind), text: cut(bounded(value, MOST_KEPT), missing) }
+        }
+        _ => {
+            let hex = cut(data_encoding::HEXLOWER.encode(value), missing);
+            if oid == 0 { Parameter::Binary(hex) } else { Parameter::Raw { oid, hex } }
+        }
+    }
+}
+
+fn cut(text: String, missing: usize) -> String {
+    if missing == 0 { text } else { text + &not_kept(missing) }
+}

@@ -1,0 +1,334 @@
+//! Which answer belongs to which question.
+//!
+//! The target answers in the order in which it was asked, and a client may ask ahead (PostgreSQL chapter 55.2.4, "Pipelining"). So
+//! what waits for its answer stands in a queue that both directions of a session share. What always holds: an answer is given to what
+//! it answers, or the recording says that it is not known whose it is; it is never guessed. The queue is bounded: what a
+//! client asks beyond [`MOST_WAITING`] is counted by its ReadyForQuery, and matching begins again once all of it is answered.
+//! What is asked and answered is recorded in any case: only who belongs to whom is lost.
+
+use super::defined::{Defined, Name};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// Questions that wait for their answers.
+pub(super) const MOST_WAITING: usize = 32 * 1024;
+/// A queue that grew beyond this is given back once it is empty.
+const KEPT_QUEUE: usize = 1024;
+
+/// What both directions of a session know.
+#[derive(Debug, Clone, Default)]
+pub(in crate::protocol::postgres) struct Talk(Arc<Mutex<State>>);
+
+impl Talk {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One message of the client.
+#[derive(Debug, PartialEq)]
+pub(super) enum Asked {
+    /// Query or FunctionCall: ends with a ReadyForQuery of its own.
+    Whole {
+        /// Of the statement.
+        number: u64,
+        /// Something of its answer has come.
+        begun: bool,
+    },
+    /// Parse.
+    Parse(u64),
+    /// Bind.
+    Bind(u64),
+    /// Execute.
+    Execute(u64),
+    /// Describe of a statement, by its name if that is followed.
+    DescribeStatement(Option<Name>),
+    /// Describe of a portal.
+    DescribePortal,
+    /// Close.
+    Close,
+    /// Sync, and the last number that was given before it.
+    Sync(u64),
+    /// CopyDone or CopyFail: nothing, unless data of COPY are read.
+    CopyEnd,
+}
+
+impl Asked {
+    fn number(&self) -> Option<u64> {
+        match self {
+            Self::Whole { number, .. } | Self::Parse(number) | Self::Bind(number) | Self::Execute(number) => {
+                Some(*number)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a message of this type can answer it.
+    fn takes(&self, answer: u8) -> bool {
+        match self {
+            Self::Whole { .. } => b"CIVTGH".contains(&answer),
+            Self::Parse(_) => answer == b'1',
+            Self::Bind(_) => answer == b'2',
+            Self::Execute(_) => b"CIsGH".contains(&answer),
+            Self::DescribeStatement(_) => b"tTn".contains(&answer),
+            Self::DescribePortal => b"Tn".contains(&answer),
+            Self::Close => answer == b'3',
+            Self::Sync(_) | Self::CopyEnd => false,
+        }
+    }
+}
+
+/// How well answers can be matched.
+#[derive(Debug, Default, PartialEq)]
+enum Following {
+    #[default]
+    All,
+    /// Too much was asked. So many ReadyForQuery are owed for what did not find place; `open`: more behind the last of them.
+    Beyond { ready: u64, open: bool },
+    /// Something came that answers nothing.
+    Lost,
+}
+
+/// COPY FROM STDIN. Up to CopyDone or CopyFail the target takes what comes for data.
+#[derive(Debug)]
+struct Copying {
+    /// Neither has come yet.
+    open: bool,
+    /// A Sync was taken for data.
+    took_sync: bool,
+}
+
+/// What is to be said once, in the recording.
+pub(super) type Note = Option<&'static str>;
+
+const TOO_MANY: &str = "more messages of the client wait for their answers than are followed: until all are answered, results do \
+                        not say what they answer";
+const LOST: &str =
+    "what the target answers does not fit what it was asked: from here on, results do not say what they answer";
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// The last number given.
+    last: u64,
+    waiting: VecDeque<Asked>,
+    following: Following,
+    /// After an error the target reads on to the next Sync.
+    skipping: bool,
+    /// The front of the queue reads data of COPY.
+    copying: Option<Copying>,
+    /// Whether the next ReadyForQuery is the one that is waited for.
+    doubt: bool,
+    pub(super) defined: Defined,
+}
+
+impl State {
+    /// The next number.
+    pub(super) fn number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    /// The client has sent this.
+    pub(super) fn ask(&mut self, asked: Asked) -> Note {
+        let open = self.copying.as_mut().filter(|copying| copying.open);
+        match (&asked, open) {
+            // COPY FROM STDIN reads over it (chapter 55.2.6).
+            (Asked::Sync(_), Some(copying)) => {
+                copying.took_sync = true;
+                return None;
+            }
+            (Asked::CopyEnd, Some(copying)) => {
+                copying.open = false;
+                return None;
+            }
+            (Asked::Sync(_) | Asked::CopyEnd, None) => {}
+            (_, Some(_)) => return Some(self.lose()), // the end of a session, for PostgreSQL
+            (_, None) if self.doubt => return Some(self.lose()),
+            (_, None) => {}
+        }
+        let ends = matches!(asked, Asked::Whole { .. } | Asked::Sync(_));
+        match &mut self.following {
+            Following::Lost => None,
+            Following::Beyond { .. } if asked == Asked::CopyEnd => None,
+            Following::Beyond { ready, open } => {
+                *ready += u64::from(ends);
+                *open = !ends;
+                None
+            }
+            Following::All if self.waiting.len() >= MOST_WAITING => {
+                self.following = Following::Beyond { ready: ends.into(), open: !ends };
+                Some(TOO_MANY)
+            }
+            Following::All => {
+                self.waiting.push_back(asked);
+                None
+            }
+        }
+    }
+
+    /// The last number given, for Sync.
+    pub(super) fn sync(&mut self) -> Note {
+        let last = self.last;
+        self.ask(Asked::Sync(last))
+    }
+
+    /// The target has sent an answer of this type: to what, by its number.
+    pub(super) fn answered(&mut self, answer: u8) -> (Option<u64>, Note) {
+        match self.fit(answer) {
+            Ok(true) => {}
+            Ok(false) => return (None, None),
+            Err(note) => return (None, Some(note)),
+        }
+        let Some(front) = self.waiting.front_mut() else { return (None, None) };
+        let number = front.number();
+        let over = match front {
+            Asked::Whole { begun, .. } => {
+                *begun = true;
+                false
+            }
+            Asked::Execute(_) => !b"GH".contains(&answer),
+            Asked::DescribeStatement(_) => answer != b't',
+            _ => true,
+        };
+        if over {
+            self.pop();
+        }
+        let fits = answer != b'G' || self.copy_in();
+        (number, (!fits).then(|| self.lose()))
+    }
+
+    /// Whether the front of the queue takes this answer.
+    fn fit(&mut self, answer: u8) -> Result<bool, &'static str> {
+        self.drop_ends();
+        match self.waiting.front() {
+            Some(front) if front.takes(answer) => Ok(true),
+            None if self.following != Following::All => Ok(false),
+            _ => Err(self.lose()),
+        }
+    }
+
+    fn lose(&mut self) -> &'static str {
+        (self.following, self.waiting) = (Following::Lost, VecDeque::new());
+        (self.skipping, self.doubt, self.copying) = (false, false, None);
+        LOST
+    }
+
+    /// CopyInResponse: what the client has sent behind it is read as data, up to CopyDone or CopyFail. Whether that can be.
+    fn copy_in(&mut self) -> bool {
+        let (mut nth, mut open, mut took_sync, mut fits) = (0, true, false, true);
+        self.waiting.retain(|asked| {
+            nth += 1;
+            match asked {
+                _ if nth == 1 || !open => return true,
+                Asked::Sync(_) => took_sync = true,
+                Asked::CopyEnd => open = false,
+                _ => fits = false,
+            }
+            false
+        });
+        self.copying = Some(Copying { open, took_sync });
+        fits
+    }
+
+    /// ParameterDescription.
+    pub(super) fn described(&mut self, types: Arc<[u32]>) {
+        if let Some(Asked::DescribeStatement(Some(name))) = self.waiting.front() {
+            self.defined.describe(name, types);
+        }
+    }
+
+    /// ErrorResponse: to what, by its number.
+    pub(super) fn failed(&mut self) -> (Option<u64>, Note) {
+        let copying = self.copying.take();
+        self.drop_ends();
+        let Some(front) = self.waiting.front_mut() else { return (None, None) };
+        let number = front.number();
+        match front {
+            Asked::Whole { begun, .. } => *begun = true,
+            Asked::Sync(_) => {} // the commit failed
+            _ => self.skipping = true,
+        }
+        // Did the target still take that Sync for data, or had it failed before? Whatever else was asked would be told of another.
+        self.doubt = self.skipping && copying.is_some_and(|copying| copying.took_sync);
+        let more = self.waiting.iter().skip(1).any(|asked| asked.number().is_some());
+        (number, (self.doubt && more).then(|| self.lose()))
+    }
+
+    /// NoticeResponse: during what, by its number.
+    pub(super) fn current(&mut self) -> Option<u64> {
+        self.drop_ends();
+        self.waiting.front().and_then(Asked::number)
+    }
+
+    /// ReadyForQuery; `idle`: outside a transaction, where no portal outlives it.
+    pub(super) fn ready(&mut self, idle: bool) {
+        (self.copying, self.doubt) = (None, false);
+        self.drop_ends();
+        let upto = match self.waiting.front() {
+            _ if self.skipping => self.skip(),
+            Some(Asked::Whole { number, begun: true } | Asked::Sync(number)) => {
+                let number = *number;
+                self.pop();
+                Some(number)
+            }
+            None => {
+                self.answered_beyond();
+                None
+            }
+            // The one of the start-up, or one whose Sync was not taken for data of COPY after all.
+            Some(_) => None,
+        };
+        if let Some(upto) = upto.filter(|_| idle) {
+            self.defined.end_portals(upto);
+        }
+    }
+
+    /// After an error: all up to the Sync has not been done.
+    fn skip(&mut self) -> Option<u64> {
+        self.skipping = false;
+        let (mut first, mut last) = (u64::MAX, 0);
+        while let Some(asked) = self.waiting.pop_front() {
+            if let Asked::Sync(upto) = asked {
+                self.defined.undo(first, last);
+                return Some(upto);
+            }
+            if let Some(number) = asked.number() {
+                (first, last) = (first.min(number), last.max(number));
+            }
+        }
+        self.defined.undo(first, last);
+        self.answered_beyond();
+        None
+    }
+
+    /// A ReadyForQuery that nothing in the queue waits for.
+    fn answered_beyond(&mut self) {
+        if let Following::Beyond { ready, open } = &mut self.following {
+            *ready = ready.saturating_sub(1);
+            if *ready == 0 && !*open {
+                self.following = Following::All;
+            }
+        }
+    }
+
+    /// CopyDone and CopyFail at the front, which the target reads over: COPY was over already.
+    fn drop_ends(&mut self) {
+        while self.waiting.front() == Some(&Asked::CopyEnd) {
+            self.waiting.pop_front();
+        }
+    }
+
+    fn pop(&mut self) {
+        self.waiting.pop_front();
+        self.copying = None;
+        if self.waiting.is_empty() && self.waiting.capacity() > KEPT_QUEUE {
+            self.waiting.shrink_to(KEPT_QUEUE);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "talk_tests.rs"]
+mod tests;
