@@ -6,6 +6,7 @@
 
 mod ansible;
 mod carriers;
+mod databases;
 mod openssh;
 mod putty;
 mod python;
