@@ -27,7 +27,7 @@ use tokio::{
     time::timeout,
 };
 
-/// After a good-bye, how long the other side may take to finish what it was sent.
+/// After one side has hung up, how long the other may take to finish what it was sent.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// Greets the client in the target's words, then carries until either side is done.
@@ -80,7 +80,7 @@ async fn both(
         stopped = &mut down => Side::Target(stopped),
         error = &mut cancels => Side::Client(Stopped::Unrecorded(error)),
     };
-    // The client has said good-bye, or the target takes nothing more: what the target still says belongs to the client.
+    // The client has hung up, or the target takes nothing more: what the target still says belongs to the client.
     let Side::Client(Stopped::Done | Stopped::Lost) = first else { return first };
     match timeout(LINGER, &mut down).await {
         Ok(stopped) => Side::Target(stopped),
