@@ -294,3 +294,26 @@ fn a_later_version_and_unknown_options_are_negotiated_and_the_session_works() {
     let told = refusal(&world, &Start { version: 4 << 16, ..raw::gate(&password) });
     assert_eq!(told.field(b'C'), "0A000", "{told:?}");
 }
+
+#[test]
+fn libpq_17_and_18_cancel_inside_tls() {
+    let world = world();
+    let password = world.password("alice", "orders");
+    let conninfo = format!("{} password={password}", world.conninfo("alice", "orders/shop"));
+    let (direct, latest) = ("sslnegotiation=direct", "max_protocol_version=latest");
+    for (number, way, spoken) in [(17, "", 30000), (17, direct, 30000), (18, "", 30000), (18, latest, 30002)] {
+        let Some(folder) = release(number) else {
+            eprintln!("SKIPPED: libpq {number} is not here; ./tests/run fetches it");
+            continue;
+        };
+        let mut python = Command::new("/usr/bin/python3");
+        python.args(["-c", include_str!("clients/with_libpq.py")]).arg(folder.join("../lib/libpq.so.5"));
+        python.arg(format!("{conninfo} {way}"));
+        let mut client = Running::start(python);
+        client.until_stdout("\n", PATIENCE);
+        until_asleep(&world, client.stdout().trim());
+        client.send("now\n");
+        let output = client.finish(PATIENCE).ok();
+        assert!(output.out().ends_with(&format!("57014 {spoken} goes on")), "libpq {number} {way}: {}", output.out());
+    }
+}

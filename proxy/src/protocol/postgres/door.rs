@@ -136,7 +136,10 @@ pub(super) async fn welcome(door: Arc<Door>, mut tcp: TcpStream, peer: SocketAdd
             let postgres = &door.postgres;
             session::run(&postgres.gate, &*postgres.issuer, client).await;
         }
-        Ok(Visit::Cancel(key)) => door.cancels.cancel(&key).await,
+        Ok(Visit::Cancel(key)) => {
+            door.cancels.cancel(&key).await;
+            last_word(*tls, None).await; // for libpq from 17 on, an end that TLS does not announce is a failure
+        }
         Ok(Visit::Tls | Visit::DirectTls) => {}
         Err(away) => door.turn_away(*tls, source, away).await,
     }
