@@ -3,7 +3,7 @@
 /// One part of `tidegate target trust NAME`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// `ca`, `sshd_config`, `penalties`, `principals`, `sql`, `pg_hba`, `postgresql_conf`.
+    /// `ca`, `sshd_config`, `penalties`, `principals`, `sql`, `sql_managed`, `sql_remove`, `pg_hba`, `postgresql_conf`.
     pub name: &'static str,
     /// Where it goes, for a person.
     pub place: String,

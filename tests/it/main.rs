@@ -21,6 +21,7 @@ mod forward;
 mod grants;
 mod hosts;
 mod identity;
+mod installing;
 mod leftovers;
 mod managed;
 mod many;

@@ -19,6 +19,9 @@ pub(super) const SUPERUSER: &str = include_str!("schema/superuser.sql");
 pub(super) const FINISH: &str = include_str!("schema/finish.sql");
 /// What a superuser would do, as far as a role with CREATEROLE can.
 pub(super) const MANAGED: &str = include_str!("schema/managed.sql");
+const REMOVE_CHECK: &str = include_str!("schema/remove_check.sql");
+const REMOVE_DATABASE: &str = include_str!("schema/remove_database.sql");
+const REMOVE_CLUSTER: &str = include_str!("schema/remove_cluster.sql");
 /// On every connection, first: a superuser runs this, and a session may have put a `format` of its own in `public`, which
 /// would fit our arguments better than the real one.
 const PREAMBLE: &str = "set search_path = pg_catalog, pg_temp;\nset client_min_messages = warning;\n";
@@ -45,6 +48,11 @@ pub fn trust(target: &PostgresTarget, policy: &Policy, source_addresses: &[Strin
             "sql",
             "psql -X -f FILE, as a superuser, on the primary; again after each change of entitlements",
             sql(target, &reach, Installer::Superuser),
+        ),
+        part(
+            "sql_remove",
+            "psql -X -f FILE, as whoever installed it, to take all of it away again",
+            sql_remove(target, &reach),
         ),
     ];
     if certificate {
@@ -184,6 +192,41 @@ fn sql(target: &PostgresTarget, reach: &Reach, installer: Installer) -> String {
     text.push_str(leaves);
     text
 }
+
+/// Everything that the other scripts made, in the reverse order; nothing while a session's role or an heir is left.
+fn sql_remove(target: &PostgresTarget, reach: &Reach) -> String {
+    let databases: Vec<String> = reach.databases.iter().map(|name| format!("'{}'", name.as_str())).collect();
+    let databases = format!("array[{}]::text[]", databases.join(", "));
+    let mut text = format!(
+        "{REMOVAL}\\set ON_ERROR_STOP on\n\\set QUIET on\n{PREAMBLE}\\set admin {}\n\\set databases {}\n\nbegin;\n{REMOVE_CHECK}\
+         {SHUT}commit;\n",
+        psql_quoted(&target.admin_user),
+        psql_quoted(&databases),
+    );
+    for (number, database) in reach.databases.iter().enumerate() {
+        let conninfo = psql_quoted(&format!("dbname={}", conninfo_quoted(database.as_str())));
+        let again = if number == 0 { REMOVE_CHECK } else { "" };
+        text.push_str(&format!(
+            "\n\\connect -reuse-previous=on {conninfo}\n{PREAMBLE}begin;\n{again}{REMOVE_DATABASE}commit;\n"
+        ));
+    }
+    text.push_str(&format!("\nbegin;\n{REMOVE_CLUSTER}commit;\n\\echo {}\n", psql_quoted(REMOVED)));
+    text
+}
+
+const REMOVAL: &str = "\
+-- tidegate: takes away what `--part sql` (or sql_managed) installed on this server. Run it as whoever installed it. It stops
+-- before it changes anything while roles of sessions, or heirs of what sessions left behind, are still there, and names them.
+";
+/// The gateway's login makes no new role while its functions go.
+const SHUT: &str = "\
+select format('alter role %I nologin', rolname) from pg_roles where rolname = :'admin'
+\\gexec
+select pg_terminate_backend(pid) from pg_stat_activity where usename = :'admin'
+\\g /dev/null
+";
+const REMOVED: &str = "removed. Now take the lines between `# tidegate` and the last `reject` out of pg_hba.conf, ssl_ca_file of ours \
+                       out of postgresql.conf, and reload; then the [[target]] out of tidegate.toml.";
 
 const FOR_A_SUPERUSER: &str = "\
 -- tidegate: what the gateway needs on this server. For a superuser, with psql; installs, upgrades, and may run again.
@@ -334,7 +377,7 @@ mod tests {
         let parts = trust(&target, &policy, &["10.0.0.5".to_owned()], "ca");
         assert!(parts.iter().all(|part| !part.text.contains(secret)));
         let names: Vec<&str> = parts.iter().map(|part| part.name).collect();
-        assert_eq!(names, ["postgresql_conf", "pg_hba", "sql", "sql_managed"]);
+        assert_eq!(names, ["postgresql_conf", "pg_hba", "sql", "sql_remove", "sql_managed"]);
         assert!(parts.iter().filter(|part| part.text.contains("SCRAM-SHA-256$4096:")).count() == 2);
         assert!(!parts[0].text.contains("ssl_ca_file"));
         let lines = pg_hba(&target, &BTreeSet::from(["shop".parse().unwrap()]), &["10.0.0.5".to_owned()]);
