@@ -11,7 +11,13 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use std::process::Command;
 use tidegate_tests::{
-    World, config::PUBLIC_NAME, daemon::Signal, postgres::binary, running::run, wait_until, world::PATIENCE,
+    World,
+    config::PUBLIC_NAME,
+    daemon::Signal,
+    postgres::{binary, version},
+    running::run,
+    wait_until,
+    world::PATIENCE,
 };
 use tokio_postgres::{
     Client,
@@ -331,6 +337,21 @@ fn psql_that_describes_watches_and_sends_several_statements_at_once_is_told_whol
     assert_eq!((&described["prepared"], recorded.executions(described).len()), (&"".into(), 0));
     let watched = recorded.all("statement").into_iter().filter(|event| event["text"] == "select 'again' ");
     assert!(watched.count() >= 2);
+}
+
+#[test]
+fn what_psql_binds_is_told_with_its_answer() {
+    if version() < 16 {
+        return; // its psql binds nothing
+    }
+    let world = world();
+    let mut psql = world.psql_start("alice");
+    psql.send("select $1::int + $2::int as sum \\bind 40 2 \\g\n");
+    assert_eq!(psql.finish(PATIENCE).ok().out(), "42");
+    let recorded = Recorded::newest(&world);
+    let executed = recorded.executions(recorded.statement("select $1::int + $2::int"));
+    assert_eq!(recorded.outcome(executed[0]), ["SELECT 1 1"]);
+    assert_eq!(recorded.all("bound")[0]["parameters"], serde_json::json!([{ "text": "40" }, { "text": "2" }]));
 }
 
 #[test]
