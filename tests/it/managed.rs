@@ -180,3 +180,15 @@ fn a_test_of_a_managed_service_says_what_cannot_be_shut_there() {
         )
         .exited(3);
 }
+
+#[test]
+fn the_master_user_removes_what_it_installed() {
+    let world = managed();
+    world.psql("alice~readonly", "select 1").ok();
+    world.gateway.until_no_lease(PATIENCE);
+    let remove = world.gateway.cli(&["target", "trust", "orders", "--part", "sql_remove"]).ok().out() + "\n";
+    world.pg().script_as("master", MASTER_PASSWORD, "postgres", &remove).ok();
+    let left = "select (select count(*) from pg_roles where rolname like 'tidegate%') + (select count(*) from pg_namespace \
+                where nspname like 'tidegate%') + (select count(*) from pg_proc where oid >= 16384)";
+    assert_eq!(world.pg().ask("shop", left), "0");
+}

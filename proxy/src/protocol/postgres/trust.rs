@@ -222,8 +222,13 @@ const REMOVAL: &str = "\
 const SHUT: &str = "\
 select format('alter role %I nologin', rolname) from pg_roles where rolname = :'admin'
 \\gexec
-select pg_terminate_backend(pid) from pg_stat_activity where usename = :'admin'
+select pg_terminate_backend(pid) from pg_stat_activity where usename = :'admin' and pg_has_role(usename, 'usage')
 \\g /dev/null
+-- What tidegate_owner owns, only its members drop. The membership goes with it.
+select format('grant tidegate_owner to %I', current_user)
+       || case when current_setting('server_version_num')::int >= 160000 then ' with inherit true, set true' else '' end
+  from pg_roles where rolname = 'tidegate_owner' and not pg_has_role(oid, 'usage')
+\\gexec
 ";
 const REMOVED: &str = "removed. Now take the lines between `# tidegate` and the last `reject` out of pg_hba.conf, ssl_ca_file of ours \
                        out of postgresql.conf, and reload; then the [[target]] out of tidegate.toml.";

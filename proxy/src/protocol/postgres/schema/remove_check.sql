@@ -6,7 +6,7 @@ select format('do $do$ begin raise exception %L using hint = %L; end $do$',
               case r.rolname when 'tidegate_sessions' then 'stop granting, and see `tidegate lease list`'
                 else 'drop what they own, or give it to others (REASSIGN OWNED), and drop them' end)
   from pg_auth_members a join pg_roles m on m.oid = a.member join pg_roles r on r.oid = a.roleid
- where r.rolname in ('tidegate_sessions', 'tidegate_quarantine') and m.rolname <> 'tidegate_owner'
+ where r.rolname in ('tidegate_sessions', 'tidegate_quarantine') and m.rolname ~ '^tgq?_'
  group by r.rolname
 \gexec
 select format('do $do$ begin raise exception %L; end $do$', string_agg(distinct d.datname, ', ') ||
