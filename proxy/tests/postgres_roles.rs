@@ -1,6 +1,8 @@
 //! The ephemeral role on a real PostgreSQL: minted, used, disabled, cleaned, removed, looked for.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+#[path = "roles/attacks/mod.rs"]
+mod attacks;
 #[path = "roles/gate.rs"]
 mod gate;
 #[path = "roles/server.rs"]
@@ -176,7 +178,7 @@ async fn the_gateways_login_can_do_nothing_but_call_our_functions() {
         "set role shop_owner",
         "alter role shop_owner login password 'x'",
         "create function tidegate.x() returns int language sql as 'select 1'",
-        "select tidegate._witness(array['shop_owner'])",
+        "select tidegate._witness(array['shop_owner'], null)",
         "select pg_read_file('PG_VERSION')",
         &format!("set role {name}"),
         &format!("drop role {name}"),

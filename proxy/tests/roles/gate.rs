@@ -14,11 +14,11 @@ use std::{
 use tempfile::TempDir;
 use tidegate_ca::{Keys, TlsIdentity};
 use tidegate_grants::{
-    Access, Ask, Authority, Entitlement, Identity, Kind, Lease, Leftovers, Permit, Policy, Store, Target, Terms,
-    authority::IssueRequest, entitlement::Selector,
+    Access, Ask, Authority, Entitlement, Identity, Kind, Lease, Leftovers, Permit, Policy, Receipt, Store, Target,
+    Terms, authority::IssueRequest, entitlement::Selector,
 };
 use tidegate_proxy::{
-    issuer::{Issuer, TargetError},
+    issuer::{Issuer, TargetError, Teardown},
     protocol::postgres::{
         Auth, PostgresTarget,
         issuer::{PostgresIssuer, RoleCredential},
@@ -121,6 +121,27 @@ impl Gate {
         self.connect(&credential.role, "shop", &credential.tls, &options.join(" ")).await
     }
 
+    /// The same, to another database.
+    pub(crate) async fn login_to(
+        &self,
+        credential: &RoleCredential,
+        database: &str,
+    ) -> Result<Client, tokio_postgres::Error> {
+        self.connect(&credential.role, database, &credential.tls, "").await
+    }
+
+    /// disable → clean → inspect.
+    pub(crate) async fn tear_down(&self, lease: &Lease) -> Result<Receipt, TargetError> {
+        self.issuer.disable(lease).await?;
+        self.issuer.clean(lease).await?;
+        self.issuer.inspect(lease).await
+    }
+
+    /// An issuer as a restarted gateway has it.
+    pub(crate) fn restarted(&self) -> PostgresIssuer {
+        issuer(&self.store, &self.keys, &self.target)
+    }
+
     /// Logs in as the administrator, with a certificate of the gateway.
     pub(crate) async fn admin(&self, database: &str) -> Result<Client, tokio_postgres::Error> {
         let TlsIdentity { chain, key, .. } =
@@ -132,7 +153,7 @@ impl Gate {
         self.connect("tidegate", database, &tls, "").await
     }
 
-    async fn connect(
+    pub(crate) async fn connect(
         &self,
         user: &str,
         database: &str,
@@ -182,9 +203,14 @@ fn policy() -> Policy {
         },
         max_duration: Duration::from_secs(3600),
     };
+    let mut wide = entitlement("wide", &["shop_writer"], None, Leftovers::Quarantine);
+    if let Terms::Postgres { databases, .. } = &mut wide.terms {
+        databases.insert("stock".parse().unwrap());
+    }
     let entitlements = [
         entitlement("write", &["shop_writer"], None, Leftovers::Quarantine),
         entitlement("scratch", &["shop_writer"], None, Leftovers::Drop),
+        wide,
         entitlement("migrate", &["shop_reader"], Some("shop_owner"), Leftovers::Quarantine),
     ];
     let target = Target { name: "orders".parse().unwrap(), kind: Kind::Postgres, labels: BTreeMap::new() };

@@ -57,7 +57,7 @@ impl Server {
         let dir = self.dir.path().display();
         let conf = format!(
             "{}\nlisten_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = '{dir}'\nfsync = off\n\
-             max_prepared_transactions = 10\nshared_buffers = 16MB\nssl_cert_file = '{dir}/server.pem'\n\
+             log_connections = on\nlog_disconnections = on\nlog_line_prefix = '%m [%p] %u@%d '\nmax_prepared_transactions = 10\nshared_buffers = 16MB\nssl_cert_file = '{dir}/server.pem'\n\
              ssl_key_file = '{dir}/server.key'\n",
             part("postgresql_conf"),
             self.port
@@ -94,7 +94,8 @@ impl Server {
         self.script("postgres", &self.install);
     }
 
-    fn log(&self) -> String {
+    /// What it logged so far.
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
@@ -109,7 +110,8 @@ impl Server {
     pub(crate) fn script(&self, database: &str, sql: &str) {
         let mut psql = self.client(database, ACCOUNT);
         let mut psql = psql.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        psql.stdin.take().unwrap().write_all(sql.as_bytes()).unwrap();
+        // One that stops at an error closes its stdin: what it says counts.
+        psql.stdin.take().unwrap().write_all(sql.as_bytes()).ok();
         ok(psql.wait_with_output().unwrap());
     }
 
@@ -125,6 +127,20 @@ impl Server {
     /// Its major version.
     pub(crate) fn version(&self) -> u32 {
         self.ask("postgres", "select current_setting('server_version_num')::int / 10000").parse().unwrap()
+    }
+
+    /// The same, which may fail.
+    pub(crate) fn try_ask(&self, database: &str, sql: &str) {
+        self.psql(database, sql);
+    }
+
+    /// Waits until this question is answered with yes.
+    pub(crate) async fn until(&self, question: &str) {
+        let start = Instant::now();
+        while self.ask("shop", question) != "t" {
+            assert!(start.elapsed() < Duration::from_secs(60), "{question}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// A login past the gate, with a password; what psql says.

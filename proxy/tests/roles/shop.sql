@@ -1,4 +1,5 @@
 create database shop;
+create database stock;
 create role shop_reader nologin;
 create role shop_writer nologin;
 create role shop_owner nologin;

@@ -73,11 +73,16 @@ impl Lane {
         }
     }
     /// `search_path` so that nothing of a session is found; `synchronous_commit` because with its standby gone, `on` hung
-    /// past every timeout.
+    /// past every timeout. The rest because a session may own its database, and so preset it for us: read only, nothing
+    /// could be removed any more.
     fn options(self) -> String {
         format!(
             "-c search_path=pg_catalog -c synchronous_commit=local -c client_min_messages=warning -c lock_timeout=3000 \
-             -c statement_timeout={} -c idle_session_timeout=60000",
+             -c statement_timeout={} -c idle_session_timeout=60000 -c idle_in_transaction_session_timeout=10000 \
+             -c default_transaction_read_only=off -c default_transaction_deferrable=off \
+             -c default_transaction_isolation=read\\ committed -c exit_on_error=off -c standard_conforming_strings=on \
+             -c TimeZone=UTC -c DateStyle=ISO -c plpgsql.extra_errors=none -c plpgsql.extra_warnings=none \
+             -c transform_null_equals=off -c array_nulls=on -c quote_all_identifiers=off",
             self.statement_timeout().as_millis()
         )
     }

@@ -17,6 +17,8 @@ pub(super) enum Fault {
     Silent(String),
     /// Its certificate is not the one we were told to expect.
     Impostor(String),
+    /// Somebody must do something first.
+    Human(String),
     /// TLS or login was refused, or what answered is not what we installed.
     Refused(String),
     /// The server answered with an error.
@@ -68,6 +70,17 @@ impl Fault {
         matches!(self, Self::Sql { code, .. } if code == "55P03")
     }
 
+    /// Whether the database does not exist, or does not let us in, or has not our functions.
+    pub(super) fn is_shut_out(&self) -> bool {
+        match self {
+            Self::Refused(_) => true,
+            Self::Sql { code, .. } => {
+                code.starts_with("28") || ["3D000", "3F000", "42883", "42501", "55000"].contains(&code.as_str())
+            }
+            _ => false,
+        }
+    }
+
     /// Whether our function said "too late": the request, or the clock that we compare with, was old.
     pub(super) fn is_late(&self) -> bool {
         matches!(self, Self::Sql { code, .. } if code == "TG002")
@@ -80,6 +93,7 @@ impl Fault {
             Self::Silent(cause) => TargetError::Unreachable { target, cause },
             Self::Impostor(cause) => TargetError::Impostor { target, cause },
             Self::Refused(cause) => TargetError::Refused { target, cause },
+            Self::Human(cause) => TargetError::Held { target, cause },
             Self::Sql { code, message } => {
                 let cause = format!("{message} (SQLSTATE {code})");
                 match code.as_str() {

@@ -64,9 +64,14 @@ impl Notes {
         serde_json::json!(self)
     }
 
-    /// The roles that the session can become, and so could change.
-    pub(super) fn reachable(&self) -> Vec<String> {
-        self.groups.iter().chain(&self.owner).map(ToString::to_string).collect()
+    /// The groups, for a call.
+    pub(super) fn groups(&self) -> Vec<&str> {
+        self.groups.iter().map(RoleName::as_str).collect()
+    }
+
+    /// The owner, for a call.
+    pub(super) fn owner(&self) -> Option<&str> {
+        self.owner.as_ref().map(RoleName::as_str)
     }
 
     /// Whether a mint of unknown outcome may still take effect. (A clock that went back far counts as settled.)

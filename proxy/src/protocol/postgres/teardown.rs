@@ -126,6 +126,7 @@ impl PostgresIssuer {
                     sever(link, name, oid).await?;
                     self.roll_back_prepared(lease, link, oid).await?;
                 }
+                Err(fault) if fault.is_locked() => return Err(prepared_by_groups(link, lease).await?.unwrap_or(fault)),
                 Err(fault) => return Err(fault),
             }
         }
@@ -178,7 +179,8 @@ impl PostgresIssuer {
         // One connection at a time: two cleanings that each waited for a second one would both give up.
         link.keep();
         for place in places {
-            let there = self.admin.link(lease.target(), &place, Lane::Slow).await.map_err(blame)?;
+            let there = self.admin.link(lease.target(), &place, Lane::Slow).await;
+            let there = there.map_err(|fault| blame(shut_out(fault, lease.name(), &place)))?;
             clean_here(&there, lease, notes, oid).await.map_err(blame)?;
             there.keep();
         }
@@ -213,6 +215,31 @@ impl PostgresIssuer {
     }
 }
 
+/// What may hold the role's row locked after every session of it has ended: a transaction that it prepared as a role that it
+/// could become. It is not ours to roll back.
+async fn prepared_by_groups(link: &Link, lease: &Lease) -> Result<Option<Fault>, Fault> {
+    let notes = Notes::of(lease).map_err(Fault::Refused)?;
+    let (groups, owner) = (notes.groups(), notes.owner());
+    let named = [(&groups as _, Type::TEXT_ARRAY), (&owner as _, Type::TEXT), (&notes.minted as _, Type::FLOAT8)];
+    let sql = "select gid, database, owner from tidegate.prepared($1, $2, to_timestamp($3))";
+    let mut todo = Vec::new();
+    for row in &link.rows(sql, &named).await? {
+        let (gid, database, owner): (&str, &str, &str) = (read(row, 0)?, read(row, 1)?, read(row, 2)?);
+        todo.push(format!(
+            "in database {}: rollback prepared {} (it is {}'s)",
+            plain(database),
+            plain(gid),
+            plain(owner)
+        ));
+    }
+    let why = format!(
+        "{} is locked and so not disabled yet; what may lock it, for a superuser: {}",
+        lease.name(),
+        todo.join("; ")
+    );
+    Ok((!todo.is_empty()).then_some(Fault::Human(why)))
+}
+
 /// Tells its backends to end; how many were still seen.
 async fn sever(link: &Link, name: &str, oid: u32) -> Result<i32, Fault> {
     let role = [(&name as _, Type::TEXT), (&oid as _, Type::OID)];
@@ -222,13 +249,17 @@ async fn sever(link: &Link, name: &str, oid: u32) -> Result<i32, Fault> {
 /// In the database of this connection.
 async fn clean_here(link: &Link, lease: &Lease, notes: &Notes, oid: u32) -> Result<(), Fault> {
     let name = lease.name();
-    let role = [(&name as _, Type::TEXT), (&oid as _, Type::OID)];
-    if notes.drop_leftovers {
-        let dropped: i32 = read(&link.one("select tidegate.discard($1, $2)", &role).await?, 0)?;
-        tracing::info!(lease = %lease.id(), role = name, dropped, "leftovers dropped");
-        return Ok(());
-    }
     let batch = [(&name as _, Type::TEXT), (&oid as _, Type::OID), (&BATCH as _, Type::INT4)];
+    if notes.drop_leftovers {
+        for _ in 0..MOST_BATCHES {
+            let dropped: i32 = read(&link.one("select tidegate.discard($1, $2, $3)", &batch).await?, 0)?;
+            if dropped == 0 {
+                return Ok(());
+            }
+            tracing::info!(lease = %lease.id(), role = name, dropped, "leftovers dropped");
+        }
+        return Err(too_much(name));
+    }
     for _ in 0..MOST_BATCHES {
         let moved: i32 = read(&link.one("select tidegate.handover($1, $2, $3)", &batch).await?, 0)?;
         if moved == 0 {
@@ -248,18 +279,36 @@ async fn clean_here(link: &Link, lease: &Lease, notes: &Notes, oid: u32) -> Resu
             return Ok(());
         }
     }
-    Err(Fault::Silent(format!("{name} left very much behind; going on at the next attempt")))
+    Err(too_much(name))
+}
+
+/// It owns something in a database where we do not come in.
+fn shut_out(fault: Fault, name: &str, place: &str) -> Fault {
+    if !fault.is_shut_out() {
+        return fault;
+    }
+    Fault::Human(format!(
+        "{name} has something in database {}, where the gateway is not let in; for a superuser, there: drop owned by {name} \
+         (look first: select pg_describe_object(classid, objid, objsubid) from pg_shdepend where refobjid = '{name}'::regrole)",
+        plain(place)
+    ))
+}
+
+fn too_much(name: &str) -> Fault {
+    Fault::Silent(format!("{name} left very much behind; going on at the next attempt"))
 }
 
 /// What the target knows of the OID now; `true` where it may be more than nothing.
 async fn findings(link: &Link, lease: &Lease, notes: &Notes, oid: u32) -> Result<Vec<(Finding, bool)>, Fault> {
+    let (groups, owner) = (notes.groups(), notes.owner());
     let rows = link
         .rows(
-            "select what, found, items, harmless from tidegate.inspect($1, $2, $3, to_timestamp($4), $5::jsonb)",
+            "select what, found, items, harmless from tidegate.inspect($1, $2, $3, $4, to_timestamp($5), $6::jsonb)",
             &[
                 (&lease.name(), Type::TEXT),
                 (&oid, Type::OID),
-                (&notes.reachable(), Type::TEXT_ARRAY),
+                (&groups, Type::TEXT_ARRAY),
+                (&owner, Type::TEXT),
                 (&notes.minted, Type::FLOAT8),
                 (&notes.before, Type::TEXT),
             ],

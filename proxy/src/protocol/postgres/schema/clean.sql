@@ -80,51 +80,6 @@ begin
   perform tidegate._unlend(p_oid);
 end $$;
 
--- Hands at most about p_max objects of each kind to the heir; returns how many. In batches, because 30,000 views in one
--- statement ran out of lock memory. Schemas first: who owns a schema decides what may be created in it.
-create function tidegate.handover(p_name text, p_oid oid, p_max int) returns int
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
-declare
-  heir text;
-  thing record;
-  moved int := 0;
-begin
-  if not tidegate._ours(p_name, p_oid, true) or not tidegate._owns_here(p_oid) then return 0; end if;
-  heir := tidegate._heir(p_name, p_oid);
-  for thing in select nspname as name from pg_namespace where nspowner = p_oid limit p_max loop
-    execute format('alter schema %I owner to %I', thing.name, heir);
-    -- The session may have revoked these from itself, as the owner: without them nothing in it can be handed over.
-    execute format('grant usage, create on schema %I to %I', thing.name, heir);
-    moved := moved + 1;
-  end loop;
-  -- What is in them comes with the next calls.
-  if moved > 0 then
-    execute format('revoke %I from %I', p_name, heir);
-    return moved;
-  end if;
-  for thing in
-    (select format('%s %s', case c.relkind when 'S' then 'sequence' when 'v' then 'view' when 'm' then 'materialized view'
-                            when 'f' then 'foreign table' else 'table' end, c.oid::regclass) as name
-       from pg_class c
-      where c.relowner = p_oid and c.relpersistence <> 't' and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
-        and not exists (select from pg_depend d where c.relkind = 'S' and d.classid = 'pg_class'::regclass
-                           and d.objid = c.oid and d.deptype in ('a', 'i')) limit p_max)
-    union all
-    (select format('%s %s', tidegate._kind(p.prokind), tidegate._signature(p.oid))
-       from pg_proc p join pg_namespace n on n.oid = p.pronamespace
-      where p.proowner = p_oid and n.nspname !~ '^pg_temp_'
-        and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid
-                           and d.deptype = 'i') limit p_max)
-    union all
-    (select format('large object %s', oid) from pg_largeobject_metadata where lomowner = p_oid limit p_max)
-  loop
-    execute format('alter %s owner to %I', thing.name, heir);
-    moved := moved + 1;
-  end loop;
-  execute format('revoke %I from %I', p_name, heir);
-  return moved;
-end $$;
-
 create function tidegate._kind(p_kind "char") returns text
 language sql immutable set search_path = pg_catalog, pg_temp as $$
   select case p_kind when 'a' then 'aggregate' when 'p' then 'procedure' else 'function' end
@@ -135,6 +90,54 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
   select format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid))
     from pg_proc p join pg_namespace n on n.oid = p.pronamespace where p.oid = p_routine
 $$;
+
+-- Some of what the role owns in this database, newest first (what hangs on something is younger), as ALTER and DROP want it
+-- named. Not what goes along with something else: a column's sequence, a range's functions; nor extensions, which ALTER
+-- cannot give away and REASSIGN OWNED can.
+create function tidegate._owned(p_oid oid, p_max int) returns table (kind text, name text)
+language sql stable set search_path = pg_catalog, pg_temp as $$
+  select case i.type when 'statistics object' then 'statistics' when 'foreign-data wrapper' then 'foreign data wrapper' else i.type end,
+         case o.classid when 'pg_proc'::regclass then tidegate._signature(o.objid) else i.identity end
+    from (select classid, objid from pg_shdepend s
+           where s.refclassid = 'pg_authid'::regclass and s.refobjid = p_oid and s.deptype = 'o'
+             and s.dbid = (select oid from pg_database where datname = current_database())
+             and s.classid not in ('pg_extension'::regclass, 'pg_default_acl'::regclass, 'pg_user_mapping'::regclass)
+             and not exists (select from pg_depend d where d.classid = s.classid and d.objid = s.objid and d.objsubid = 0
+                   and (d.deptype = 'i' or d.deptype = 'a' and s.classid = 'pg_class'::regclass
+                                               and (select relkind = 'S' from pg_class where oid = s.objid)))
+           order by objid desc limit p_max) o,
+         pg_identify_object(o.classid, o.objid, 0) i
+$$;
+
+-- Hands at most p_max objects to the heir; returns how many. In batches, because 30,000 objects in one statement run out
+-- of lock memory. Schemas first: who owns a schema decides what may be created in it.
+create function tidegate.handover(p_name text, p_oid oid, p_max int) returns int
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  heir text;
+  thing record;
+  moved int := 0;
+begin
+  if not tidegate._ours(p_name, p_oid, true) or not tidegate._owns_here(p_oid) then return 0; end if;
+  perform tidegate._no_trap();
+  perform tidegate._drop_temporary(p_name, p_oid);
+  heir := tidegate._heir(p_name, p_oid);
+  for thing in select nspname as name from pg_namespace where nspowner = p_oid limit p_max loop
+    execute format('alter schema %I owner to %I', thing.name, heir);
+    -- The session may have revoked these from itself, as the owner: without them nothing in it can be handed over.
+    execute format('grant usage, create on schema %I to %I', thing.name, heir);
+    moved := moved + 1;
+  end loop;
+  -- What is in them comes with the next calls.
+  if moved = 0 then
+    for thing in select * from tidegate._owned(p_oid, p_max) loop
+      execute format('alter %s %s owner to %I', thing.kind, thing.name, heir);
+      moved := moved + 1;
+    end loop;
+  end if;
+  execute format('revoke %I from %I', p_name, heir);
+  return moved;
+end $$;
 
 -- A session can make its function a member of an extension: that excuses nothing. (What a trusted extension brings along
 -- belongs to a superuser, and so is never asked about here.)
@@ -152,9 +155,19 @@ begin
   end loop;
 end $$;
 
--- Nothing that the session wrote may run with anybody's rights by accident: routines become SECURITY INVOKER, nobody may
--- execute them, and they move to a schema that is on no search_path. A trigger's function on somebody else's table cannot
--- go without taking the trigger along: it is emptied.
+-- What the routines of sessions said, for whoever wants one back. They themselves are emptied.
+create table if not exists tidegate_attic.routine (
+  put_away timestamptz not null default now(),
+  heir name not null,
+  was text not null,
+  is_now text not null,
+  definition text
+);
+
+-- Nothing that the session wrote may run with anybody's rights: routines are emptied and become SECURITY INVOKER, nobody may
+-- execute them, and they move to a schema that is on no search_path. Emptied, because a superuser needs no EXECUTE: who
+-- looks into a view that a session left would else run its functions. One of a trigger lets every row pass: it may be on
+-- somebody else's table, and cannot go without taking the trigger along.
 create function tidegate._silence_routines(p_heir oid, p_max int) returns table (what text, item text)
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
@@ -165,25 +178,23 @@ begin
   for routine in
     select p.oid, n.nspname, tidegate._kind(p.prokind) as kind, tidegate._signature(p.oid) as signature, p.prosecdef,
            p.prokind, p.proargtypes::oid[] as argument_types, pg_get_function_identity_arguments(p.oid) as arguments,
-           coalesce(p.proacl, acldefault('f', p.proowner)) as acl,
-           p.prorettype = 'trigger'::regtype and exists (select from pg_trigger t join pg_class c on c.oid = t.tgrelid
-             where t.tgfoid = p.oid and c.relowner <> p_heir) as fires_elsewhere
-      from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+           coalesce(p.proacl, acldefault('f', p.proowner)) as acl, l.lanname not in ('c', 'internal') as has_text
+      from pg_proc p join pg_namespace n on n.oid = p.pronamespace join pg_language l on l.oid = p.prolang
      where p.proowner = p_heir and n.nspname <> 'tidegate_attic' and n.nspname !~ '^pg_temp_'
        and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid
                           and d.deptype = 'i')
      limit p_max
   loop
     perform tidegate._detach(routine.oid);
+    renamed := 'r_' || md5(random()::text || routine.oid);
+    insert into tidegate_attic.routine (heir, was, is_now, definition) values (p_heir::regrole::text, routine.signature,
+      renamed, case when routine.prokind <> 'a' then pg_get_functiondef(routine.oid) end);
+    if routine.has_text then
+      execute tidegate._emptied(routine.oid);
+    end if;
     if routine.prosecdef then
       execute format('alter %s %s security invoker', routine.kind, routine.signature);
     end if;
-    if routine.fires_elsewhere then
-      execute format('create or replace function %s returns trigger language plpgsql as %L', routine.signature,
-                     'begin if tg_op = ''DELETE'' then return old; end if; return new; end');
-      what := 'emptied, it fires on a table of another role'; item := routine.signature; return next;
-    end if;
-    renamed := 'r_' || md5(random()::text || routine.oid);
     execute format('alter %s %s rename to %I', routine.kind, routine.signature, renamed);
     -- By OIDs of types: REVOKE does not know the ORDER BY of an ordered-set aggregate's arguments.
     for grantee in select distinct a.grantee from aclexplode(routine.acl) a loop
@@ -197,13 +208,25 @@ begin
   end loop;
 end $$;
 
-create function tidegate._silence_rest(p_heir oid) returns table (what text, item text)
+-- The statement that takes everything out of a routine but its signature.
+create function tidegate._emptied(p_routine oid) returns text
+language sql stable set search_path = pg_catalog, pg_temp as $$
+  select format('create or replace %s %I.%I(%s) %s language plpgsql as %L', tidegate._kind(p.prokind), n.nspname, p.proname,
+                pg_get_function_arguments(p.oid), 'returns ' || pg_get_function_result(p.oid),
+                case p.prorettype
+                  when 'trigger'::regtype then 'begin if tg_op = ''DELETE'' then return old; end if; return new; end'
+                  else 'begin raise exception ''put away by tidegate: its text is in tidegate_attic.routine''; end' end)
+    from pg_proc p join pg_namespace n on n.oid = p.pronamespace where p.oid = p_routine
+$$;
+
+create function tidegate._silence_rest(p_heir oid, p_max int) returns table (what text, item text)
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
   thing record;
 begin
   for thing in select o.oid::regoperator::text as name from pg_operator o join pg_namespace n on n.oid = o.oprnamespace
     where o.oprowner = p_heir and n.nspname <> 'tidegate_attic' and n.nspname !~ '^pg_temp_'
+      and obj_description(o.oid, 'pg_operator') is distinct from 'put away' limit p_max
   loop
     what := 'put away';
     begin
@@ -214,24 +237,54 @@ begin
         execute format('drop operator %s restrict', thing.name);
         what := 'dropped';
       exception when dependent_objects_still_exist then
+        execute format('comment on operator %s is ''put away''', thing.name);
         what := 'left in place, without its function';
       end;
     end;
     item := 'operator ' || thing.name; return next;
   end loop;
-  -- Only tables know how to switch these off. A view's act with its owner's rights, and that is the heir, who has none.
+  -- Only tables know how to switch these off; the functions are empty anyway.
   for thing in select distinct c.oid::regclass::text as name from pg_trigger t join pg_class c on c.oid = t.tgrelid
-    where c.relowner = p_heir and c.relkind in ('r', 'p', 'f') and c.relpersistence <> 't' and not t.tgisinternal and t.tgenabled <> 'D'
+    where c.relowner = p_heir and c.relkind in ('r', 'p', 'f') and c.relpersistence <> 't' and not t.tgisinternal
+      and t.tgenabled <> 'D' limit p_max
   loop
     execute format('alter table %s disable trigger user', thing.name);
     what := 'triggers off'; item := thing.name; return next;
   end loop;
   for thing in select c.oid::regclass::text as name, w.rulename from pg_rewrite w join pg_class c on c.oid = w.ev_class
-    where c.relowner = p_heir and c.relkind in ('r', 'p') and c.relpersistence <> 't' and w.rulename <> '_RETURN' and w.ev_enabled <> 'D'
+    where c.relowner = p_heir and c.relkind in ('r', 'p') and c.relpersistence <> 't'
+      and w.rulename <> '_RETURN' and w.ev_enabled <> 'D' limit p_max
   loop
     execute format('alter table %s disable rule %I', thing.name, thing.rulename);
     what := 'rule off'; item := thing.name; return next;
   end loop;
+  -- A subscription has a process of its own, which goes on by itself.
+  for thing in select quote_ident(subname) as name from pg_subscription
+    where subowner = p_heir and subenabled and subdbid = (select oid from pg_database where datname = current_database())
+  loop
+    execute format('alter subscription %s disable', thing.name);
+    what := 'disabled'; item := 'subscription ' || thing.name; return next;
+  end loop;
+end $$;
+
+-- An event trigger runs its function at our DDL, with our rights. No session may own such a function, by way of any role.
+create function tidegate._trap() returns text
+language sql stable set search_path = pg_catalog, pg_temp as $$
+  with recursive reach (oid) as (
+    select oid from pg_roles where rolname = any (tidegate._groups() || tidegate._owners())
+    union select m.roleid from pg_auth_members m join reach on m.member = reach.oid)
+  select format('event trigger %I runs %s, which sessions can change as %s: give the function to a superuser, or disable the trigger',
+                t.evtname, tidegate._signature(p.oid), p.proowner::regrole)
+    from pg_event_trigger t join pg_proc p on p.oid = t.evtfoid join reach on reach.oid = p.proowner
+   where t.evtenabled <> 'D' limit 1
+$$;
+
+create function tidegate._no_trap() returns void
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+declare
+  trap constant text := tidegate._trap();
+begin
+  if trap is not null then raise exception '%', trap using errcode = 'TG003'; end if;
 end $$;
 
 -- In this database: the rest to the heir, everything silenced, privileges taken back. "more": call again.
@@ -246,6 +299,7 @@ begin
   if exists (select from pg_stat_activity where usesysid = p_oid) then
     raise exception '% is still connected', p_name using errcode = 'TG002';
   end if;
+  perform tidegate._no_trap();
   perform tidegate._drop_temporary(p_name, p_oid);
   if tidegate._owns_here(p_oid) then
     perform tidegate._heir(p_name, p_oid);
@@ -258,7 +312,10 @@ begin
     perform tidegate._heir(p_name, p_oid);
     return query select * from tidegate._silence_routines(heir_oid, p_max);
     get diagnostics lines = row_count;
-    if lines < p_max then return query select * from tidegate._silence_rest(heir_oid); end if;
+    if lines < p_max then
+      return query select * from tidegate._silence_rest(heir_oid, p_max);
+      get diagnostics lines = row_count;
+    end if;
     execute format('revoke %I from %I', p_name, heir);
     if lines >= p_max then
       what := 'more'; item := ''; return next; return;
@@ -267,24 +324,40 @@ begin
   perform tidegate._strip(p_name, p_oid);
 end $$;
 
--- Where the entitlement says "drop": all that it owns here goes, and nothing else (restrict): if an object of somebody else
--- hangs on it, PostgreSQL names it and a human decides.
-create function tidegate.discard(p_name text, p_oid oid) returns int
+-- Where the entitlement says "drop": what it owns here goes, and nothing else (restrict): if an object of somebody else
+-- hangs on it, PostgreSQL names it and a human decides. At most p_max objects for each call, which returns how many: one
+-- that another of them hangs on goes with a later call; with the last, when DROP OWNED knows their order.
+create function tidegate.discard(p_name text, p_oid oid, p_max int) returns int
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
-  owned int;
+  thing record;
+  dropped int := 0;
 begin
   if not tidegate._ours(p_name, p_oid, true) then return 0; end if;
   if exists (select from pg_stat_activity where usesysid = p_oid) then
     raise exception '% is still connected', p_name using errcode = 'TG002';
   end if;
+  perform tidegate._no_trap();
   perform tidegate._drop_temporary(p_name, p_oid);
   perform tidegate._detach(oid) from pg_proc where proowner = p_oid;
-  select count(*) into owned from pg_shdepend where refclassid = 'pg_authid'::regclass and refobjid = p_oid
-    and deptype = 'o' and dbid = (select oid from pg_database where datname = current_database());
+  if (select count(*) from pg_shdepend where refclassid = 'pg_authid'::regclass and refobjid = p_oid and deptype = 'o'
+         and dbid = (select oid from pg_database where datname = current_database())) > p_max then
+    for thing in select * from tidegate._owned(p_oid, p_max) loop
+      begin
+        if thing.kind = 'large object' then
+          perform lo_unlink(thing.name::oid);
+        else
+          execute format('drop %s %s restrict', thing.kind, thing.name);
+        end if;
+        dropped := dropped + 1;
+      exception when dependent_objects_still_exist then null;
+      end;
+    end loop;
+    if dropped > 0 then return dropped; end if;
+  end if;
   execute format('drop owned by %I restrict', p_name);
   perform tidegate._strip(p_name, p_oid);
-  return owned;
+  return 0;
 end $$;
 
 -- The role itself, and its heir if that owns nothing.

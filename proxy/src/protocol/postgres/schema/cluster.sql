@@ -46,6 +46,10 @@ alter role :"admin" set search_path = 'pg_catalog';
 alter role :"admin" set lock_timeout = '3s';
 alter role :"admin" set statement_timeout = '60s';
 alter role :"admin" set idle_in_transaction_session_timeout = '10s';
+-- From 17 on. Else who owns a database could set one for it that ends our connections.
+select format('alter role %I set transaction_timeout = 0', :'admin')
+ where current_setting('server_version_num')::int >= 170000
+\gexec
 
 -- From 16 on CREATEROLE alone reaches no role that it did not create: ADMIN on just these, without their privileges.
 select format('grant %I to tidegate_owner with admin true, inherit false, set false', g)

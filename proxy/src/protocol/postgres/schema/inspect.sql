@@ -1,8 +1,81 @@
--- What the target knows of the role now, by OID: names can come back. "clean" says whether the line may be more than zero.
--- p_groups are the roles that the session could become; p_before is what mint saw of them.
-create function tidegate.inspect(p_name text, p_oid oid, p_groups text[], p_minted timestamptz, p_before jsonb)
+-- Prepared transactions of roles that the session could become, since its mint; the names quoted, ready to be used.
+create function tidegate.prepared(p_groups text[], p_owner text, p_minted timestamptz, out gid text, out database text, out owner text)
+returns setof record language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+  with recursive reach (oid) as (
+    select oid from pg_roles where rolname = any (p_groups) or rolname = p_owner
+    union select m.roleid from pg_auth_members m join reach on m.member = reach.oid)
+  select quote_literal(x.gid), d.datname::text, x.ownerid::regrole::text
+    from pg_prepared_xact() x join reach on reach.oid = x.ownerid join pg_database d on d.oid = x.dbid
+   where (x.prepared < p_minted) is not true
+$$;
+
+-- What roles that the session could become have got since the mint. Whoever did it: only the moment is known. With INHERIT a
+-- session may do to the objects of its groups what their owner may.
+create function tidegate._younger(p_groups text[], p_owner text, p_before jsonb)
 returns table (what text, found bigint, items text[], harmless boolean)
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+language sql stable set search_path = pg_catalog, pg_temp as $$
+  with recursive reach (oid) as (
+    select oid from pg_roles where rolname = any (p_groups) or rolname = p_owner
+    union select m.roleid from pg_auth_members m join reach on m.member = reach.oid
+  ), owners (oid) as (
+    select oid from pg_roles where rolname = p_owner
+    union select m.roleid from pg_auth_members m join owners on m.member = owners.oid
+  ), mint (age) as (
+    select age((p_before -> 'transaction' ->> 0)::xid8::xid)
+  )
+  select 'made or changed while it lived: SECURITY DEFINER routines of roles that it could become', count(*),
+         array_agg(format('%s of %s', tidegate._signature(p.oid), p.proowner::regrole)), false
+    from pg_proc p join reach on reach.oid = p.proowner, mint where p.prosecdef and age(p.xmin) < mint.age
+  union all
+  select 'made while it lived: objects of group roles', count(*),
+         array_agg(format('%s of %s', pg_describe_object(s.classid, s.objid, s.objsubid), s.refobjid::regrole)), false
+    from pg_shdepend s join reach on reach.oid = s.refobjid, mint
+   where s.refclassid = 'pg_authid'::regclass and s.deptype = 'o' and age(s.xmin) < mint.age
+     and s.refobjid not in (select oid from owners)
+     and s.dbid in (0, (select oid from pg_database where datname = current_database()))
+$$;
+
+-- What of others hangs on what the session left with its heir: it would run its code, or what is left of it.
+create function tidegate._hanging(p_heir text) returns table (what text, found bigint, items text[], harmless boolean)
+language sql stable set search_path = pg_catalog, pg_temp as $$
+  with heir (oid) as (select oid from pg_roles where rolname = p_heir),
+  left_here (classid, objid) as (
+    select s.classid, s.objid from pg_shdepend s join heir on heir.oid = s.refobjid
+     where s.refclassid = 'pg_authid'::regclass and s.deptype = 'o'
+       and s.dbid = (select oid from pg_database where datname = current_database())
+  ), part (classid, objid, relation) as (
+    select 'pg_attrdef'::regclass, oid, adrelid from pg_attrdef
+    union all select 'pg_policy'::regclass, oid, polrelid from pg_policy
+    union all select 'pg_constraint'::regclass, oid, conrelid from pg_constraint where contype <> 'f'
+    union all select 'pg_rewrite'::regclass, oid, ev_class from pg_rewrite
+    union all select 'pg_class'::regclass, indexrelid, indrelid from pg_index
+    union all select 'pg_class'::regclass, oid, oid from pg_class where relkind <> 'i'
+    union all select 'pg_trigger'::regclass, oid, tgrelid from pg_trigger where not tgisinternal
+  ), hanging as (
+    select distinct d.classid, d.objid
+      from left_here l join pg_depend d on d.refclassid = l.classid and d.refobjid = l.objid
+      join part on part.classid = d.classid and part.objid = d.objid join pg_class r on r.oid = part.relation
+     where r.relowner <> (select oid from heir)
+  )
+  select 'on tables of others: uses what the session left', count(*), array_agg(pg_describe_object(classid, objid, 0)), false
+    from hanging where classid <> 'pg_trigger'::regclass
+  union all
+  select 'on tables of others: triggers without effect', count(*), array_agg(pg_describe_object(classid, objid, 0)), true
+    from hanging where classid = 'pg_trigger'::regclass
+  union all
+  select 'children of tables of others', count(*), array_agg(format('%s of %s', inhrelid::regclass, inhparent::regclass)), false
+    from pg_inherits join pg_class c on c.oid = inhrelid join pg_class p on p.oid = inhparent, heir
+   where c.relowner = heir.oid and p.relowner <> heir.oid
+  union all
+  select 'schemas that come first for the role of their name', count(*), array_agg(nspname::text), false
+    from pg_namespace join heir on heir.oid = nspowner where nspname in (select rolname from pg_roles)
+$$;
+
+-- What the target knows of the role now, by OID: names can come back. "clean" says whether the line may be more than zero.
+-- p_groups and p_owner are the roles that the session could become; p_before is what mint saw of them.
+create function tidegate.inspect(p_name text, p_oid oid, p_groups text[], p_owner text, p_minted timestamptz, p_before jsonb)
+returns table (what text, found bigint, items text[], harmless boolean)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 begin
   if pg_is_in_recovery() then
     raise exception 'this server is a standby: it cannot say what is left' using errcode = 'TG002';
@@ -16,17 +89,17 @@ begin
     union all select 'pg_db_role_setting', count(*), null, false from pg_db_role_setting where setrole = p_oid
     union all select 'pg_prepared_xacts', count(*), array_agg(gid), false from pg_prepared_xact() where ownerid = p_oid;
   return query
-    with recursive reach (oid) as (
-      select oid from pg_roles where rolname = any (p_groups)
-      union select m.roleid from pg_auth_members m join reach on m.member = reach.oid)
-    select 'prepared transactions of roles that it could become', count(*), array_agg(x.gid), false
-      from pg_prepared_xact() x join reach on reach.oid = x.ownerid where x.prepared >= p_minted;
+    select 'prepared transactions of roles that it could become', count(*),
+           array_agg(format('%s of %s in database %s', gid, owner, database)), false
+      from tidegate.prepared(p_groups, p_owner, p_minted);
   return query
     select 'changed while it lived: ' || b.key, count(*), array_agg(left(change, 300)), false
-      from jsonb_each(p_before) b, jsonb_each(tidegate._witness(p_groups)) a,
+      from jsonb_each(p_before) b, jsonb_each(tidegate._witness(p_groups, p_owner)) a,
            lateral (select '+ ' || v from jsonb_array_elements_text(a.value) v where not b.value ? v
                     union all select '- ' || v from jsonb_array_elements_text(b.value) v where not a.value ? v) c (change)
-     where a.key = b.key group by b.key;
+     where a.key = b.key and b.key <> 'transaction' group by b.key;
+  return query select * from tidegate._younger(p_groups, p_owner, p_before);
+  return query select * from tidegate._hanging('tgq_' || substr(p_name, 4));
   return query
     select 'heir', count(*), array_agg(format('%s owns %s objects, kept for a human', r.rolname, (select count(*) from pg_shdepend
              where refclassid = 'pg_authid'::regclass and refobjid = r.oid and deptype = 'o'))), true

@@ -82,7 +82,7 @@ begin
   execute format('comment on role %I is %L', p_name,
                  format('tidegate %s lease %s session %s', p_gateway, p_lease, p_session));
   select oid into strict role from pg_roles where rolname = p_name;
-  before := tidegate._witness(p_groups || array_remove(array[p_owner], null));
+  before := tidegate._witness(p_groups, p_owner);
 end $$;
 
 -- Group roles come from the literal lists alone, and none may be or become one that could make roles which outlive the
@@ -111,6 +111,9 @@ begin
   if power is not null then
     raise exception 'role % could make roles that outlive the session', power using errcode = 'TG004';
   end if;
+  if tidegate._trap() is not null then
+    raise exception '%', tidegate._trap() using errcode = 'TG004';
+  end if;
 end $$;
 
 -- The role that a mint made whose answer we never saw: by name, and only if its comment carries this lease and it has our
@@ -127,10 +130,18 @@ $$;
 -- rows locked: then this gives up soon, so that the gateway can sever first.
 create function tidegate.disable(p_name text, p_oid oid) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '250ms' as $$
+declare
+  friend name;
 begin
   if not tidegate._ours(p_name, p_oid, false) then return false; end if;
   execute format('alter role %I nologin password null connection limit 0 valid until ''-infinity''', p_name);
   execute format('grant %I to tidegate_owner', p_name);
+  -- Before 16 a session can make others members of its role, who keep what it may do for as long as the role is there.
+  for friend in select r.rolname from pg_auth_members m join pg_roles r on r.oid = m.member
+    where m.roleid = p_oid and r.rolname <> 'tidegate_owner' and r.rolname !~ '^tg[lq]_'
+  loop
+    execute format('revoke %I from %I', p_name, friend);
+  end loop;
   return true;
 end $$;
 
