@@ -247,10 +247,46 @@ pub(crate) enum LeaseCommand {
         #[command(flatten)]
         json: Json,
     },
+    /// Show one lease: what the target says now, why it is not closed, and the SQL to look and to finish
+    Show {
+        /// Its id, or any unique prefix or suffix
+        id: String,
+        #[command(flatten)]
+        json: Json,
+    },
     /// Try the teardown of a lease again now
     Retry {
         /// Its id, or any unique prefix or suffix
         id: String,
+    },
+    /// Close a held lease on your word: what is left with others may stay
+    Accept {
+        /// Its id, or any unique prefix or suffix
+        id: String,
+        /// Why; it is written into the ledger and the receipt
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Look on targets for accounts with our mark and no lease; exit 1 if there are any
+    Sweep {
+        /// Only on this target
+        #[arg(long)]
+        target: Option<TargetName>,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Make a lease for an account with our mark that has none, so that it is removed; prints its id
+    Adopt {
+        /// Where
+        #[arg(long)]
+        target: TargetName,
+        /// The account's name there
+        name: String,
+        /// Why; it is written into the ledger
+        #[arg(long)]
+        reason: String,
     },
 }
 
@@ -461,6 +497,10 @@ mod tests {
             "tidegate recording search x",
             "tidegate lease list --all --json",
             "tidegate lease retry 0123",
+            "tidegate lease show 0123 --json",
+            "tidegate lease accept 0123 --reason known",
+            "tidegate lease sweep --target orders --json",
+            "tidegate lease adopt --target orders tg_alice_aaaaaaaa --reason restored",
             "tidegate ledger verify",
             "tidegate ledger tail -n 5 --json",
             "tidegate ledger export",
@@ -480,6 +520,8 @@ mod tests {
     fn wrong_usage_exits_with_2() {
         for line in [
             "tidegate nonsense",
+            "tidegate lease accept 0123",
+            "tidegate lease adopt tg_x --reason r",
             "tidegate recording verify",
             "tidegate recording play 0123",
             "tidegate recording play 0123 --identity f --speed 0",

@@ -16,7 +16,7 @@ use tidegate_grants::{Event, SessionId};
 use tidegate_proxy::{
     Gate,
     protocol::{
-        postgres::issuer::PostgresIssuer,
+        postgres::{issuer::PostgresIssuer, trust},
         ssh::{Ssh, SshIssuer},
     },
 };
@@ -136,6 +136,7 @@ impl Live {
         self.gate.recorder.replace(new.recording.clone())?;
         self.opened.ssh.replace(new.ssh_targets.clone());
         self.opened.postgres.replace(new.postgres_targets.clone());
+        self.opened.postgres.reach(trust::databases(&new.postgres_targets, &new.policy));
         if let Some(door) = &self.opened.ssh_door {
             door.vouching.store(Arc::new(new.vouching.clone()));
         }

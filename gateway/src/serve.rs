@@ -32,6 +32,7 @@ use tidegate_proxy::{
         ssh::{self, Ssh, SshIssuer},
     },
     reaper::{self, Custody, Undertakers},
+    sweep::Sweeper,
 };
 use tidegate_recorder::{Recorder, Window};
 use tokio::{
@@ -100,10 +101,11 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
     let mut tasks = JoinSet::new();
     tasks.spawn(probe(gate.recorder.clone(), config.state_dir.clone(), recordable));
     tasks.spawn(destroy_replay_keys(gate.clone()));
-    let opened = start_doors(&mut tasks, &config, &keys, &gate, doors);
+    let (opened, undertakers, sweeper) = start_doors(&mut tasks, &config, &keys, &gate, doors);
     let trials = api::Trials { ssh: opened.ssh.clone(), postgres: opened.postgres.clone(), keys: keys.clone() };
     let live = Arc::new(Live::new(file, config, keys, gate.clone(), opened));
-    let api = api::Api { gate: gate.clone(), listeners: listeners.clone(), live: live.clone(), trials };
+    let (gate_, live_) = (gate.clone(), live.clone());
+    let api = api::Api { gate: gate_, listeners: listeners.clone(), live: live_, trials, undertakers, sweeper };
     tasks.spawn(socket::serve(unix, Arc::new(api)));
     say_ready(&listeners)?;
 
@@ -187,17 +189,28 @@ fn bind_socket(state: &Path) -> anyhow::Result<(tokio::net::UnixListener, socket
     socket::bind(&path).with_context(|| format!("the API socket {}", path.display()))
 }
 
-fn start_doors(tasks: &mut JoinSet<()>, config: &Config, keys: &Arc<Keys>, gate: &Gate, doors: Doors) -> Opened {
+/// Also returns who removes what, and who looks for what is left.
+fn start_doors(
+    tasks: &mut JoinSet<()>,
+    config: &Config,
+    keys: &Arc<Keys>,
+    gate: &Gate,
+    doors: Doors,
+) -> (Opened, Undertakers, Sweeper) {
     let passwords = Passwords::new(gate.authority.clone(), keys.salt.clone(), config.password_window);
     let (store, clock) = (&gate.store, gate.clock);
     let targets = config.postgres_targets.clone();
+    let reach = postgres::trust::databases(&targets, &config.policy);
     let postgres = Arc::new(PostgresIssuer::new(store.clone(), keys.clone(), targets, clock));
+    postgres.reach(reach);
     let (targets, sources) = (config.ssh_targets.clone(), config.source_addresses.clone());
     let ssh = Arc::new(SshIssuer::new(store.clone(), keys.clone(), targets, sources, clock));
     let mut undertakers = Undertakers::new();
     undertakers.insert(LeaseKind::PostgresRole, postgres.clone());
     undertakers.insert(LeaseKind::SshCertificate, ssh.clone());
-    tasks.spawn(reaper::run(gate.clone(), undertakers));
+    tasks.spawn(reaper::run(gate.clone(), undertakers.clone()));
+    let sweeper = Sweeper::new(gate.clone(), undertakers.clone());
+    tasks.spawn(sweeper.clone().run(config.sweep));
     let mut opened = Opened { ssh, postgres, ssh_door: None };
     if let Some(listener) = doors.ssh {
         let door = Ssh {
@@ -227,7 +240,7 @@ fn start_doors(tasks: &mut JoinSet<()>, config: &Config, keys: &Arc<Keys>, gate:
         };
         tasks.spawn(postgres::serve(listener, Arc::new(door)));
     }
-    opened
+    (opened, undertakers, sweeper)
 }
 
 /// What people type to reach PostgreSQL: the first public name and the port that is really listened on.

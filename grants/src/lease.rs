@@ -52,6 +52,18 @@ pub struct Receipt {
     pub findings: Vec<Finding>,
     /// What cannot be known, and why. Never empty silently: a shared login always has some.
     pub unverifiable: Vec<String>,
+    /// The lease was closed all the same, on somebody's word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<Acceptance>,
+}
+
+/// An admin looked at what a receipt says is left, and answers for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acceptance {
+    /// Who.
+    pub by: IdentityName,
+    /// Why it may stay.
+    pub reason: String,
 }
 
 /// One line of a receipt.

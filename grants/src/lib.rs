@@ -31,7 +31,7 @@ pub use entitlement::{Entitlement, Files, Leftovers, Terms};
 pub use forward::ForwardRules;
 pub use grant::{Claims, GrantState, GrantView, Level, TrustedIssuer};
 pub use identity::Identity;
-pub use lease::{Lease, LeaseKind, LeasePlan, LeaseState, Receipt};
+pub use lease::{Acceptance, Lease, LeaseKind, LeasePlan, LeaseState, Receipt};
 pub use ledger::Event;
 pub use name::{
     Access, DatabaseName, EntitlementName, GrantId, GroupName, IdentityName, InvalidName, LeaseId, Login, RoleName,

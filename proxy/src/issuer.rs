@@ -1,8 +1,9 @@
 //! What creates a credential on a target, and what removes it again.
 
-use futures::future::BoxFuture;
+use futures::{FutureExt as _, future::BoxFuture};
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
-use tidegate_grants::{Lease, LeasePlan, Permit, Receipt};
+use tidegate_grants::{Lease, LeaseId, LeasePlan, Permit, Receipt, TargetName};
 use tokio::sync::Mutex;
 
 /// Why a target did not do what we asked.
@@ -63,13 +64,92 @@ pub const TARGET_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Removes what a lease describes. All three are idempotent, and need nothing but the lease: the reaper calls them after
 /// a crash, in a process that never saw the session.
-pub trait Teardown: Send + Sync {
+pub trait Teardown: std::fmt::Debug + Send + Sync {
     /// The account cannot log in any more and its connections are gone.
     fn disable<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<(), TargetError>>;
     /// What the session left behind is kept aside or dropped, and the account is removed.
     fn clean<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<(), TargetError>>;
     /// Asks the target what is left.
     fn inspect<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<Receipt, TargetError>>;
+
+    /// What a human can do about what this receipt says is left, in the target's own language. Pure.
+    fn advice(&self, _lease: &Lease, _receipt: Option<&Receipt>) -> Vec<Advice> {
+        Vec::new()
+    }
+
+    /// Whether a human may accept what this receipt says is left, or why not: never an account that still exists.
+    fn acceptable(&self, _lease: &Lease, _receipt: &Receipt) -> Result<(), String> {
+        Err("nothing of this kind of lease can be accepted: it closes by itself".to_owned())
+    }
+
+    /// The targets that can be asked for accounts with our mark.
+    fn swept(&self) -> Vec<TargetName> {
+        Vec::new()
+    }
+
+    /// Every account with our mark on this target.
+    fn sweep<'a>(&'a self, target: &'a TargetName) -> BoxFuture<'a, Result<Sighting, TargetError>> {
+        async { Err(TargetError::Unknown(target.to_string())) }.boxed()
+    }
+
+    /// Whether the account is the one that this lease is about: a name alone can come back.
+    fn is_account_of(&self, _lease: &Lease, _marked: &Marked) -> bool {
+        false
+    }
+
+    /// A lease for such an account that has none.
+    fn adopt(&self, target: &TargetName, _marked: &Marked) -> Result<LeasePlan, TargetError> {
+        Err(TargetError::Unknown(target.to_string()))
+    }
+}
+
+/// What a human can do about one thing that is left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Advice {
+    /// What it is about: a receipt's line, or an error.
+    pub about: String,
+    /// To look, ready to be run.
+    pub look: Vec<String>,
+    /// To put in order, ready to be run.
+    pub finish: Vec<String>,
+}
+
+/// What a sweep of a target saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    /// Which server it is, and where in its history: another answer than before is a restore or a failover.
+    pub server: String,
+    /// Accounts with our mark.
+    pub marked: Vec<Marked>,
+}
+
+/// An account with our mark.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marked {
+    /// Its name.
+    pub name: String,
+    /// What identifies it beside its name.
+    pub id: u32,
+    /// What it is for.
+    pub part: Part,
+    /// Whether it can log in.
+    pub works: bool,
+    /// The gateway that its mark names.
+    pub gateway: Option<String>,
+    /// The lease that its mark names.
+    pub lease: Option<LeaseId>,
+}
+
+/// What an account with our mark is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    /// A session works as it.
+    Session,
+    /// It keeps what a session left behind, for a human.
+    Heir,
+    /// It lends a session's role to the administrator for a moment.
+    Lender,
 }
 
 /// Mints a protocol's credential.

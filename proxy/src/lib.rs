@@ -14,6 +14,7 @@ pub mod protocol;
 pub mod reaper;
 pub mod refusal;
 pub mod session;
+pub mod sweep;
 pub mod targets;
 pub mod teardown;
 pub mod text;

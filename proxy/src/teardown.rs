@@ -44,7 +44,7 @@ pub async fn finish(gate: &Gate, issuer: &dyn Teardown, lease: &mut Lease) -> bo
         Ok(receipt) => {
             let why = format!("the target still knows of it: {}", left(&receipt));
             tracing::error!(lease = %lease.id(), target = %lease.target(), why, "lease held");
-            written(lease.id(), gate.store.held(lease, &why, receipt, gate.now()).await);
+            written(lease.id(), gate.store.held(lease, &why, Some(receipt), gate.now()).await);
             false
         }
         Err(error) => {
@@ -60,9 +60,15 @@ fn left(receipt: &tidegate_grants::Receipt) -> String {
 }
 
 async fn give_up(gate: &Gate, lease: &mut Lease, error: &TargetError) {
-    tracing::warn!(lease = %lease.id(), target = %lease.target(), %error, "teardown will be tried again");
-    let now = gate.now();
-    written(lease.id(), gate.store.failed(lease, &error.to_string(), now).await);
+    let (now, why) = (gate.now(), error.to_string());
+    let said = if let TargetError::Held { .. } = error {
+        tracing::error!(lease = %lease.id(), target = %lease.target(), why, "lease held: see `tidegate lease show`");
+        gate.store.held(lease, &why, None, now).await
+    } else {
+        tracing::warn!(lease = %lease.id(), target = %lease.target(), why, "teardown will be tried again");
+        gate.store.failed(lease, &why, now).await
+    };
+    written(lease.id(), said);
 }
 
 fn written(lease: tidegate_grants::LeaseId, result: Result<(), tidegate_grants::StoreError>) -> bool {

@@ -5,6 +5,7 @@
 //! nobody gets `status` only: the socket may be mounted into a container.
 
 pub(crate) mod client;
+mod leases;
 mod live;
 pub(crate) mod peer;
 pub(crate) mod problem;
@@ -20,6 +21,7 @@ use tidegate_grants::{
     DatabaseName, EntitlementName, GrantId, IdentityName, LeaseId, LeaseKind, LeaseState, Login, Receipt, RoleName,
     SessionId, TargetName, authority::SessionView,
 };
+use tidegate_proxy::issuer::Advice;
 
 /// The socket's name in the state directory.
 pub(crate) const SOCKET: &str = "tidegate.sock";
@@ -45,6 +47,12 @@ pub(crate) struct Status {
     pub(crate) sessions: usize,
     /// Leases that are not closed.
     pub(crate) open_leases: usize,
+    /// Those of them that need a human.
+    #[serde(default)]
+    pub(crate) held_leases: usize,
+    /// Accounts with our mark and no lease, as `NAME on TARGET`.
+    #[serde(default)]
+    pub(crate) orphans: Vec<String>,
     /// When the ledger's head last went to an anchor outside. There are no anchors yet.
     pub(crate) last_anchor: Option<jiff::Timestamp>,
 }
@@ -133,6 +141,49 @@ pub(crate) struct DiffBody {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct GrantMade {
     pub(crate) id: GrantId,
+}
+
+/// `POST /v1/leases/{id}/accept`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AcceptBody {
+    /// Why what is left may stay.
+    pub(crate) reason: String,
+}
+
+/// `POST /v1/leases/adopt`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AdoptBody {
+    pub(crate) target: TargetName,
+    /// The account's name there.
+    pub(crate) name: String,
+    pub(crate) reason: String,
+}
+
+/// `POST /v1/leases/sweep`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SweepBody {
+    /// Only this one.
+    #[serde(default)]
+    pub(crate) target: Option<TargetName>,
+}
+
+/// `GET /v1/leases/{id}`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LeaseDetail {
+    /// With the last receipt.
+    #[serde(flatten)]
+    pub(crate) lease: LeaseView,
+    /// What the target says now, if it could be asked.
+    pub(crate) now: Option<Receipt>,
+    /// Why it could not.
+    pub(crate) silent: Option<String>,
+    /// What a human can do.
+    pub(crate) advice: Vec<Advice>,
+    /// Whether `lease accept` would close it, as it is now.
+    pub(crate) acceptable: bool,
 }
 
 /// What `POST /v1/leases/{id}/retry` answers.

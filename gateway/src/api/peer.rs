@@ -30,6 +30,12 @@ pub(crate) enum Action {
     ReadLeases,
     /// Wake the reaper.
     RetryLeases,
+    /// Close a held one on one's word.
+    AcceptLeases,
+    /// Look for accounts with our mark and no lease.
+    SweepTargets,
+    /// Make a lease for one.
+    AdoptAccounts,
     /// Try whether sessions to a target work.
     TestTargets,
     /// List or show sessions.
@@ -75,6 +81,9 @@ impl Caller {
             Action::MakeGrants
             | Action::RevokeGrants
             | Action::RetryLeases
+            | Action::AcceptLeases
+            | Action::SweepTargets
+            | Action::AdoptAccounts
             | Action::TestTargets
             | Action::KillSessions
             | Action::Configure
@@ -89,6 +98,9 @@ impl Caller {
             Action::MakeGrants
             | Action::RevokeGrants
             | Action::RetryLeases
+            | Action::AcceptLeases
+            | Action::SweepTargets
+            | Action::AdoptAccounts
             | Action::TestTargets
             | Action::Configure => Err(forbidden(format!("{identity} is not an admin of this gateway (roles.admin)"))),
             Action::ReadLeases => Err(forbidden(format!(

@@ -1,8 +1,7 @@
 //! What each address of the API does.
 
 use super::{
-    EndBody, GrantMade, ImportBody, IssueBody, LARGEST_BODY, LeaseView, LeaseWoken, Listeners, RevokeBody, Status,
-    TestBody, live,
+    EndBody, GrantMade, ImportBody, IssueBody, LARGEST_BODY, Listeners, RevokeBody, Status, TestBody, leases, live,
     peer::{Action, Caller, Scope},
     problem::Problem,
     sessions,
@@ -24,7 +23,7 @@ use serde::de::DeserializeOwned;
 use std::{fmt::Display, sync::Arc, time::Duration};
 use tidegate_ca::Keys;
 use tidegate_grants::{
-    GrantView, IdentityName, Lease, Policy, TargetName,
+    GrantView, IdentityName, LeaseState, Policy, TargetName,
     authority::{IssueRequest, UserEnded},
     pick,
 };
@@ -34,6 +33,8 @@ use tidegate_proxy::{
         postgres::{self, issuer::PostgresIssuer},
         ssh::{self, SshIssuer},
     },
+    reaper::Undertakers,
+    sweep::Sweeper,
     trial::Report,
 };
 
@@ -44,6 +45,10 @@ pub(crate) struct Api {
     pub(crate) listeners: Listeners,
     pub(crate) live: Arc<Live>,
     pub(crate) trials: Trials,
+    /// Who removes what on targets.
+    pub(crate) undertakers: Undertakers,
+    /// Who looks for accounts without a lease.
+    pub(crate) sweeper: Sweeper,
 }
 
 /// What `target test` needs beside the gate.
@@ -93,7 +98,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
 }
 
 /// What comes after the question mark, whose faults are problems too.
-struct Query<T>(T);
+pub(super) struct Query<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     type Rejection = Problem;
@@ -121,8 +126,12 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/grants/import", post(import_grant))
         .route("/v1/grants/{id}", get(show_grant))
         .route("/v1/grants/{id}/revoke", post(revoke_grant))
-        .route("/v1/leases", get(list_leases))
-        .route("/v1/leases/{id}/retry", post(retry_lease))
+        .route("/v1/leases", get(leases::list))
+        .route("/v1/leases/sweep", post(leases::sweep))
+        .route("/v1/leases/adopt", post(leases::adopt))
+        .route("/v1/leases/{id}", get(leases::show))
+        .route("/v1/leases/{id}/retry", post(leases::retry))
+        .route("/v1/leases/{id}/accept", post(leases::accept))
         .route("/v1/sessions", get(sessions::list))
         .route("/v1/sessions/{id}", get(sessions::show))
         .route("/v1/sessions/{id}/kill", post(sessions::kill))
@@ -152,6 +161,8 @@ async fn status(State(api): Shared, Extension(caller): Who) -> Answer<Status> {
         faults.push("the gateway is stopping".to_owned());
     }
     let sessions = api.gate.store.sessions().await?;
+    let leases = api.gate.store.leases(false).await?;
+    let orphans = api.sweeper.orphans();
     Ok(Json(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         gateway: policy.gateway.clone(),
@@ -161,7 +172,9 @@ async fn status(State(api): Shared, Extension(caller): Who) -> Answer<Status> {
         faults,
         listeners: api.listeners.clone(),
         sessions: sessions.iter().filter(|session| session.end.is_none()).count(),
-        open_leases: api.gate.store.leases(false).await?.len(),
+        held_leases: leases.iter().filter(|lease| lease.state() == LeaseState::Held).count(),
+        open_leases: leases.len(),
+        orphans: orphans.iter().map(|(target, marked)| format!("{} on {target}", marked.name)).collect(),
         last_anchor: None,
     }))
 }
@@ -227,47 +240,6 @@ async fn end_user(State(api): Shared, Extension(caller): Who, Id(name): Id, requ
     let body: EndBody = body(request).await?;
     let user = name.parse::<IdentityName>().map_err(|why| unprocessable(format!("{name}: {why}")))?;
     Ok(Json(api.gate.authority.end_user(caller.known()?, &user, body.reason, api.gate.now()).await?))
-}
-
-/// `?all=true`: closed ones too, with their receipts.
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LeaseQuery {
-    #[serde(default)]
-    all: bool,
-}
-
-async fn list_leases(
-    State(api): Shared,
-    Extension(caller): Who,
-    Query(LeaseQuery { all }): Query<LeaseQuery>,
-) -> Answer<Vec<LeaseView>> {
-    let _: Scope = caller.may(Action::ReadLeases)?;
-    let leases = api.gate.store.leases(all).await?;
-    Ok(Json(leases.iter().map(|lease| view(lease, all)).collect()))
-}
-
-pub(super) fn view(lease: &Lease, receipt: bool) -> LeaseView {
-    LeaseView {
-        id: lease.id(),
-        session: lease.session(),
-        target: lease.target().clone(),
-        kind: lease.kind(),
-        name: lease.name().to_owned(),
-        state: lease.state(),
-        deadline: lease.deadline(),
-        attempts: lease.attempts(),
-        last_error: lease.last_error().map(str::to_owned),
-        receipt: lease.receipt().filter(|_| receipt).cloned(),
-    }
-}
-
-async fn retry_lease(State(api): Shared, Extension(caller): Who, Id(id): Id) -> Answer<LeaseWoken> {
-    let _: Scope = caller.may(Action::RetryLeases)?;
-    let leases = api.gate.store.leases(false).await?;
-    let lease = one("open lease", leases, &id, |lease| lease.id().to_string())?;
-    api.gate.custody.retry();
-    Ok(Json(LeaseWoken { id: lease.id() }))
 }
 
 /// A test that takes longer goes on by itself, and nobody waits for it.
@@ -386,7 +358,10 @@ mod tests {
         let caller = Caller::new(&super::super::peer::tests::policy(), 1000, Some(account.to_owned()));
         let router: Router = Router::new()
             .route("/v1/status", get(async || "up"))
-            .route("/v1/leases", get(async |Query(LeaseQuery { all }): Query<LeaseQuery>| all.to_string()))
+            .route(
+                "/v1/leases",
+                get(async |Query(leases::LeaseQuery { all }): Query<leases::LeaseQuery>| all.to_string()),
+            )
             .route("/v1/grants/{id}", get(async |Id(id): Id| id))
             .route(
                 "/v1/grants",

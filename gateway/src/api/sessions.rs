@@ -5,9 +5,10 @@
 
 use super::{
     KillBody, SessionDetail, SessionKilled,
+    leases::view,
     peer::{Action, Scope},
     problem::Problem,
-    routes::{Answer, Api, Id, Shared, Who, body, one, view},
+    routes::{Answer, Api, Id, Shared, Who, body, one},
 };
 use axum::{
     Extension, Json,

@@ -1,7 +1,10 @@
 //! `tidegate status`
 
 use super::{print, print_json};
-use crate::api::{Status, client::Client};
+use crate::{
+    api::{Status, client::Client},
+    text::plain,
+};
 use std::{fmt::Write as _, process::ExitCode};
 
 /// Exit 0 when the gateway is ready to serve, 1 when it runs and is not, 3 when it does not run.
@@ -20,10 +23,17 @@ pub(super) fn run(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
         writeln!(out, "  ssh            {}", door(status.listeners.ssh))?;
         writeln!(out, "  postgres       {}", door(status.listeners.postgres))?;
         writeln!(out, "  live sessions  {}", status.sessions)?;
-        writeln!(out, "  open leases    {}", status.open_leases)?;
+        writeln!(out, "  open leases    {}{}", status.open_leases, held(status.held_leases))?;
+        for orphan in &status.orphans {
+            writeln!(out, "  no lease for   {} (`tidegate lease sweep`)", plain(orphan))?;
+        }
         writeln!(out, "  last anchor    {}", status.last_anchor.map_or_else(|| "none".to_owned(), super::moment))?;
         writeln!(out, "  configuration  {:.12}", status.config)?;
         print(&out)?;
     }
     Ok(ExitCode::from(u8::from(!status.ready)))
+}
+
+fn held(count: usize) -> String {
+    if count == 0 { String::new() } else { format!(", {count} held for a human (`tidegate lease list`)") }
 }

@@ -23,13 +23,14 @@ pub(crate) struct Change {
 /// Longer values are cut.
 const LONGEST: usize = 120;
 /// What a gateway is built on when it starts: sections, and keys of sections.
-const FIXED: [&str; 9] = [
+const FIXED: [&str; 10] = [
     "version",
     "state_dir",
     "gateway.name",
     "gateway.node",
     "gateway.public_names",
     "gateway.source_addresses",
+    "gateway.sweep",
     "ssh.listen",
     "postgres",
     "recording.replay_window",

@@ -22,6 +22,7 @@ pub(super) struct Gateway {
     pub(super) node: String,
     pub(super) public_names: Vec<String>,
     pub(super) source_addresses: Vec<String>,
+    pub(super) sweep: Duration,
 }
 
 /// What `[roles]` says.
@@ -86,8 +87,12 @@ pub(super) fn gateway(root: &Section<'_>) -> Option<Gateway> {
     let addresses = section
         .need("source_addresses", section.texts("source_addresses"), ADDRESSES)
         .and_then(|list| list_of(list.value.clone(), &list.with(""), ADDRESSES, address));
+    let sweep = match section.text("sweep") {
+        Some(sweep) => sweep.parse(value::positive_duration, DURATION_FIX).map(|sweep| sweep.value),
+        None => Some(Duration::from_secs(600)),
+    };
     section.unknown();
-    Some(Gateway { name: name?.value, node: node?, public_names: names?, source_addresses: addresses? })
+    Some(Gateway { name: name?.value, node: node?, public_names: names?, source_addresses: addresses?, sweep: sweep? })
 }
 
 /// Each item parsed; an empty list is a fault, and so is the same item twice.

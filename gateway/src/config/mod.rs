@@ -50,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) public_names: Vec<String>,
     /// What targets see of the gateway.
     pub(crate) source_addresses: Vec<String>,
+    /// How often targets are swept for accounts with our mark and no lease.
+    pub(crate) sweep: Duration,
     /// Where SSH listens, if it does.
     pub(crate) ssh: Option<SocketAddr>,
     /// Who vouches for people beside their own keys.
@@ -238,6 +240,7 @@ fn assemble(root: &Section<'_>, folder: &Path, hash: String, written: toml::Tabl
         state_dir: state_dir?,
         public_names: gateway.public_names,
         source_addresses: gateway.source_addresses,
+        sweep: gateway.sweep,
         ssh: doors.ssh,
         vouching: doors.vouching,
         postgres: doors.postgres,

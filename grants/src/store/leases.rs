@@ -126,17 +126,41 @@ impl Store {
 
     /// Something needs a human: the receipt says what, `why` becomes the lease's last error. Held already for the same
     /// reason: nothing is written.
-    pub async fn held(&self, lease: &mut Lease, why: &str, receipt: Receipt, now: Timestamp) -> Result<(), StoreError> {
+    /// A working account is not held: it stays open, and counts as working.
+    pub async fn held(
+        &self,
+        lease: &mut Lease,
+        why: &str,
+        receipt: Option<Receipt>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let why = line(why, LINE);
         let event = Event::new("lease.held").detail(json!({ "why": why }));
         self.turn(lease, event, now, move |lease| {
-            let news = lease.state != LeaseState::Held || lease.last_error.as_deref() != Some(&why);
+            let state = if lease.state == LeaseState::Open { LeaseState::Open } else { LeaseState::Held };
+            let news = lease.state != state || lease.last_error.as_deref() != Some(&why);
             if news {
-                lease.state = LeaseState::Held;
+                lease.state = state;
+                lease.attempts = lease.attempts.saturating_add(1);
                 lease.last_error = Some(why.clone());
-                lease.receipt = Some(receipt.clone());
+                lease.receipt = receipt.clone().or(lease.receipt.take());
             }
             news
+        })
+        .await
+    }
+
+    /// Closes a lease by what is left and somebody's word that it may stay: `receipt.accepted` says whose.
+    pub async fn accepted(&self, lease: &mut Lease, receipt: Receipt, now: Timestamp) -> Result<(), StoreError> {
+        let Some(acceptance) = &receipt.accepted else {
+            return Err(StoreError::Refused("nobody accepts what is left"));
+        };
+        let event = Event::new("lease.accepted").detail(json!({ "by": acceptance.by, "reason": acceptance.reason }));
+        self.turn(lease, event, now, move |lease| {
+            lease.state = LeaseState::Closed;
+            lease.last_error = None;
+            lease.receipt = Some(receipt.clone());
+            true
         })
         .await
     }
@@ -223,7 +247,7 @@ impl Store {
 }
 
 /// The lease as it stands: by its row if the ledger agrees with that, else as the caller remembers it.
-fn current(tx: &mut Tx<'_>, known: &Lease) -> Result<Lease, StoreError> {
+pub(super) fn current(tx: &mut Tx<'_>, known: &Lease) -> Result<Lease, StoreError> {
     let key = known.id.to_string();
     if !tx.agrees("leases", &key)? {
         return Ok(known.clone());
@@ -249,7 +273,7 @@ fn overlay(lease: &mut Lease, unwritten: Option<&(u32, String)>) {
 }
 
 /// Writes the whole row and the whole lease into the ledger.
-fn put(tx: &mut Tx<'_>, lease: &Lease, event: Event) -> Result<(), StoreError> {
+pub(super) fn put(tx: &mut Tx<'_>, lease: &Lease, event: Event) -> Result<(), StoreError> {
     let mut whole = serde_json::to_value(lease).map_err(|error| StoreError::Database(error.to_string()))?;
     let receipt = whole.as_object_mut().and_then(|w| w.remove("receipt")).filter(|r| !r.is_null());
     let mut detail = match event.detail {

@@ -14,6 +14,7 @@ mod offline;
 pub(crate) mod passwords;
 mod reserve;
 pub(crate) mod sessions;
+mod strays;
 #[cfg(test)]
 mod tests;
 pub(crate) mod writer;

@@ -11,7 +11,13 @@ use serde_json::json;
 use tempfile::TempDir;
 
 fn receipt(clean: bool) -> Receipt {
-    Receipt { at: after(60), clean, findings: Vec::new(), unverifiable: vec!["a shared login".to_owned()] }
+    Receipt {
+        at: after(60),
+        clean,
+        findings: Vec::new(),
+        unverifiable: vec!["a shared login".to_owned()],
+        accepted: None,
+    }
 }
 
 fn foreign(dir: &Path) -> Connection {
@@ -228,9 +234,9 @@ async fn a_lease_goes_its_way_and_only_a_clean_receipt_closes_it() {
     store.disabled(&mut lease, after(2)).await.unwrap();
     store.disabled(&mut lease, after(2)).await.unwrap();
     store.cleaning(&mut lease, after(3)).await.unwrap();
-    store.held(&mut lease, "objects are left", receipt(false), after(4)).await.unwrap();
+    store.held(&mut lease, "objects are left", Some(receipt(false)), after(4)).await.unwrap();
     assert_eq!((lease.state(), lease.last_error()), (LeaseState::Held, Some("objects are left")));
-    store.held(&mut lease, "objects are left", receipt(false), after(5)).await.unwrap();
+    store.held(&mut lease, "objects are left", Some(receipt(false)), after(5)).await.unwrap();
     let refused = store.closed(&mut lease, receipt(false), after(5)).await;
     assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
     store.cleaning(&mut lease, after(6)).await.unwrap();

@@ -171,7 +171,11 @@ impl Gate {
 
 /// An issuer as a restarted gateway has it.
 pub(crate) fn issuer(store: &Arc<Store>, keys: &Arc<Keys>, target: &PostgresTarget) -> PostgresIssuer {
-    PostgresIssuer::new(store.clone(), keys.clone(), BTreeMap::from([(target.name.clone(), target.clone())]), now)
+    let targets = BTreeMap::from([(target.name.clone(), target.clone())]);
+    let reach = trust::databases(&targets, &policy());
+    let issuer = PostgresIssuer::new(store.clone(), keys.clone(), targets, now);
+    issuer.reach(reach);
+    issuer
 }
 
 pub(crate) fn is_unreachable<T>(result: &Result<T, TargetError>) -> bool {

@@ -77,6 +77,9 @@ impl Server {
             .args(["--reuid", ACCOUNT, "--regid", ACCOUNT, "--clear-groups", "--pdeathsig", "QUIT"])
             .current_dir("/");
         postgres.arg(binary("postgres")).arg("-D").arg(self.data());
+        if let Some(dir) = std::env::var_os("TIDEGATE_PG_BIN") {
+            postgres.env("LD_LIBRARY_PATH", Path::new(&dir).join("../lib")); // dblink wants the libpq of its version
+        }
         self.process = Some(postgres.stdout(Stdio::null()).stderr(log).spawn().unwrap());
         let start = Instant::now();
         while !self.psql("postgres", "select 1").status.success() {
@@ -107,12 +110,13 @@ impl Server {
         psql
     }
 
-    pub(crate) fn script(&self, database: &str, sql: &str) {
+    /// A script of psql as superuser; what it prints.
+    pub(crate) fn script(&self, database: &str, sql: &str) -> String {
         let mut psql = self.client(database, ACCOUNT);
-        let mut psql = psql.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut psql = psql.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         // One that stops at an error closes its stdin: what it says counts.
         psql.stdin.take().unwrap().write_all(sql.as_bytes()).ok();
-        ok(psql.wait_with_output().unwrap());
+        String::from_utf8(ok(psql.wait_with_output().unwrap()).stdout).unwrap()
     }
 
     fn psql(&self, database: &str, sql: &str) -> Output {

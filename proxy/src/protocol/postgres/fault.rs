@@ -70,6 +70,17 @@ impl Fault {
         matches!(self, Self::Sql { code, .. } if code == "55P03")
     }
 
+    /// Whether the database does not exist.
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self, Self::Sql { code, .. } if code == "3D000")
+    }
+
+    /// Whether another database of the same server may do: this one is gone, shut, or full by its own limit.
+    pub(super) fn is_about_the_database(&self) -> bool {
+        let full = matches!(self, Self::Sql { code, .. } if code == "53300");
+        full || matches!(self, Self::Sql { .. }) && self.is_shut_out()
+    }
+
     /// Whether the database does not exist, or does not let us in, or has not our functions.
     pub(super) fn is_shut_out(&self) -> bool {
         match self {

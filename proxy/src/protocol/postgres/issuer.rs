@@ -16,14 +16,17 @@ use crate::{
     pause,
     session::about,
 };
+use arc_swap::ArcSwap;
 use data_encoding::BASE32_NOPAD;
 use secrecy::{ExposeSecret as _, SecretString};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 use tidegate_ca::Keys;
-use tidegate_grants::{Access, Lease, LeaseId, LeaseKind, LeasePlan, Leftovers, Permit, Store, TargetName, Terms};
+use tidegate_grants::{
+    Access, DatabaseName, Lease, LeaseId, LeaseKind, LeasePlan, Leftovers, Permit, Store, TargetName, Terms,
+};
 use tokio::sync::Mutex;
 use tokio_postgres::types::Type;
 use zeroize::Zeroizing;
@@ -48,6 +51,8 @@ pub struct PostgresIssuer {
     store: Arc<Store>,
     clock: Clock,
     pub(super) admin: Admin,
+    /// The databases that have our functions.
+    pub(super) databases: ArcSwap<BTreeMap<TargetName, BTreeSet<DatabaseName>>>,
     /// OIDs that no mint noted, found by name after a crash: the receipt asks by OID, when the name is gone already.
     pub(super) found: std::sync::Mutex<HashMap<LeaseId, u32>>,
 }
@@ -63,7 +68,18 @@ impl PostgresIssuer {
         targets: BTreeMap<TargetName, PostgresTarget>,
         clock: Clock,
     ) -> Self {
-        Self { store, clock, admin: Admin::new(keys, targets, clock), found: Default::default() }
+        let admin = Admin::new(keys, targets, clock);
+        Self { store, clock, admin, databases: ArcSwap::default(), found: Default::default() }
+    }
+
+    /// With the databases that have our functions ([`trust::databases`](super::trust::databases)): what is done to roles can be
+    /// done in any of them, and they are swept.
+    pub fn reach(&self, databases: BTreeMap<TargetName, BTreeSet<DatabaseName>>) {
+        self.databases.store(Arc::new(databases));
+    }
+
+    pub(super) fn databases_of(&self, target: &TargetName) -> Vec<DatabaseName> {
+        self.databases.load().get(target).into_iter().flatten().cloned().collect()
     }
 
     /// Puts other targets in the place of those that it knows; teardown goes on at those that are no longer named.

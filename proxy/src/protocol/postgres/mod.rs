@@ -5,6 +5,7 @@
 //! [`frame`], [`fields`], [`scram`] and [`watch`], which touch no socket.
 
 mod admin;
+mod advice;
 mod answer;
 mod budget;
 mod cancel;
@@ -23,6 +24,7 @@ mod relay;
 mod role;
 mod scram;
 mod startup;
+mod sweep;
 mod target;
 mod teardown;
 mod tls;

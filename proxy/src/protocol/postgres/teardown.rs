@@ -6,14 +6,16 @@
 
 use super::{
     admin::{Lane, Link, read},
+    advice,
     fault::{Fault, Step, plain},
     issuer::PostgresIssuer,
     role::{Mint, Notes},
+    sweep,
 };
-use crate::issuer::{TargetError, Teardown};
+use crate::issuer::{Advice, Marked, Sighting, TargetError, Teardown};
 use futures::{FutureExt, future::BoxFuture};
 use std::{collections::BTreeSet, sync::PoisonError, time::Duration};
-use tidegate_grants::{Lease, Receipt, lease::Finding};
+use tidegate_grants::{DatabaseName, Lease, LeasePlan, Receipt, TargetName, lease::Finding};
 use tokio::time::{Instant, sleep};
 use tokio_postgres::types::Type;
 
@@ -25,6 +27,9 @@ const SEVER_PATIENCE: Duration = Duration::from_secs(8);
 const BATCH: i32 = 500;
 /// So many batches in one attempt; a session that left more is cleaned over several.
 const MOST_BATCHES: u32 = 2_000;
+
+/// Lines of a receipt that may be more than nothing.
+const HARMLESS: [&str; 2] = ["heir", "on tables of others: triggers without effect"];
 
 /// Where the role of a lease is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +51,42 @@ impl Teardown for PostgresIssuer {
 
     fn inspect<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<Receipt, TargetError>> {
         self.look_again(lease).boxed()
+    }
+
+    fn advice(&self, lease: &Lease, receipt: Option<&Receipt>) -> Vec<Advice> {
+        advice::advice(lease, receipt)
+    }
+
+    fn acceptable(&self, lease: &Lease, receipt: &Receipt) -> Result<(), String> {
+        let own = |finding: &&Finding| {
+            finding.found > 0 && !advice::is_of_others(&finding.what) && !HARMLESS.contains(&finding.what.as_str())
+        };
+        match receipt.findings.iter().find(own) {
+            None => Ok(()),
+            Some(finding) => Err(format!(
+                "{} still exists on {} ({} {}): only what is left with others can be accepted",
+                lease.name(),
+                lease.target(),
+                finding.found,
+                finding.what
+            )),
+        }
+    }
+
+    fn swept(&self) -> Vec<TargetName> {
+        self.databases.load().keys().cloned().collect()
+    }
+
+    fn sweep<'a>(&'a self, target: &'a TargetName) -> BoxFuture<'a, Result<Sighting, TargetError>> {
+        self.look_around(target).boxed()
+    }
+
+    fn is_account_of(&self, lease: &Lease, marked: &Marked) -> bool {
+        sweep::is_role_of(lease, marked)
+    }
+
+    fn adopt(&self, target: &TargetName, marked: &Marked) -> Result<LeasePlan, TargetError> {
+        self.adopted(target, marked)
     }
 }
 
@@ -79,9 +120,29 @@ impl PostgresIssuer {
     }
 
     async fn teardown_link(&self, lease: &Lease, notes: &Notes, lane: Lane) -> Result<Link, TargetError> {
-        self.admin.known(lease.target())?;
-        let link = self.admin.link(lease.target(), notes.database.as_str(), lane).await;
-        link.map_err(|fault| blame(fault, lease))
+        self.any_link(lease.target(), Some(&notes.database), lane).await
+    }
+
+    /// To this database, or if that is gone or does not let us in, to any other that has our functions: roles are the whole
+    /// server's.
+    pub(super) async fn any_link(
+        &self,
+        target: &TargetName,
+        first: Option<&DatabaseName>,
+        lane: Lane,
+    ) -> Result<Link, TargetError> {
+        self.admin.known(target)?;
+        let others = self.databases_of(target).into_iter().filter(|other| Some(other) != first);
+        let mut outcome = None;
+        for database in first.cloned().into_iter().chain(others) {
+            match self.admin.link(target, database.as_str(), lane).await {
+                Ok(link) => return Ok(link),
+                Err(fault) if fault.is_about_the_database() => outcome = outcome.or(Some(fault)),
+                Err(fault) => return Err(fault.blame(target, Step::Teardown)),
+            }
+        }
+        let fault = outcome.unwrap_or_else(|| Fault::Refused("no entitlement names a database there".to_owned()));
+        Err(fault.blame(target, Step::Teardown))
     }
 
     async fn whereabouts(&self, lease: &Lease, notes: &Notes, link: &Link) -> Result<Whereabouts, TargetError> {
@@ -180,6 +241,9 @@ impl PostgresIssuer {
         link.keep();
         for place in places {
             let there = self.admin.link(lease.target(), &place, Lane::Slow).await;
+            if matches!(&there, Err(fault) if fault.is_gone()) {
+                continue; // dropped, and what the role had in it
+            }
             let there = there.map_err(|fault| blame(shut_out(fault, lease.name(), &place)))?;
             clean_here(&there, lease, notes, oid).await.map_err(blame)?;
             there.keep();
@@ -197,14 +261,14 @@ impl PostgresIssuer {
         if notes.mint == Mint::Failed {
             return Ok(never_made(lease, &notes, self.now()));
         }
-        let link = self.teardown_link(lease, &notes, Lane::Quick).await?;
+        let link = self.teardown_link(lease, &notes, Lane::Slow).await?;
         let receipt = match self.whereabouts(lease, &notes, &link).await? {
             Whereabouts::Nowhere => never_made(lease, &notes, self.now()),
             Whereabouts::Oid(oid) => {
                 let findings = findings(&link, lease, &notes, oid).await.map_err(|fault| blame(fault, lease))?;
                 let clean = findings.iter().all(|(finding, harmless)| *harmless || finding.found == 0);
                 let findings = findings.into_iter().map(|(finding, _)| finding).collect();
-                Receipt { at: self.now(), clean, findings, unverifiable: unverifiable(&notes) }
+                Receipt { at: self.now(), clean, findings, unverifiable: unverifiable(&notes), accepted: None }
             }
         };
         link.keep();
@@ -342,7 +406,13 @@ fn never_made(lease: &Lease, notes: &Notes, at: jiff::Timestamp) -> Receipt {
         }
     };
     let what = format!("role {}: {why}", lease.name());
-    Receipt { at, clean: true, findings: vec![Finding { what, found: 0, items: Vec::new() }], unverifiable: Vec::new() }
+    Receipt {
+        at,
+        clean: true,
+        findings: vec![Finding { what, found: 0, items: Vec::new() }],
+        unverifiable: Vec::new(),
+        accepted: None,
+    }
 }
 
 fn unverifiable(notes: &Notes) -> Vec<String> {

@@ -5,8 +5,11 @@
 
 use super::{Auth, PostgresTarget, issuer::verifier};
 use crate::trust::Part;
-use std::{collections::BTreeSet, net::IpAddr};
-use tidegate_grants::{DatabaseName, Policy, RoleName, Terms};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+use tidegate_grants::{DatabaseName, Policy, RoleName, TargetName, Terms};
 
 const CLUSTER: &str = include_str!("schema/cluster.sql");
 const DATABASE: &str = include_str!("schema/database.sql");
@@ -72,6 +75,14 @@ enum Installer {
     Superuser,
     /// A role with CREATEROLE, of a managed service.
     Managed,
+}
+
+/// The databases that have our functions, by target: those that entitlements of `policy` reach.
+pub fn databases(
+    targets: &BTreeMap<TargetName, PostgresTarget>,
+    policy: &Policy,
+) -> BTreeMap<TargetName, BTreeSet<DatabaseName>> {
+    targets.values().map(|target| (target.name.clone(), Reach::of(target, policy).databases)).collect()
 }
 
 /// What entitlements reach on one target.

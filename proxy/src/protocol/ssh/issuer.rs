@@ -214,7 +214,7 @@ impl SshIssuer {
         if detail.connections.is_empty() {
             let what = format!("logins on the target ({all} tried)");
             let findings = vec![Finding { what, found: 0, items: Vec::new() }];
-            return Ok(Receipt { at: (self.clock)(), clean: true, findings, unverifiable: Vec::new() });
+            return Ok(Receipt { at: (self.clock)(), clean: true, findings, unverifiable: Vec::new(), accepted: None });
         }
         let open = self.made_here(lease.id());
         if open.is_none() {
@@ -224,7 +224,13 @@ impl SshIssuer {
         let now = (self.clock)();
         let mut findings = vec![detail.closed(open.as_ref()), detail.certificates(now)];
         findings.extend(leftovers.finding());
-        Ok(Receipt { at: now, clean: true, findings, unverifiable: leftovers.unverifiable(lease.name()) })
+        Ok(Receipt {
+            at: now,
+            clean: true,
+            findings,
+            unverifiable: leftovers.unverifiable(lease.name()),
+            accepted: None,
+        })
     }
 }
 

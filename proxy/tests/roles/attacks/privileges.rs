@@ -185,7 +185,7 @@ async fn members_that_it_gives_its_role_to_lose_it_at_once() {
     assert_eq!(given, attack.version() < 15, "from 15 on nobody administers their own role");
     attack.gate.issuer.disable(&attack.lease).await.unwrap();
     let members = format!(
-        "select coalesce(string_agg(m.member::regrole::text, ' '), '') from pg_auth_members m where roleid = '{role}'::regrole and member::regrole::text <> 'postgres'"
+        "select coalesce(string_agg(distinct m.member::regrole::text, ' '), '') from pg_auth_members m where roleid = '{role}'::regrole and member::regrole::text <> 'postgres'"
     );
     assert_eq!(attack.ask(&members), "tidegate_owner");
     attack.leaves_nothing().await;

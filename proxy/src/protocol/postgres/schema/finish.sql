@@ -4,5 +4,5 @@ revoke all on all functions in schema tidegate from public;
 grant execute on function tidegate._end, tidegate._strip, tidegate._drop_temporary, tidegate._witness to tidegate_owner;
 grant usage on schema tidegate to :"admin";
 grant execute on function tidegate.version, tidegate.mint, tidegate.find, tidegate.disable, tidegate.sever, tidegate.lend,
-  tidegate.unlend, tidegate.places, tidegate.handover, tidegate.clean, tidegate.discard, tidegate.remove, tidegate.inspect, tidegate.prepared
+  tidegate.unlend, tidegate.places, tidegate.handover, tidegate.clean, tidegate.discard, tidegate.remove, tidegate.inspect, tidegate.prepared, tidegate.marked, tidegate.server
   to :"admin";

@@ -1,3 +1,25 @@
+-- Every role with our mark: of sessions, heirs of what they left, and what lends one to the administrator.
+create function tidegate.marked(out name text, out role oid, out part text, out works boolean, out mark text)
+returns setof record language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+  select rolname::text, oid, case when rolname ~ '^tg_' then 'session' when rolname ~ '^tgq_' then 'heir' else 'lender' end,
+         rolcanlogin, shobj_description(oid, 'pg_authid')
+    from pg_roles r
+   where rolname ~ '^tg_' and exists (select from pg_auth_members where roleid = 'tidegate_sessions'::regrole and member = r.oid)
+      or rolname ~ '^tgq_' and exists (select from pg_auth_members where roleid = 'tidegate_quarantine'::regrole and member = r.oid)
+      or rolname ~ '^tgl_[0-9a-f]{32}$' and not rolcanlogin
+$$;
+
+-- Which server this is, and which branch of its history: a restore or a failover shows.
+create function tidegate.server() returns text
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  if pg_is_in_recovery() then
+    raise exception 'this server is a standby: it cannot say what is left' using errcode = 'TG002';
+  end if;
+  return format('system identifier %s, timeline %s', (select system_identifier from pg_control_system()),
+                ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int);
+end $$;
+
 -- Prepared transactions of roles that the session could become, since its mint; the names quoted, ready to be used.
 create function tidegate.prepared(p_groups text[], p_owner text, p_minted timestamptz, out gid text, out database text, out owner text)
 returns setof record language sql stable security definer set search_path = pg_catalog, pg_temp as $$
@@ -43,18 +65,20 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
     select s.classid, s.objid from pg_shdepend s join heir on heir.oid = s.refobjid
      where s.refclassid = 'pg_authid'::regclass and s.deptype = 'o'
        and s.dbid = (select oid from pg_database where datname = current_database())
-  ), part (classid, objid, relation) as (
-    select 'pg_attrdef'::regclass, oid, adrelid from pg_attrdef
-    union all select 'pg_policy'::regclass, oid, polrelid from pg_policy
-    union all select 'pg_constraint'::regclass, oid, conrelid from pg_constraint where contype <> 'f'
-    union all select 'pg_rewrite'::regclass, oid, ev_class from pg_rewrite
-    union all select 'pg_class'::regclass, indexrelid, indrelid from pg_index
-    union all select 'pg_class'::regclass, oid, oid from pg_class where relkind <> 'i'
-    union all select 'pg_trigger'::regclass, oid, tgrelid from pg_trigger where not tgisinternal
+    union all
+    select 'pg_type'::regclass, unnest(array[c.reltype, (select typarray from pg_type where oid = c.reltype)])
+      from pg_class c join heir on heir.oid = c.relowner
   ), hanging as (
     select distinct d.classid, d.objid
-      from left_here l join pg_depend d on d.refclassid = l.classid and d.refobjid = l.objid
-      join part on part.classid = d.classid and part.objid = d.objid join pg_class r on r.oid = part.relation
+      from left_here l join pg_depend d on d.refclassid = l.classid and d.refobjid = l.objid, lateral (
+           select case d.classid
+             when 'pg_class'::regclass then coalesce((select indrelid from pg_index where indexrelid = d.objid), d.objid)
+             when 'pg_attrdef'::regclass then (select adrelid from pg_attrdef where oid = d.objid)
+             when 'pg_policy'::regclass then (select polrelid from pg_policy where oid = d.objid)
+             when 'pg_rewrite'::regclass then (select ev_class from pg_rewrite where oid = d.objid)
+             when 'pg_constraint'::regclass then (select conrelid from pg_constraint where oid = d.objid and contype <> 'f')
+             when 'pg_trigger'::regclass then (select tgrelid from pg_trigger where oid = d.objid and not tgisinternal)
+           end) part (relation) join pg_class r on r.oid = part.relation
      where r.relowner <> (select oid from heir)
   )
   select 'on tables of others: uses what the session left', count(*), array_agg(pg_describe_object(classid, objid, 0)), false
@@ -106,8 +130,5 @@ begin
       from pg_roles r join pg_auth_members m on m.member = r.oid
      where r.rolname = 'tgq_' || substr(p_name, 4) and m.roleid = 'tidegate_quarantine'::regrole;
   return query
-    select 'server', 0::bigint, array[
-      'system identifier ' || (select system_identifier from pg_control_system()),
-      'timeline ' || (select timeline_id from pg_control_checkpoint()),
-      'LSN ' || pg_current_wal_lsn()], true;
+    select 'server', 0::bigint, array[tidegate.server(), 'LSN ' || pg_current_wal_lsn()], true;
 end $$;

@@ -87,7 +87,9 @@ impl Tester<'_> {
                 ("functions", vec![self.install("sql")])
             }
             Fault::Refused(_) => ("administrator", vec![self.install("ca"), self.install("sql")]),
-            Fault::Silent(_) | Fault::Sql { .. } => ("administrator", vec![self.as_superuser(&self.log())]),
+            Fault::Silent(_) | Fault::Human(_) | Fault::Sql { .. } => {
+                ("administrator", vec![self.as_superuser(&self.log())])
+            }
         };
         self.failed(step, fault, next);
     }

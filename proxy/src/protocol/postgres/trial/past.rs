@@ -72,7 +72,7 @@ impl Door<'_> {
             Err(Fault::Sql { code, .. }) if code.starts_with("28") || code == "3D000" || code == "42501" => Tried::Shut,
             Err(Fault::Refused(_)) => Tried::Shut,
             Err(Fault::Sql { code, message }) => Tried::Unknown(format!("{message} (SQLSTATE {code})")),
-            Err(Fault::Silent(cause) | Fault::Impostor(cause)) => Tried::Unknown(cause),
+            Err(Fault::Silent(cause) | Fault::Impostor(cause) | Fault::Human(cause)) => Tried::Unknown(cause),
         }
     }
 

@@ -1,0 +1,139 @@
+//! Leases over the API: what is on targets, why it is still there, and what a human can do about it.
+
+use super::{
+    AcceptBody, AdoptBody, LeaseDetail, LeaseView, LeaseWoken, SweepBody,
+    peer::{Action, Scope},
+    problem::Problem,
+    routes::{Answer, Api, Id, Query, Shared, Who, body, one},
+};
+use axum::{
+    Extension, Json,
+    extract::{Request, State},
+    http::StatusCode,
+};
+use std::sync::Arc;
+use tidegate_grants::{Lease, LeaseState, Receipt};
+use tidegate_proxy::{
+    issuer::Teardown,
+    sweep::{self, NotAdopted, Swept},
+};
+
+/// `?all=true`: closed ones too, with their receipts.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LeaseQuery {
+    #[serde(default)]
+    pub(super) all: bool,
+}
+
+pub(super) async fn list(
+    State(api): Shared,
+    Extension(caller): Who,
+    Query(LeaseQuery { all }): Query<LeaseQuery>,
+) -> Answer<Vec<LeaseView>> {
+    let _: Scope = caller.may(Action::ReadLeases)?;
+    let leases = api.gate.store.leases(all).await?;
+    Ok(Json(leases.iter().map(|lease| view(lease, all)).collect()))
+}
+
+pub(super) fn view(lease: &Lease, receipt: bool) -> LeaseView {
+    LeaseView {
+        id: lease.id(),
+        session: lease.session(),
+        target: lease.target().clone(),
+        kind: lease.kind(),
+        name: lease.name().to_owned(),
+        state: lease.state(),
+        deadline: lease.deadline(),
+        attempts: lease.attempts(),
+        last_error: lease.last_error().map(str::to_owned),
+        receipt: lease.receipt().filter(|_| receipt).cloned(),
+    }
+}
+
+pub(super) async fn retry(State(api): Shared, Extension(caller): Who, Id(id): Id) -> Answer<LeaseWoken> {
+    let _: Scope = caller.may(Action::RetryLeases)?;
+    let leases = api.gate.store.leases(false).await?;
+    let lease = one("open lease", leases, &id, |lease| lease.id().to_string())?;
+    api.gate.custody.retry();
+    Ok(Json(LeaseWoken { id: lease.id() }))
+}
+
+pub(super) async fn show(State(api): Shared, Extension(caller): Who, Id(id): Id) -> Answer<LeaseDetail> {
+    let _: Scope = caller.may(Action::ReadLeases)?;
+    let leases = api.gate.store.leases(true).await?;
+    let lease = one("lease", leases, &id, |lease| lease.id().to_string())?;
+    let undertaker = undertaker(&api, &lease)?;
+    let (now, silent) = if lease.state() == LeaseState::Closed {
+        (None, None)
+    } else {
+        match undertaker.inspect(&lease).await {
+            Ok(receipt) => (Some(receipt), None),
+            Err(error) => (None, Some(error.to_string())),
+        }
+    };
+    let advice = if lease.state() == LeaseState::Closed { Vec::new() } else { undertaker.advice(&lease, now.as_ref()) };
+    let acceptable = lease.state() == LeaseState::Held
+        && now.as_ref().is_some_and(|receipt| !receipt.clean && undertaker.acceptable(&lease, receipt).is_ok());
+    Ok(Json(LeaseDetail { lease: view(&lease, true), now, silent, advice, acceptable }))
+}
+
+/// Closes a held lease on an admin's word, by what the target answers at this moment.
+pub(super) async fn accept(
+    State(api): Shared,
+    Extension(caller): Who,
+    Id(id): Id,
+    request: Request,
+) -> Answer<LeaseView> {
+    let _: Scope = caller.may(Action::AcceptLeases)?;
+    let AcceptBody { reason } = body(request).await?;
+    let word = sweep::word(caller.known()?, &reason).map_err(refused)?;
+    let leases = api.gate.store.leases(false).await?;
+    let mut lease = one("open lease", leases, &id, |lease| lease.id().to_string())?;
+    if lease.state() != LeaseState::Held {
+        return Err(refused(format!(
+            "the lease {} is not held: it is still being worked on, and closes by itself",
+            lease.id()
+        )));
+    }
+    let undertaker = undertaker(&api, &lease)?;
+    let receipt = undertaker.inspect(&lease).await.map_err(|error| refused(error.to_string()))?;
+    undertaker.acceptable(&lease, &receipt).map_err(refused)?;
+    if receipt.clean {
+        api.gate.store.closed(&mut lease, receipt, api.gate.now()).await?;
+    } else {
+        let receipt = Receipt { accepted: Some(word), ..receipt };
+        api.gate.store.accepted(&mut lease, receipt, api.gate.now()).await?;
+    }
+    Ok(Json(view(&lease, true)))
+}
+
+pub(super) async fn sweep(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<Vec<Swept>> {
+    let _: Scope = caller.may(Action::SweepTargets)?;
+    let SweepBody { target } = body(request).await?;
+    let swept = api.sweeper.sweep(target.as_ref()).await;
+    match target {
+        Some(target) if swept.is_empty() => Err(refused(format!("{target} is no target that can be swept"))),
+        _ => Ok(Json(swept)),
+    }
+}
+
+pub(super) async fn adopt(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<LeaseWoken> {
+    let _: Scope = caller.may(Action::AdoptAccounts)?;
+    let AdoptBody { target, name, reason } = body(request).await?;
+    let word = sweep::word(caller.known()?, &reason).map_err(refused)?;
+    match api.sweeper.adopt(&target, &name, word).await {
+        Ok(lease) => Ok(Json(LeaseWoken { id: lease.id() })),
+        Err(NotAdopted::Store(error)) => Err(error.into()),
+        Err(error) => Err(refused(error.to_string())),
+    }
+}
+
+fn undertaker(api: &Api, lease: &Lease) -> Result<Arc<dyn Teardown>, Problem> {
+    let found = api.undertakers.get(&lease.kind()).cloned();
+    found.ok_or_else(|| refused("nothing here tears down this kind of lease"))
+}
+
+fn refused(sentence: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, sentence)
+}
