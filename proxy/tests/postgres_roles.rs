@@ -398,3 +398,16 @@ async fn what_a_session_granted_in_its_own_name_goes_with_it() {
     let receipt = torn_down(&gate.issuer, &lease).await;
     assert!(receipt.clean, "{receipt:?}");
 }
+
+#[tokio::test]
+async fn a_database_that_was_dropped_keeps_no_lease_open() {
+    let gate = Gate::open();
+    let (lease, credential) = gate.minted("wide").await;
+    let client = gate.login(&credential).await.unwrap();
+    client.batch_execute("create table app.mine (id int)").await.unwrap();
+    drop(client);
+    gate.server.script("postgres", "drop database shop with (force);");
+    let receipt = torn_down(&gate.restarted(), &lease).await;
+    assert!(receipt.clean, "{receipt:?}");
+    assert_eq!(gate.server.ask("postgres", "select count(*) from pg_roles where rolname ~ '^tgq?_'"), "0");
+}

@@ -169,7 +169,7 @@ fn privileges(names: &Names) -> (String, String) {
             "select c.oid::regclass, x.privilege_type, case x.grantee when 0 then 'public' else x.grantee::regrole::text end as grantee, x.grantor::regrole {of};"
         ),
         format!(
-            "select format('revoke %s on %s from %s granted by %s cascade', x.privilege_type, c.oid::regclass, case x.grantee when 0 then 'public' else x.grantee::regrole::text end, x.grantor::regrole) {of};"
+            "select format('set role %s; revoke %s on %s from %s cascade; reset role', x.grantor::regrole, x.privilege_type, c.oid::regclass, case x.grantee when 0 then 'public' else x.grantee::regrole::text end) {of};"
         ),
     )
 }

@@ -63,7 +63,6 @@ async fn prepared_transactions_under_set_role_are_shown() {
             "in the owner''s name' of shop_owner in database shop",
         )
         .await;
-    attack.gate.server.script("shop", "rollback prepared 'in the owner''s name';");
     attack.leaves_nothing_now().await;
 }
 
