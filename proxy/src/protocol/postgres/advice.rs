@@ -142,7 +142,9 @@ fn memberships(names: &Names) -> (String, String) {
     );
     (
         format!("select member::regrole, roleid::regrole, grantor::regrole, admin_option {of};"),
-        format!("select format('revoke %s from %s granted by %s', roleid::regrole, member::regrole, grantor::regrole) {of};"),
+        format!(
+            "select format('revoke %s from %s granted by %s', roleid::regrole, member::regrole, grantor::regrole) {of};"
+        ),
     )
 }
 

@@ -1,3 +1,58 @@
+-- What a session could change of roles that it could become, as lists of lines to compare: their own rows, memberships
+-- that such a role granted or could grant, default privileges (they survive everything else that teardown does), privileges that it gave on as a group,
+-- settings of it and of its databases. The gateway's own roles come and go: left out. What the owner does with its own is
+-- what the session is for. "transaction" tells what is younger than the session.
+create function tidegate._witness(p_groups text[], p_owner text) returns jsonb
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$ begin return (
+  with recursive reach (oid) as (
+    select oid from pg_roles where rolname = any (p_groups) or rolname = p_owner
+    union select m.roleid from pg_auth_members m join reach on m.member = reach.oid
+  ), owners (oid) as (
+    select oid from pg_roles where rolname = p_owner
+    union select m.roleid from pg_auth_members m join owners on m.member = owners.oid
+  ), ours (oid) as (
+    select oid from pg_roles where rolname in ('tidegate_sessions', 'tidegate_quarantine', 'tidegate_owner')
+    union select member from pg_auth_members where roleid in ('tidegate_sessions'::regrole, 'tidegate_quarantine'::regrole)
+  ), acls (what, acl) as (
+    select 'relation ' || oid::regclass, relacl from pg_class where relacl is not null
+    union all select format('column %s of %s', attname, attrelid::regclass), attacl from pg_attribute where attacl is not null
+    union all select 'routine ' || oid::regprocedure, proacl from pg_proc where proacl is not null
+    union all select 'schema ' || oid::regnamespace, nspacl from pg_namespace where nspacl is not null
+    union all select 'type ' || oid::regtype, typacl from pg_type where typacl is not null
+    union all select 'database ' || datname, datacl from pg_database where datacl is not null
+    union all select 'server ' || srvname, srvacl from pg_foreign_server where srvacl is not null
+  ), lines (kind, line) as (
+    select 'server', system_identifier::text from pg_control_system()
+    union all select 'transaction', pg_current_xact_id()::text
+    union all select r.kind, r.line from tidegate._role_rows(array(select oid from reach)) r
+    union all select 'memberships', format('%s in %s, granted by %s', member::regrole, roleid::regrole, grantor::regrole)
+      from pg_auth_members
+     where (grantor in (select oid from reach)
+            or roleid in (select m.roleid from pg_auth_members m join reach on reach.oid = m.member where m.admin_option))
+       and member not in (select oid from ours) and roleid not in (select oid from ours)
+    union all select 'default privileges', format('%s for role %s in schema %s: %s', defaclobjtype, defaclrole::regrole,
+                case defaclnamespace when 0 then '(any)' else defaclnamespace::regnamespace::text end, defaclacl)
+      from pg_default_acl join reach on reach.oid = defaclrole
+    union all select 'privileges given on', format('%s on %s to %s, granted by %s', x.privilege_type, what,
+                case x.grantee when 0 then 'public' else x.grantee::regrole::text end, x.grantor::regrole)
+      from acls, aclexplode(acl) x
+     where x.grantor in (select oid from reach) and x.grantor not in (select oid from owners) and x.grantor <> x.grantee
+       and x.grantee not in (select oid from ours)
+    union all select 'settings', format('%s %s: %s', case setrole when 0 then '' else setrole::regrole::text end,
+                'in database ' || d.datname, setconfig)
+      from pg_db_role_setting left join pg_database d on d.oid = setdatabase
+     where setrole in (select oid from reach) or setrole = 0 and d.datdba in (select oid from reach)
+  ), kinds (kind) as (
+    select unnest(array['server', 'transaction', 'roles', 'memberships', 'default privileges', 'privileges given on', 'settings'])
+    union select kind from lines
+  )
+  select jsonb_object_agg(k.kind, t.said)
+    from kinds k, lateral (
+      select case when count(*) <= 300 then coalesce(jsonb_agg(left(line, 300) order by line), '[]')
+                  else jsonb_build_array(format('%s lines, digest %s', count(*), md5(string_agg(line, chr(10) order by line)))) end
+        from lines l where l.kind = k.kind) t (said)
+); end $$;
+
 -- Every role with our mark: of sessions, heirs of what they left, and what lends one to the administrator.
 create function tidegate.marked(out name text, out role oid, out part text, out works boolean, out mark text)
 returns setof record language sql stable security definer set search_path = pg_catalog, pg_temp as $$

@@ -74,25 +74,10 @@ end $$;
 
 -- pg_authid is a superuser's: attributes are compared, and a changed password of a role that the session could become is
 -- not seen.
-create function tidegate._witness(p_roles text[]) returns jsonb
+create function tidegate._role_rows(p_oids oid[]) returns table (kind text, line text)
 language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-  with recursive reach (oid) as (
-    select oid from pg_roles where rolname = any (p_roles)
-    union select m.roleid from pg_auth_members m join reach on m.member = reach.oid
-  ), ours (oid) as (
-    select oid from pg_roles where rolname in ('tidegate_sessions', 'tidegate_quarantine', 'tidegate_owner')
-    union select member from pg_auth_members where roleid in ('tidegate_sessions'::regrole, 'tidegate_quarantine'::regrole)
-  )
-  select jsonb_build_object(
-    'passwords', jsonb_build_array('cannot be compared without a superuser'),
-    'roles', (select coalesce(jsonb_agg(format('%s: %s', rolname, jsonb_build_array(rolsuper, rolinherit, rolcreaterole, rolcreatedb,
-                rolcanlogin, rolreplication, rolbypassrls, rolconnlimit, rolvaliduntil))), '[]') from pg_roles join reach using (oid)),
-    'memberships', (select coalesce(jsonb_agg(format('%s in %s, granted by %s', member::regrole, roleid::regrole, grantor::regrole)), '[]')
-                from pg_auth_members where grantor in (select oid from reach)
-                 and member not in (select oid from ours) and roleid not in (select oid from ours)),
-    'default privileges', (select coalesce(jsonb_agg(format('%s for role %s in schema %s: %s', defaclobjtype, defaclrole::regrole,
-                case defaclnamespace when 0 then '(any)' else defaclnamespace::regnamespace::text end, defaclacl)), '[]')
-                from pg_default_acl join reach on reach.oid = defaclrole),
-    'settings', (select coalesce(jsonb_agg(format('%s: %s', setrole::regrole, setconfig)), '[]')
-                from pg_db_role_setting join reach on reach.oid = setrole))
+  select 'passwords', 'cannot be compared without a superuser'
+  union all
+  select 'roles', format('%s: %s', rolname, jsonb_build_array(rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin,
+         rolreplication, rolbypassrls, rolconnlimit, rolvaliduntil)) from pg_roles where oid = any (p_oids)
 $$;
