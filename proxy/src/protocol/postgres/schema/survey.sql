@@ -46,10 +46,12 @@ select 'holds', array[ours.name::text, case s.deptype when 'o' then 'owns' else 
   from pg_shdepend s join ours on ours.oid = s.refobjid and s.refclassid = 'pg_authid'::regclass
   left join pg_proc p on s.classid = 'pg_proc'::regclass and p.oid = s.objid
   left join pg_namespace n on s.classid = 'pg_namespace'::regclass and n.oid = s.objid
+  left join pg_class c on s.classid = 'pg_class'::regclass and c.oid = s.objid
  where s.dbid in (0, (select oid from here)) and s.classid <> 'pg_database'::regclass
    and not coalesce(case ours.name
      when $1 then s.deptype = 'a' and (p.pronamespace = 'tidegate'::regnamespace or n.nspname = 'tidegate')
-     when 'tidegate_owner' then p.pronamespace = 'tidegate'::regnamespace or n.nspname in ('tidegate', 'tidegate_attic') end, false)
+     when 'tidegate_owner' then p.pronamespace = 'tidegate'::regnamespace or n.nspname in ('tidegate', 'tidegate_attic')
+       or c.relname = 'routine' and c.relnamespace = (select oid from pg_namespace where nspname = 'tidegate_attic') end, false)
 union all
 select 'elsewhere', array[ours.name::text, d.datname::text]
   from pg_shdepend s join ours on ours.oid = s.refobjid and s.refclassid = 'pg_authid'::regclass
