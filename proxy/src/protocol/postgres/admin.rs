@@ -69,7 +69,7 @@ impl Lane {
     const fn width(self) -> usize {
         match self {
             Self::Quick => 8,
-            Self::Slow => 2,
+            Self::Slow => 4,
         }
     }
     /// `search_path` so that nothing of a session is found; `synchronous_commit` because with its standby gone, `on` hung

@@ -192,15 +192,17 @@ impl PostgresIssuer {
             }
         }
         let mut quiet = 0;
-        while quiet < 2 {
+        loop {
             let seen = sever(link, name, oid).await?;
             quiet = if seen == 0 { quiet + 1 } else { 0 };
+            if quiet == 2 {
+                return Ok(());
+            }
             if seen > 0 && Instant::now() > give_up {
                 return Err(Fault::Silent(format!("{seen} backends of {name} were told to end and have not")));
             }
             sleep(SEVER_PAUSE).await;
         }
-        Ok(())
     }
 
     /// Rolled back as their owner, which the administrator becomes for that moment, on connections of their own.

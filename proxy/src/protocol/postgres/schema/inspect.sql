@@ -1,26 +1,15 @@
 -- What a session could change of roles that it could become, as lists of lines to compare: their own rows, memberships
--- that such a role granted or could grant, default privileges (they survive everything else that teardown does), privileges that it gave on as a group,
--- settings of it and of its databases. The gateway's own roles come and go: left out. What the owner does with its own is
--- what the session is for. "transaction" tells what is younger than the session.
+-- that such a role granted or could grant, default privileges (they survive everything else that teardown does), settings
+-- of it and of its databases. The gateway's own roles come and go: left out. "transaction" tells what is younger than the
+-- session: what there can be very much of (tables, and privileges on them) is found by that, and costs a mint nothing.
 create function tidegate._witness(p_groups text[], p_owner text) returns jsonb
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$ begin return (
   with recursive reach (oid) as (
     select oid from pg_roles where rolname = any (p_groups) or rolname = p_owner
     union select m.roleid from pg_auth_members m join reach on m.member = reach.oid
-  ), owners (oid) as (
-    select oid from pg_roles where rolname = p_owner
-    union select m.roleid from pg_auth_members m join owners on m.member = owners.oid
   ), ours (oid) as (
     select oid from pg_roles where rolname in ('tidegate_sessions', 'tidegate_quarantine', 'tidegate_owner')
     union select member from pg_auth_members where roleid in ('tidegate_sessions'::regrole, 'tidegate_quarantine'::regrole)
-  ), acls (what, acl) as (
-    select 'relation ' || oid::regclass, relacl from pg_class where relacl is not null
-    union all select format('column %s of %s', attname, attrelid::regclass), attacl from pg_attribute where attacl is not null
-    union all select 'routine ' || oid::regprocedure, proacl from pg_proc where proacl is not null
-    union all select 'schema ' || oid::regnamespace, nspacl from pg_namespace where nspacl is not null
-    union all select 'type ' || oid::regtype, typacl from pg_type where typacl is not null
-    union all select 'database ' || datname, datacl from pg_database where datacl is not null
-    union all select 'server ' || srvname, srvacl from pg_foreign_server where srvacl is not null
   ), lines (kind, line) as (
     select 'server', system_identifier::text from pg_control_system()
     union all select 'transaction', pg_current_xact_id()::text
@@ -33,17 +22,12 @@ language plpgsql volatile set search_path = pg_catalog, pg_temp as $$ begin retu
     union all select 'default privileges', format('%s for role %s in schema %s: %s', defaclobjtype, defaclrole::regrole,
                 case defaclnamespace when 0 then '(any)' else defaclnamespace::regnamespace::text end, defaclacl)
       from pg_default_acl join reach on reach.oid = defaclrole
-    union all select 'privileges given on', format('%s on %s to %s, granted by %s', x.privilege_type, what,
-                case x.grantee when 0 then 'public' else x.grantee::regrole::text end, x.grantor::regrole)
-      from acls, aclexplode(acl) x
-     where x.grantor in (select oid from reach) and x.grantor not in (select oid from owners) and x.grantor <> x.grantee
-       and x.grantee not in (select oid from ours)
     union all select 'settings', format('%s %s: %s', case setrole when 0 then '' else setrole::regrole::text end,
                 'in database ' || d.datname, setconfig)
       from pg_db_role_setting left join pg_database d on d.oid = setdatabase
      where setrole in (select oid from reach) or setrole = 0 and d.datdba in (select oid from reach)
   ), kinds (kind) as (
-    select unnest(array['server', 'transaction', 'roles', 'memberships', 'default privileges', 'privileges given on', 'settings'])
+    select unnest(array['server', 'transaction', 'roles', 'memberships', 'default privileges', 'settings'])
     union select kind from lines
   )
   select jsonb_object_agg(k.kind, t.said)
@@ -86,8 +70,9 @@ returns setof record language sql stable security definer set search_path = pg_c
    where (x.prepared < p_minted) is not true
 $$;
 
--- What roles that the session could become have got since the mint. Whoever did it: only the moment is known. With INHERIT a
--- session may do to the objects of its groups what their owner may.
+-- What roles that the session could become have got since the mint, or given on as a group. Whoever did it: only the moment
+-- is known. With INHERIT a session may do to the objects of its groups what their owner may. What the owner does with its
+-- own is what the session is for.
 create function tidegate._younger(p_groups text[], p_owner text, p_before jsonb)
 returns table (what text, found bigint, items text[], harmless boolean)
 language sql stable set search_path = pg_catalog, pg_temp as $$
@@ -97,8 +82,25 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
   ), owners (oid) as (
     select oid from pg_roles where rolname = p_owner
     union select m.roleid from pg_auth_members m join owners on m.member = owners.oid
+  ), ours (oid) as (
+    select oid from pg_roles where rolname in ('tidegate_sessions', 'tidegate_quarantine', 'tidegate_owner')
+    union select member from pg_auth_members where roleid in ('tidegate_sessions'::regrole, 'tidegate_quarantine'::regrole)
   ), mint (age) as (
     select age((p_before -> 'transaction' ->> 0)::xid8::xid)
+  ), acls (what, acl) as (
+    select 'relation ' || oid::regclass, relacl from pg_class t, mint where relacl is not null and age(t.xmin) < mint.age
+    union all select format('column %s of %s', attname, attrelid::regclass), attacl from pg_attribute t, mint
+     where attacl is not null and age(t.xmin) < mint.age
+    union all select 'routine ' || oid::regprocedure, proacl from pg_proc t, mint where proacl is not null and age(t.xmin) < mint.age
+    union all select 'schema ' || oid::regnamespace, nspacl from pg_namespace t, mint where nspacl is not null and age(t.xmin) < mint.age
+    union all select 'type ' || oid::regtype, typacl from pg_type t, mint where typacl is not null and age(t.xmin) < mint.age
+    union all select 'language ' || lanname, lanacl from pg_language t, mint where lanacl is not null and age(t.xmin) < mint.age
+    union all select 'large object ' || oid, lomacl from pg_largeobject_metadata t, mint where lomacl is not null and age(t.xmin) < mint.age
+    union all select 'database ' || datname, datacl from pg_database t, mint where datacl is not null and age(t.xmin) < mint.age
+    union all select 'tablespace ' || spcname, spcacl from pg_tablespace t, mint where spcacl is not null and age(t.xmin) < mint.age
+    union all select 'server ' || srvname, srvacl from pg_foreign_server t, mint where srvacl is not null and age(t.xmin) < mint.age
+    union all select 'foreign data wrapper ' || fdwname, fdwacl from pg_foreign_data_wrapper t, mint
+     where fdwacl is not null and age(t.xmin) < mint.age
   )
   select 'made or changed while it lived: SECURITY DEFINER routines of roles that it could become', count(*),
          array_agg(format('%s of %s', tidegate._signature(p.oid), p.proowner::regrole)), false
@@ -110,6 +112,12 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
    where s.refclassid = 'pg_authid'::regclass and s.deptype = 'o' and age(s.xmin) < mint.age
      and s.refobjid not in (select oid from owners)
      and s.dbid in (0, (select oid from pg_database where datname = current_database()))
+  union all
+  select 'changed while it lived: privileges given on', count(*), array_agg(left(format('%s on %s to %s, granted by %s',
+         x.privilege_type, what, case x.grantee when 0 then 'public' else x.grantee::regrole::text end, x.grantor::regrole), 300)), false
+    from acls, aclexplode(acl) x
+   where x.grantor in (select oid from reach) and x.grantor not in (select oid from owners) and x.grantor <> x.grantee
+     and x.grantee not in (select oid from ours)
 $$;
 
 -- What of others hangs on what the session left with its heir: it would run its code, or what is left of it.
