@@ -43,6 +43,9 @@ impl Watch {
         if piece.last {
             self.part(piece.tag, true);
             let number = std::mem::take(&mut self.sql).number;
+            if piece.tag == b'Q' {
+                self.talk.lock().defined.opened(number);
+            }
             let asked = if piece.tag == b'P' { Asked::Parse(number) } else { Asked::Whole { number, begun: false } };
             let note = self.talk.lock().ask(asked);
             self.note(note);
@@ -101,12 +104,13 @@ impl Watch {
             b'E' => self.executed(&mut talk, body),
             b'F' => {
                 let number = talk.number();
+                talk.defined.opened(number);
                 self.found.extend(called(body, beyond, number).map(Found::Event));
                 talk.ask(Asked::Whole { number, begun: false })
             }
             b'D' => {
                 let of = body.byte();
-                let name = talk.defined.name(body.text());
+                let name = Some(talk.defined.name(body.text()));
                 talk.ask(if of == Some(b'S') { Asked::DescribeStatement(name) } else { Asked::DescribePortal })
             }
             b'C' => {

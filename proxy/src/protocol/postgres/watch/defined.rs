@@ -2,14 +2,16 @@
 //! which types its parameters are.
 //!
 //! What always holds: memory is bounded, and what finds no place is not known, never mistaken for what had its name before. A statement that
-//! could not be prepared is forgotten. Names that SQL itself gives (PREPARE) are not known until the target describes them.
+//! could not be prepared is forgotten. A Parse or Bind says what its name means only where nothing can have come between: in the same batch up to
+//! Sync (if it fails, what follows is skipped too), or once its answer has come; and not while a Query that may give or take names waits for
+//! its answer. Otherwise it is not known. Names that SQL itself gives (PREPARE) are not known until the target describes them.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Bytes of names and types that a session may hold.
 const MOST_HELD: usize = 256 * 1024;
-/// Longer names are not followed.
-const LONGEST_NAME: usize = 256;
+/// PostgreSQL tells names apart by so many bytes (NAMEDATALEN - 1), and cuts the rest off.
+const LONGEST_NAME: usize = 63;
 /// What an entry costs beside its name and types.
 const ENTRY: usize = 96;
 
@@ -23,6 +25,8 @@ pub(super) struct Prepared {
     pub(super) number: Option<u64>,
     /// OIDs of its parameters' types; 0 where it is not known.
     pub(super) types: Option<Arc<[u32]>>,
+    /// In which its Parse was sent.
+    batch: u64,
 }
 
 #[derive(Debug)]
@@ -31,6 +35,8 @@ struct Portal {
     number: u64,
     /// Of its statement's Parse.
     statement: Option<u64>,
+    /// In which its Bind was sent.
+    batch: u64,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +44,18 @@ pub(super) struct Defined {
     statements: BTreeMap<Name, Prepared>,
     portals: BTreeMap<Name, Portal>,
     held: usize,
+    /// How many Syncs have been sent.
+    batch: u64,
+    /// The last Parse and the last Bind that are done, by number.
+    prepared: u64,
+    bound: u64,
+    /// The last Query or FunctionCall, while it waits for its answer.
+    open: Option<u64>,
+}
+
+/// What PostgreSQL makes of a name.
+fn cut(name: &[u8]) -> &[u8] {
+    name.get(..LONGEST_NAME).unwrap_or(name)
 }
 
 fn cost(name: &[u8], types: Option<&Arc<[u32]>>) -> usize {
@@ -47,13 +65,14 @@ fn cost(name: &[u8], types: Option<&Arc<[u32]>>) -> usize {
 impl Defined {
     /// Parse.
     pub(super) fn prepare(&mut self, name: &[u8], number: u64, types: Arc<[u32]>) {
-        self.put(name, Prepared { number: Some(number), types: Some(types) });
+        self.put(name, Prepared { number: Some(number), types: Some(types), batch: self.batch });
     }
 
     fn put(&mut self, name: &[u8], prepared: Prepared) {
+        let name = cut(name);
         self.close_statement(name);
         let cost = cost(name, prepared.types.as_ref());
-        if name.len() <= LONGEST_NAME && self.held + cost <= MOST_HELD {
+        if self.held + cost <= MOST_HELD {
             self.held += cost;
             self.statements.insert(name.into(), prepared);
         }
@@ -61,35 +80,73 @@ impl Defined {
 
     /// ParameterDescription.
     pub(super) fn describe(&mut self, name: &Name, types: Arc<[u32]>) {
-        let number = self.statements.get(name).and_then(|prepared| prepared.number);
-        self.put(name, Prepared { number, types: Some(types) });
+        let (number, batch) = self.statements.get(name).map_or((None, 0), |prepared| (prepared.number, prepared.batch));
+        // It tells of the one before, if a Parse has taken the name that is not done yet.
+        if number.is_none_or(|number| number <= self.prepared) {
+            self.put(name, Prepared { number, types: Some(types), batch });
+        }
+    }
+
+    /// Sync.
+    pub(super) fn next_batch(&mut self) {
+        self.batch += 1;
+    }
+
+    /// ParseComplete.
+    pub(super) fn parse_done(&mut self, number: u64) {
+        self.prepared = number;
+    }
+
+    /// BindComplete.
+    pub(super) fn bind_done(&mut self, number: u64) {
+        self.bound = number;
+    }
+
+    /// Query or FunctionCall: until it is answered, names given before may mean something else.
+    pub(super) fn opened(&mut self, number: u64) {
+        self.open = Some(number);
+    }
+
+    /// Its ReadyForQuery.
+    pub(super) fn answered(&mut self, number: u64) {
+        self.open = self.open.filter(|open| *open != number);
+    }
+
+    /// Whether what was named by this number surely has its name still; `done`: the last one that is.
+    fn stands(&self, number: u64, batch: u64, done: u64) -> bool {
+        (batch == self.batch || number <= done) && self.open.is_none_or(|open| open < number)
     }
 
     /// Bind: the statement that the portal will run.
     pub(super) fn bind(&mut self, portal: &[u8], number: u64, statement: &[u8]) -> Prepared {
-        let prepared = self.statements.get(statement).cloned().unwrap_or_default();
+        let portal = cut(portal);
+        // Without a number it is one that SQL has named: of its types nothing is sure while a Query waits.
+        let stands = |prepared: &&Prepared| self.stands(prepared.number.unwrap_or(0), prepared.batch, self.prepared);
+        let prepared = self.statements.get(cut(statement)).filter(stands).cloned().unwrap_or_default();
         self.close_portal(portal);
         let cost = cost(portal, None);
-        if portal.len() <= LONGEST_NAME && self.held + cost <= MOST_HELD {
+        if self.held + cost <= MOST_HELD {
             self.held += cost;
-            self.portals.insert(portal.into(), Portal { number, statement: prepared.number });
+            self.portals.insert(portal.into(), Portal { number, statement: prepared.number, batch: self.batch });
         }
         prepared
     }
 
     /// Execute: the number of the statement that it runs.
     pub(super) fn runs(&self, portal: &[u8]) -> Option<u64> {
-        self.portals.get(portal)?.statement
+        let portal = self.portals.get(cut(portal))?;
+        portal.statement.filter(|_| self.stands(portal.number, portal.batch, self.bound))
     }
 
-    /// A name to be kept for the answer, if it is short enough to be followed.
-    pub(super) fn name(&self, name: &[u8]) -> Option<Name> {
-        let known = self.statements.get_key_value(name).map(|(name, _)| name.clone());
-        known.or_else(|| (name.len() <= LONGEST_NAME).then(|| name.into()))
+    /// A name to be kept for the answer.
+    pub(super) fn name(&self, name: &[u8]) -> Name {
+        let known = self.statements.get_key_value(cut(name)).map(|(name, _)| name.clone());
+        known.unwrap_or_else(|| cut(name).into())
     }
 
     /// Close.
     pub(super) fn close_statement(&mut self, name: &[u8]) {
+        let name = cut(name);
         if let Some(prepared) = self.statements.remove(name) {
             self.held -= cost(name, prepared.types.as_ref());
         }
@@ -97,6 +154,7 @@ impl Defined {
 
     /// Close.
     pub(super) fn close_portal(&mut self, name: &[u8]) {
+        let name = cut(name);
         if self.portals.remove(name).is_some() {
             self.held -= cost(name, None);
         }
@@ -167,9 +225,37 @@ mod tests {
         defined.prepare(b"s", 1, types(1));
         defined.prepare(b"s", 2, types(MOST_HELD));
         assert_eq!(defined.bind(b"", 3, b"s").number, None);
-        let long = vec![b'n'; LONGEST_NAME + 1];
-        defined.prepare(&long, 4, types(1));
-        assert_eq!((defined.bind(b"", 5, &long).number, defined.name(&long)), (None, None));
+    }
+
+    #[test]
+    fn names_that_postgresql_cuts_to_the_same_63_bytes_are_the_same() {
+        let mut defined = Defined::default();
+        let [one, other] = [b'a', b'b'].map(|last| [&[b'n'; 63][..], &[last]].concat());
+        defined.prepare(&one, 1, types(1));
+        assert_eq!(defined.bind(&one, 2, &other).number, Some(1));
+        assert_eq!((defined.runs(&other), defined.name(&other)), (Some(1), defined.name(&one)));
+        defined.close_portal(&other);
+        defined.prepare(&other, 3, types(2));
+        assert_eq!((defined.runs(&one), defined.bind(b"", 4, &one).number), (None, Some(3)));
+        defined.close_statement(&one);
+        assert_eq!(defined.bind(b"", 5, &other).number, None);
+    }
+
+    #[test]
+    fn a_name_means_what_was_sent_in_its_batch_or_is_done_and_no_query_may_have_changed() {
+        let mut defined = Defined::default();
+        defined.prepare(b"s", 1, types(1));
+        defined.bind(b"p", 2, b"s");
+        assert_eq!(defined.runs(b"p"), Some(1), "in the same batch");
+        defined.next_batch();
+        assert_eq!((defined.bind(b"", 3, b"s").number, defined.runs(b"p")), (None, None), "neither is done");
+        defined.parse_done(1);
+        defined.bind_done(2);
+        assert_eq!((defined.bind(b"", 4, b"s").number, defined.runs(b"p")), (Some(1), Some(1)));
+        defined.opened(5);
+        assert_eq!((defined.bind(b"", 6, b"s").number, defined.runs(b"p")), (None, None), "a Query waits");
+        defined.answered(5);
+        assert_eq!((defined.bind(b"", 7, b"s").number, defined.runs(b"p")), (Some(1), Some(1)));
     }
 
     proptest! {

@@ -171,6 +171,7 @@ impl State {
     /// The last number given, for Sync.
     pub(super) fn sync(&mut self) -> Note {
         let last = self.last;
+        self.defined.next_batch();
         self.ask(Asked::Sync(last))
     }
 
@@ -184,6 +185,14 @@ impl State {
         let Some(front) = self.waiting.front_mut() else { return (None, None) };
         let number = front.number();
         let over = match front {
+            Asked::Parse(number) => {
+                self.defined.parse_done(*number);
+                true
+            }
+            Asked::Bind(number) => {
+                self.defined.bind_done(*number);
+                true
+            }
             Asked::Whole { begun, .. } => {
                 *begun = true;
                 false
@@ -271,6 +280,7 @@ impl State {
             Some(Asked::Whole { number, begun: true } | Asked::Sync(number)) => {
                 let number = *number;
                 self.pop();
+                self.defined.answered(number);
                 Some(number)
             }
             None => {
@@ -309,6 +319,9 @@ impl State {
             *ready = ready.saturating_sub(1);
             if *ready == 0 && !*open {
                 self.following = Following::All;
+                // Which of them failed is not known.
+                self.defined.renamed(self.last);
+                self.defined.end_portals(self.last);
             }
         }
     }

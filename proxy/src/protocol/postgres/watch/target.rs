@@ -88,8 +88,11 @@ impl Watch {
         let mut talk = self.talk.lock();
         let (of, note) = talk.answered(answer);
         // A name that SQL gives or takes back is not seen in the protocol.
-        if let ("PREPARE" | "DEALLOCATE ALL" | "DISCARD ALL", Some(of)) = (tag.as_str(), of) {
-            talk.defined.renamed(of);
+        let upto = of.unwrap_or(u64::MAX);
+        match tag.as_str() {
+            "PREPARE" | "DEALLOCATE ALL" | "DISCARD ALL" => talk.defined.renamed(upto),
+            "DECLARE CURSOR" => talk.defined.end_portals(upto),
+            _ => {}
         }
         drop(talk);
         self.note(note);

@@ -282,17 +282,21 @@ fn how_a_transaction_ended_is_told_where_it_is_sure() {
 #[test]
 fn pipelined_answers_are_told_of_what_they_answer_and_portals_of_their_statements() {
     let mut session = Session::new();
-    let asked = session.client(&[
+    let mut asked = session.client(&[
         parse("s", &[23]),             // 1
         bind("p", "s", &[0, 0, 0, 7]), // 2
         execute("p", 1),               // 3
         execute("p", 0),               // 4
         message(b'S', b""),
+    ]);
+    let parsed = session.target(&[message(b'1', b"")]);
+    assert_eq!(parsed, [], "from here on the name is sure, also behind the Sync");
+    asked.extend(session.client(&[
         bind("", "s", &[0, 0, 0, 8]), // 5
         execute("", 0),               // 6
         message(b'S', b""),
         query("select 1"), // 7
-    ]);
+    ]));
     let executed = |portal: &str, rows, number| Event::Executed {
         portal: portal.to_owned(),
         rows,
@@ -307,7 +311,6 @@ fn pipelined_answers_are_told_of_what_they_answer_and_portals_of_their_statement
     assert_eq!((typed(&asked[1]), typed(&asked[4])), (int4("7"), int4("8")));
     assert_eq!([&asked[2], &asked[3], &asked[5]], [&executed("p", 1, 3), &executed("p", 0, 4), &executed("", 0, 6)]);
     let answers = session.target(&[
-        message(b'1', b""),
         message(b'2', b""),
         message(b'D', b"\0\0"),
         message(b's', b""),
@@ -367,6 +370,32 @@ fn a_name_that_sql_gives_anew_is_not_mistaken_for_the_one_before() {
     let parameters = vec![Parameter::Binary("61626364".to_owned())];
     let (prepared, portal) = ("s".to_owned(), String::new());
     assert_eq!(bound, Some(Event::Bound { prepared, portal, parameters, number: Some(4), statement: None }));
+}
+
+/// Which statement an answer's last execution is told to run.
+fn runs(events: &[Event]) -> Option<u64> {
+    match events.last() {
+        Some(Event::Executed { statement, .. }) => *statement,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_name_whose_parse_may_have_failed_names_no_statement() {
+    let sync = || message(b'S', b"");
+    for burst in [
+        vec![parse("s", &[]), sync(), parse("s", &[]), sync(), bind("", "s", b""), execute("", 0)],
+        vec![parse("", &[]), sync(), parse("bad", &[]), parse("", &[]), sync(), bind("", "", b""), execute("", 0)],
+        vec![parse("f", &[]), sync(), query("deallocate f; prepare f as evil"), bind("", "f", b""), execute("", 0)],
+        vec![parse("f", &[]), message(b'F', b"\0\0\0\x01"), bind("", "f", b""), execute("", 0)],
+        vec![parse("s", &[]), bind("p", "s", b""), sync(), execute("p", 0)],
+    ] {
+        assert_eq!(runs(&Session::new().client(&burst)), None);
+    }
+    let mut session = Session::new();
+    session.client(&[parse("s", &[]), sync()]);
+    session.target(&[message(b'1', b""), message(b'Z', b"I")]);
+    assert_eq!(runs(&session.client(&[bind("", "s", b""), execute("", 0)])), Some(1));
 }
 
 #[test]
