@@ -149,6 +149,40 @@ fn sql_export_holds_statements_and_nothing_recorded_becomes_one() {
 }
 
 #[test]
+fn sql_export_runs_the_statement_that_is_known_to_have_run_whatever_has_its_name() {
+    let bench = bench(1024);
+    let parsed = |text: &str, number| Event::Statement {
+        text: text.to_owned(),
+        prepared: Some("s".to_owned()),
+        number: Some(number),
+    };
+    let bound = |portal: &str, statement| Event::Bound {
+        prepared: "s".to_owned(),
+        portal: portal.to_owned(),
+        parameters: Vec::new(),
+        number: Some(3),
+        statement,
+    };
+    let executed =
+        |portal: &str, statement| Event::Executed { portal: portal.to_owned(), rows: 0, number: Some(4), statement };
+    let path = bench.sealed(&[
+        parsed("delete from t", 1),
+        parsed("select 'harmless'", 2),
+        bound("known", Some(1)),
+        executed("known", Some(1)),
+        bound("unknown", None),
+        executed("unknown", None),
+        bound("left-open", Some(2)),
+        executed("left-open", None),
+        bound("another", Some(2)),
+        executed("another", Some(1)),
+    ]);
+    let sql = exported(&bench, &path, Format::Sql).unwrap();
+    let statements: Vec<_> = sql.lines().filter(|line| !line.is_empty() && !line.starts_with("--")).collect();
+    assert_eq!(statements, ["delete from t;"], "{sql}");
+}
+
+#[test]
 fn asciicasts_are_what_players_expect() {
     let bench = bench(1024);
     let path = bench.sealed(&[

@@ -1,5 +1,5 @@
 //! Statements as they were run, each with its time, parameters, result and duration as comments. A prepared one stands where it
-//! was executed, with its parameters in their places.
+//! was executed, with its parameters in their places, if the recording says for sure which one that is; else only the comments stand.
 //!
 //! What always holds: a comment stays on its line whatever was recorded, so nothing that was bound or reported can turn
 //! into a statement. Lines of ours begin with `--# `, and nothing recorded does: what begins with recorded words, and each
@@ -23,16 +23,21 @@ use std::{collections::BTreeMap, io::Write};
 /// Bytes of statements and parameters that are held for their executions.
 const MOST_HELD: usize = 16 * 1024 * 1024;
 
+/// What a statement costs beside its text.
+const ENTRY: usize = 64;
+
 #[derive(Default)]
 pub(super) struct Sql {
-    /// By name, as it was sent last.
-    statements: BTreeMap<String, String>,
+    /// By number: a name may stand for another statement by the time that it is bound.
+    statements: BTreeMap<u64, String>,
     portals: BTreeMap<String, Portal>,
     held: usize,
 }
 
 /// What an execution runs.
 struct Portal {
+    /// The number of its statement.
+    statement: u64,
     text: String,
     values: Vec<Option<String>>,
 }
@@ -52,21 +57,22 @@ impl Exporter for Sql {
                 let text = inert::lines(text.trim_end());
                 if surely_harmless(&text) { run(&text, out) } else { commented(&text, out) }
             }
-            Event::Statement { text, prepared: Some(name), .. } => {
+            Event::Statement { text, prepared: Some(name), number } => {
                 head(&moment, &format!(" prepared \"{name}\""), out)?;
-                self.prepare(name, text);
+                self.prepare(*number, text);
                 commented(&inert::lines(text.trim_end()), out)
             }
-            Event::Bound { prepared, portal, parameters, .. } => {
-                self.bind(prepared, portal, parameters);
+            Event::Bound { portal, parameters, statement, .. } => {
+                self.bind(*statement, portal, parameters);
                 comment(&moment, "", out)
             }
-            Event::Executed { portal, .. } => {
+            Event::Executed { portal, statement, .. } => {
                 head(&moment, "", out)?;
                 comment(&moment, "", out)?;
                 // Once: a portal that is executed on goes on, where a statement would begin anew.
-                let runs = self.portals.remove(portal);
-                match runs.and_then(|Portal { text, values }| with_values(&inert::lines(text.trim_end()), &values)) {
+                let runs = self.portals.remove(portal).filter(|runs| Some(runs.statement) == *statement);
+                match runs.and_then(|Portal { text, values, .. }| with_values(&inert::lines(text.trim_end()), &values))
+                {
                     Some(text) => run(&text, out),
                     None => Ok(()),
                 }
@@ -85,26 +91,27 @@ impl Exporter for Sql {
 }
 
 impl Sql {
-    fn prepare(&mut self, name: &str, text: &str) {
-        self.hold(name.len() + text.len());
-        self.statements.insert(name.to_owned(), text.to_owned());
+    fn prepare(&mut self, number: Option<u64>, text: &str) {
+        let Some(number) = number else { return };
+        self.hold(ENTRY + text.len());
+        self.statements.insert(number, text.to_owned());
     }
 
-    fn bind(&mut self, prepared: &str, portal: &str, parameters: &[Parameter]) {
+    fn bind(&mut self, statement: Option<u64>, portal: &str, parameters: &[Parameter]) {
         self.portals.remove(portal);
-        let Some(text) = self.statements.get(prepared).cloned() else { return };
+        let Some(statement) = statement else { return };
+        let Some(text) = self.statements.get(&statement).cloned() else { return };
         let values: Vec<_> = parameters.iter().map(expression).collect();
         self.hold(portal.len() + text.len() + values.iter().flatten().map(String::len).sum::<usize>());
-        self.portals.insert(portal.to_owned(), Portal { text, values });
+        self.portals.insert(portal.to_owned(), Portal { statement, text, values });
     }
 
     /// Makes room for so many bytes more, if need be by forgetting what waits for its execution.
     fn hold(&mut self, bytes: usize) {
         self.held += bytes;
         if self.held > MOST_HELD {
-            let kept = |statements: &BTreeMap<String, String>| {
-                statements.iter().map(|(name, text)| name.len() + text.len()).sum::<usize>()
-            };
+            let kept =
+                |statements: &BTreeMap<u64, String>| statements.values().map(|text| ENTRY + text.len()).sum::<usize>();
             self.portals.clear();
             if kept(&self.statements) > MOST_HELD / 2 {
                 self.statements.clear();
