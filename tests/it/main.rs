@@ -35,6 +35,7 @@ mod recording;
 mod rekey;
 mod reload;
 mod replay;
+mod replica;
 mod rogue_target;
 mod roles;
 mod sameness;

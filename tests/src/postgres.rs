@@ -107,6 +107,28 @@ impl Postgres {
         chown(&self.dir);
     }
 
+    /// A server that follows this one, serving what reads; it is started here.
+    pub fn replica(&self, dir: &Path) -> Self {
+        let hba = self.dir.join("data/pg_hba.conf");
+        let lines = fs::read_to_string(&hba).expect("pg_hba.conf");
+        fs::write(&hba, format!("local replication {ACCOUNT} trust\n{lines}")).expect("pg_hba.conf");
+        self.psql("postgres", "select pg_reload_conf()").ok();
+        fs::create_dir_all(dir).expect("the replica's folder");
+        let mut replica = Self { daemon: None, dir: dir.to_owned(), port: Port::take() };
+        let mut backup = Command::new(binary("pg_basebackup"));
+        backup.args(["-R", "-X", "stream", "-c", "fast", "-U", ACCOUNT, "-p", &self.port().to_string(), "-h"]);
+        backup.arg(&self.dir).arg("-D").arg(dir.join("data"));
+        run(backup, secs(60)).ok();
+        let conf = dir.join("data/postgresql.conf");
+        let text = fs::read_to_string(&conf).expect("postgresql.conf");
+        let own = format!("port = {}\nunix_socket_directories = '{}'\n", replica.port(), dir.display());
+        fs::write(&conf, text + &own).expect("postgresql.conf");
+        chown(dir);
+        replica.start();
+        replica.ready();
+        replica
+    }
+
     /// Starts it; [`Postgres::ready`] waits.
     pub fn start(&mut self) {
         let mut command = mortal("QUIT", Some(ACCOUNT));

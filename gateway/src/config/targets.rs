@@ -168,7 +168,10 @@ fn postgres(
     secrets: &mut Vec<Secret>,
 ) -> Option<PostgresTarget> {
     section.misplaced(&SSH_KEYS, "belongs to a target of kind \"ssh\"", "take it out, or change the kind");
-    section.not_yet(&["admin_address"]);
+    let admin_address = match section.text("admin_address") {
+        Some(primary) => Some(primary.parse(value::address, ADDRESS_FIX)?.value),
+        None => None,
+    };
     let auth = auth(section, folder, secrets);
     let fix = "name the PEM file with the CA of the server's certificate; TLS is verify-full, always";
     let roots = section
@@ -180,6 +183,7 @@ fn postgres(
     Some(PostgresTarget {
         name: name?.clone(),
         address: address?,
+        admin_address,
         roots: Arc::new(roots?),
         admin_user: admin?.value.to_string(),
         auth: auth?,

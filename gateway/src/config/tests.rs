@@ -222,8 +222,8 @@ const WRONG: &[(&str, &str, &str)] = &[
     ),
     (
         "admin_user = \"tidegate\"",
-        "admin_user = \"tidegate\"\nadmin_address = \"x:1\"",
-        "35: target[orders].admin_address: is not supported yet",
+        "admin_user = \"tidegate\"\nadmin_address = \"x\"",
+        "35: target[orders].admin_address: is not an address",
     ),
     (
         "targets = [\"orders\"]",

@@ -64,6 +64,7 @@ impl Gate {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(certificate.chain.last().unwrap().clone()).unwrap();
         let target = PostgresTarget {
+            admin_address: None,
             name: "orders".parse().unwrap(),
             address: format!("127.0.0.1:{}", server.port),
             roots: Arc::new(roots),

@@ -51,13 +51,15 @@ pub(super) enum Lane {
     Quick,
     /// For cleaning.
     Slow,
+    /// To where sessions are, if that is a replica; the others lead to its primary.
+    Replica,
 }
 
 impl Lane {
     /// After this the server gives a statement up.
     const fn statement_timeout(self) -> Duration {
         match self {
-            Self::Quick => Duration::from_secs(4),
+            Self::Quick | Self::Replica => Duration::from_secs(4),
             Self::Slow => Duration::from_secs(60),
         }
     }
@@ -68,7 +70,7 @@ impl Lane {
     /// Connections to one target at once.
     const fn width(self) -> usize {
         match self {
-            Self::Quick => 8,
+            Self::Quick | Self::Replica => 8,
             Self::Slow => 4,
         }
     }
@@ -211,8 +213,9 @@ impl Admin {
     }
 
     async fn connect(&self, target: &PostgresTarget, database: &str, lane: Lane) -> Result<Line, Fault> {
-        let (host, port) = host_and_port(&target.address)
-            .ok_or_else(|| Fault::Refused(format!("{} is not host:port", target.address)))?;
+        let address = if lane == Lane::Replica { &target.address } else { target.primary() };
+        let (host, port) =
+            host_and_port(address).ok_or_else(|| Fault::Refused(format!("{address} is not host:port")))?;
         let (tls, _) = self.tls(target, &target.admin_user).map_err(Fault::Refused)?;
         let tls = MakeTlsConnect::<Budget<TcpStream>>::make_tls_connect(&mut MakeRustlsConnect::new(tls), host)
             .map_err(|error| Fault::Refused(error.to_string()))?;

@@ -9,7 +9,7 @@ use crate::issuer::Advice;
 use tidegate_grants::{Lease, Receipt};
 
 /// What of a receipt is of others: an admin may accept it. The rest is the role itself.
-const OF_OTHERS: [(&str, Recipe); 12] = [
+const OF_OTHERS: [(&str, Recipe); 13] = [
     ("prepared transactions of roles that it could become", prepared),
     ("changed while it lived: roles", roles),
     ("changed while it lived: memberships", memberships),
@@ -19,6 +19,7 @@ const OF_OTHERS: [(&str, Recipe); 12] = [
     ("changed while it lived: server", server),
     ("made or changed while it lived: SECURITY DEFINER routines of roles that it could become", routines),
     ("made while it lived: objects of group roles", objects),
+    ("made while it lived: code on tables of others", code),
     ("on tables of others: uses what the session left", hanging),
     ("children of tables of others", children),
     ("schemas that come first for the role of their name", schemas),
@@ -41,7 +42,8 @@ struct Names {
 impl Names {
     fn of(lease: &Lease, notes: &Notes) -> Self {
         let heir = lease.name().replacen("tg_", "tgq_", 1);
-        let reach: Vec<String> = notes.groups().into_iter().chain(notes.owner()).map(literal).collect();
+        let reach: Vec<String> =
+            notes.groups().into_iter().chain(notes.owner()).chain(["tidegate_sessions"]).map(literal).collect();
         let oid = notes.oid.map_or_else(
             || format!("(select oid from pg_roles where rolname = {})", literal(lease.name())),
             |oid| oid.to_string(),
@@ -212,7 +214,20 @@ fn objects(names: &Names) -> (String, String) {
     );
     (
         format!("select s.refobjid::regrole, i.type, i.identity {of};"),
-        format!("select format('drop %s %s restrict', i.type, i.identity) {of};"),
+        format!(
+            "select case i.type when 'large object' then format('select lo_unlink(%s)', i.identity) else format('drop %s %s restrict', i.type, i.identity) end {of};"
+        ),
+    )
+}
+
+fn code(names: &Names) -> (String, String) {
+    let of = format!(
+        "from (select 'pg_trigger'::regclass, oid, tgrelid, xmin from pg_trigger where not tgisinternal union all select 'pg_rewrite'::regclass, oid, ev_class, xmin from pg_rewrite union all select 'pg_policy'::regclass, oid, polrelid, xmin from pg_policy union all select 'pg_attrdef'::regclass, oid, adrelid, xmin from pg_attrdef union all select 'pg_constraint'::regclass, oid, conrelid, xmin from pg_constraint where contype = 'c') code (class, object, relation, made) join pg_class c on c.oid = relation, pg_identify_object(class, object, 0) i where age(made) < {} and c.relowner::regrole::text !~ '^tgq_'",
+        names.mint
+    );
+    (
+        format!("select i.type, i.identity {of};"),
+        format!("select format('drop %s %s', i.type, i.identity) {of} and i.type in ('trigger', 'rule', 'policy');"),
     )
 }
 

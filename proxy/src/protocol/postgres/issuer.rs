@@ -134,6 +134,7 @@ impl Issuer for PostgresIssuer {
         } else if password.is_some() {
             return Err(TargetError::Ours("this lease's role has a password that nobody kept".into()));
         }
+        self.arrive(&lease, &notes).await?;
         let settings = notes.owner.iter().map(|owner| ("role".to_owned(), owner.to_string())).collect();
         Ok(RoleCredential { role: lease.name().to_owned(), tls: Arc::new(tls), password, settings })
     }

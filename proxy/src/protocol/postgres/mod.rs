@@ -21,6 +21,7 @@ mod names;
 mod proof;
 mod pump;
 mod relay;
+mod replica;
 mod role;
 mod scram;
 mod startup;
@@ -50,12 +51,21 @@ pub struct PostgresTarget {
     pub name: TargetName,
     /// `host:port`. TLS is verify-full against this host, always.
     pub address: String,
+    /// Where roles are made and removed, if `address` is a replica: its primary.
+    pub admin_address: Option<String>,
     /// What its certificate must chain to.
     pub roots: Arc<rustls::RootCertStore>,
     /// The gateway's login there, which may only call our functions.
     pub admin_user: String,
     /// How the gateway and its sessions log in.
     pub auth: Auth,
+}
+
+impl PostgresTarget {
+    /// Where roles are made and removed.
+    pub(crate) fn primary(&self) -> &str {
+        self.admin_address.as_deref().unwrap_or(&self.address)
+    }
 }
 
 /// How a target is logged in to.

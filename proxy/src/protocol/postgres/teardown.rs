@@ -182,7 +182,7 @@ impl PostgresIssuer {
         loop {
             match link.one("select tidegate.disable($1, $2)", &role).await {
                 Ok(row) if read(&row, 0)? => break,
-                Ok(_) => return Ok(()),
+                Ok(_) => return self.sever_on_replica(lease, oid, give_up).await,
                 Err(fault) if fault.is_locked() && Instant::now() < give_up => {
                     sever(link, name, oid).await?;
                     self.roll_back_prepared(lease, link, oid).await?;
@@ -196,7 +196,7 @@ impl PostgresIssuer {
             let seen = sever(link, name, oid).await?;
             quiet = if seen == 0 { quiet + 1 } else { 0 };
             if quiet == 2 {
-                return Ok(());
+                return self.sever_on_replica(lease, oid, give_up).await;
             }
             if seen > 0 && Instant::now() > give_up {
                 return Err(Fault::Silent(format!("{seen} backends of {name} were told to end and have not")));
@@ -267,7 +267,9 @@ impl PostgresIssuer {
         let receipt = match self.whereabouts(lease, &notes, &link).await? {
             Whereabouts::Nowhere => never_made(lease, &notes, self.now()),
             Whereabouts::Oid(oid) => {
-                let findings = findings(&link, lease, &notes, oid).await.map_err(|fault| blame(fault, lease))?;
+                let mut findings = findings(&link, lease, &notes, oid).await.map_err(|fault| blame(fault, lease))?;
+                let replica = self.replica_findings(lease, &notes, oid).await.map_err(|fault| blame(fault, lease))?;
+                findings.extend(replica.map(|finding| (finding, false)));
                 let clean = findings.iter().all(|(finding, harmless)| *harmless || finding.found == 0);
                 let findings = findings.into_iter().map(|(finding, _)| finding).collect();
                 Receipt { at: self.now(), clean, findings, unverifiable: unverifiable(&notes), accepted: None }

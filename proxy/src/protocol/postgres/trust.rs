@@ -309,6 +309,7 @@ mod tests {
 
     fn target(auth: Auth) -> PostgresTarget {
         PostgresTarget {
+            admin_address: None,
             name: "orders".parse().unwrap(),
             address: "127.0.0.1:5432".into(),
             roots: std::sync::Arc::new(rustls::RootCertStore::empty()),

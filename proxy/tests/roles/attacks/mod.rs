@@ -7,6 +7,7 @@
 
 mod code;
 mod flood;
+mod marked;
 mod others;
 mod presets;
 mod privileges;

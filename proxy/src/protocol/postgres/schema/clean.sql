@@ -243,6 +243,24 @@ begin
     end;
     item := 'operator ' || thing.name; return next;
   end loop;
+  -- A superuser who looks into a view runs what it says, built-in functions at least: only its columns stay, and its text
+  -- where those of routines are.
+  for thing in select c.oid, c.oid::regclass::text as name, (select string_agg(format('null::%s as %I',
+      format_type(a.atttypid, a.atttypmod), a.attname), ', ' order by a.attnum) from pg_attribute a
+        where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) as columns
+    from pg_class c where c.relowner = p_heir and c.relkind = 'v' and c.relpersistence <> 't'
+     and not exists (select from tidegate_attic.routine r where r.is_now = 'view ' || c.oid) limit p_max
+  loop
+    insert into tidegate_attic.routine (heir, was, is_now, definition)
+      values (p_heir::regrole::text, thing.name, 'view ' || thing.oid, pg_get_viewdef(thing.oid));
+    begin
+      execute format('create or replace view %s as select %s', thing.name, thing.columns);
+      what := 'emptied, its text is in tidegate_attic.routine';
+    exception when others then
+      what := 'left as it was: nobody should look into it as a superuser';
+    end;
+    item := 'view ' || thing.name; return next;
+  end loop;
   -- Only tables know how to switch these off; the functions are empty anyway.
   for thing in select distinct c.oid::regclass::text as name from pg_trigger t join pg_class c on c.oid = t.tgrelid
     where c.relowner = p_heir and c.relkind in ('r', 'p', 'f') and c.relpersistence <> 't' and not t.tgisinternal
@@ -294,6 +312,7 @@ declare
   heir constant text := 'tgq_' || substr(p_name, 4);
   heir_oid oid;
   lines int;
+  thing record;
 begin
   if not tidegate._ours(p_name, p_oid, true) then return; end if;
   if exists (select from pg_stat_activity where usesysid = p_oid) then
@@ -310,6 +329,13 @@ begin
   select oid into heir_oid from pg_roles where rolname = heir;
   if found then
     perform tidegate._heir(p_name, p_oid);
+    -- The session may have revoked these from itself, as the owner: without them no function that has them can be emptied.
+    for thing in select quote_ident(n.nspname) || '.' || quote_ident(t.typname) as name
+      from pg_type t join pg_namespace n on n.oid = t.typnamespace
+     where t.typowner = heir_oid and t.typacl is not null and t.typtype in ('b', 'c', 'd', 'e', 'r')
+    loop
+      execute format('grant usage on type %s to %I', thing.name, heir);
+    end loop;
     return query select * from tidegate._silence_routines(heir_oid, p_max);
     get diagnostics lines = row_count;
     if lines < p_max then

@@ -8,8 +8,7 @@ language plpgsql volatile set search_path = pg_catalog, pg_temp as $$ begin retu
     select oid from pg_roles where rolname = any (p_groups) or rolname = p_owner
     union select m.roleid from pg_auth_members m join reach on m.member = reach.oid
   ), ours (oid) as (
-    select oid from pg_roles where rolname in ('tidegate_sessions', 'tidegate_quarantine', 'tidegate_owner')
-    union select member from pg_auth_members where roleid in ('tidegate_sessions'::regrole, 'tidegate_quarantine'::regrole)
+    select member from pg_auth_members where roleid in ('tidegate_sessions'::regrole, 'tidegate_quarantine'::regrole)
   ), lines (kind, line) as (
     select 'server', system_identifier::text from pg_control_system()
     union all select 'transaction', pg_current_xact_id()::text
@@ -19,20 +18,22 @@ language plpgsql volatile set search_path = pg_catalog, pg_temp as $$ begin retu
      where (grantor in (select oid from reach)
             or roleid in (select m.roleid from pg_auth_members m join reach on reach.oid = m.member where m.admin_option))
        and member not in (select oid from ours) and roleid not in (select oid from ours)
+       and roleid not in ('tidegate_sessions'::regrole, 'tidegate_quarantine'::regrole)
     union all select 'default privileges', format('%s for role %s in schema %s: %s', defaclobjtype, defaclrole::regrole,
                 case defaclnamespace when 0 then '(any)' else defaclnamespace::regnamespace::text end, defaclacl)
-      from pg_default_acl join reach on reach.oid = defaclrole
+      from pg_default_acl where defaclrole in (select oid from reach) or defaclrole = 'tidegate_sessions'::regrole
     union all select 'settings', format('%s %s: %s', case setrole when 0 then '' else setrole::regrole::text end,
                 'in database ' || d.datname, setconfig)
       from pg_db_role_setting left join pg_database d on d.oid = setdatabase
-     where setrole in (select oid from reach) or setrole = 0 and d.datdba in (select oid from reach)
+     where setrole in (select oid from reach) or setrole = 'tidegate_sessions'::regrole or setrole = 0 and d.datdba in (select oid from reach)
   ), kinds (kind) as (
     select unnest(array['server', 'transaction', 'roles', 'memberships', 'default privileges', 'settings'])
     union select kind from lines
   )
   select jsonb_object_agg(k.kind, t.said)
     from kinds k, lateral (
-      select case when count(*) <= 300 then coalesce(jsonb_agg(left(line, 300) order by line), '[]')
+      -- Never so much that it could not be kept to compare with: beyond that, whether anything changed.
+      select case when coalesce(sum(octet_length(to_jsonb(line)::text)), 0) <= 6000 then coalesce(jsonb_agg(line order by line), '[]')
                   else jsonb_build_array(format('%s lines, digest %s', count(*), md5(string_agg(line, chr(10) order by line)))) end
         from lines l where l.kind = k.kind) t (said)
 ); end $$;
@@ -63,7 +64,7 @@ end $$;
 create function tidegate.prepared(p_groups text[], p_owner text, p_minted timestamptz, out gid text, out database text, out owner text)
 returns setof record language sql stable security definer set search_path = pg_catalog, pg_temp as $$
   with recursive reach (oid) as (
-    select oid from pg_roles where rolname = any (p_groups) or rolname = p_owner
+    select oid from pg_roles where rolname = any (p_groups) or rolname in (p_owner, 'tidegate_sessions')
     union select m.roleid from pg_auth_members m join reach on m.member = reach.oid)
   select quote_literal(x.gid), d.datname::text, x.ownerid::regrole::text
     from pg_prepared_xact() x join reach on reach.oid = x.ownerid join pg_database d on d.oid = x.dbid
@@ -77,14 +78,13 @@ create function tidegate._younger(p_groups text[], p_owner text, p_before jsonb)
 returns table (what text, found bigint, items text[], harmless boolean)
 language sql stable set search_path = pg_catalog, pg_temp as $$
   with recursive reach (oid) as (
-    select oid from pg_roles where rolname = any (p_groups) or rolname = p_owner
+    select oid from pg_roles where rolname = any (p_groups) or rolname in (p_owner, 'tidegate_sessions')
     union select m.roleid from pg_auth_members m join reach on m.member = reach.oid
   ), owners (oid) as (
     select oid from pg_roles where rolname = p_owner
     union select m.roleid from pg_auth_members m join owners on m.member = owners.oid
   ), ours (oid) as (
-    select oid from pg_roles where rolname in ('tidegate_sessions', 'tidegate_quarantine', 'tidegate_owner')
-    union select member from pg_auth_members where roleid in ('tidegate_sessions'::regrole, 'tidegate_quarantine'::regrole)
+    select member from pg_auth_members where roleid in ('tidegate_sessions'::regrole, 'tidegate_quarantine'::regrole)
   ), mint (age) as (
     select age((p_before -> 'transaction' ->> 0)::xid8::xid)
   ), acls (what, acl) as (
@@ -118,6 +118,23 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
     from acls, aclexplode(acl) x
    where x.grantor in (select oid from reach) and x.grantor not in (select oid from owners) and x.grantor <> x.grantee
      and x.grantee not in (select oid from ours)
+  union all
+  -- Code needs no function of the session's own: a trigger's WHEN, a default or a check runs what is built in, as whoever
+  -- comes by. A trigger whose function was emptied, and that has no WHEN, does nothing.
+  select 'made while it lived: code on tables of others', count(*), array_agg(pg_describe_object(classid, objid, 0)), false
+    from (select 'pg_trigger'::regclass, t.oid, t.tgrelid from pg_trigger t join pg_proc p on p.oid = t.tgfoid, mint
+           where not t.tgisinternal and age(t.xmin) < mint.age and t.tgenabled <> 'D'
+             and (t.tgqual is not null or p.proowner not in (select member from pg_auth_members where roleid = 'tidegate_quarantine'::regrole))
+             and exists (select from reach where has_table_privilege(reach.oid, t.tgrelid, 'trigger'))
+          union all select 'pg_rewrite'::regclass, t.oid, ev_class from pg_rewrite t, mint where age(t.xmin) < mint.age
+          union all select 'pg_policy'::regclass, t.oid, polrelid from pg_policy t, mint where age(t.xmin) < mint.age
+          union all select 'pg_attrdef'::regclass, t.oid, adrelid from pg_attrdef t, mint where age(t.xmin) < mint.age
+          union all select 'pg_constraint'::regclass, t.oid, conrelid from pg_constraint t, mint
+           where contype = 'c' and conrelid <> 0 and age(t.xmin) < mint.age) code (classid, objid, relation)
+    join pg_class c on c.oid = code.relation
+   where c.relowner not in (select oid from owners)
+     and c.relowner not in (select member from pg_auth_members where roleid = 'tidegate_quarantine'::regrole)
+     and (classid = 'pg_trigger'::regclass or c.relowner in (select oid from reach))
 $$;
 
 -- What of others hangs on what the session left with its heir: it would run its code, or what is left of it.
@@ -145,10 +162,10 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
      where r.relowner <> (select oid from heir)
   )
   select 'on tables of others: uses what the session left', count(*), array_agg(pg_describe_object(classid, objid, 0)), false
-    from hanging where classid <> 'pg_trigger'::regclass
+    from hanging where classid <> 'pg_trigger'::regclass or exists (select from pg_trigger where oid = objid and tgqual is not null)
   union all
   select 'on tables of others: triggers without effect', count(*), array_agg(pg_describe_object(classid, objid, 0)), true
-    from hanging where classid = 'pg_trigger'::regclass
+    from hanging where classid = 'pg_trigger'::regclass and exists (select from pg_trigger where oid = objid and tgqual is null)
   union all
   select 'children of tables of others', count(*), array_agg(format('%s of %s', inhrelid::regclass, inhparent::regclass)), false
     from pg_inherits join pg_class c on c.oid = inhrelid join pg_class p on p.oid = inhparent, heir

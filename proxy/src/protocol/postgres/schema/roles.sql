@@ -70,8 +70,10 @@ begin
   end if;
   perform tidegate._may_grant(p_groups, p_owner);
   execute format('create role %I login %s nocreatedb nocreaterole noreplication nobypassrls connection limit %s '
-                 'password %L valid until %L in role tidegate_sessions', p_name,
+                 'password %L valid until %L', p_name,
                  case when p_inherit then 'inherit' else 'noinherit' end, p_connections, p_verifier, p_until);
+  -- The mark is no role to work as: before 16 that cannot be forbidden, and what is done with it is looked for at the end.
+  execute format('grant tidegate_sessions to %I', p_name) || case when v16 then ' with inherit false, set false' else '' end;
   foreach member_of in array p_groups loop
     execute format('grant %I to %I', member_of, p_name) || options;
   end loop;
@@ -131,16 +133,20 @@ $$;
 create function tidegate.disable(p_name text, p_oid oid) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '250ms' as $$
 declare
-  friend name;
+  friend record;
 begin
   if not tidegate._ours(p_name, p_oid, false) then return false; end if;
   execute format('alter role %I nologin password null connection limit 0 valid until ''-infinity''', p_name);
   execute format('grant %I to tidegate_owner', p_name);
-  -- Before 16 a session can make others members of its role, who keep what it may do for as long as the role is there.
-  for friend in select r.rolname from pg_auth_members m join pg_roles r on r.oid = m.member
+  -- Before 16 a session can make others members of its role, who keep what it may do for as long as the role is there; one
+  -- that works as it now (SET ROLE) would go on with that, and so ends.
+  for friend in select r.oid, r.rolname from pg_auth_members m join pg_roles r on r.oid = m.member
     where m.roleid = p_oid and r.rolname <> 'tidegate_owner' and r.rolname !~ '^tg[lq]_'
   loop
-    execute format('revoke %I from %I', p_name, friend);
+    execute format('revoke %I from %I', p_name, friend.rolname);
+    if exists (select from pg_auth_members where roleid = 'tidegate_sessions'::regrole and member = friend.oid) then
+      perform tidegate._end(friend.rolname, friend.oid);
+    end if;
   end loop;
   return true;
 end $$;

@@ -107,7 +107,7 @@ impl Tester<'_> {
             self.notes.step("version", Outcome::Open, said, vec!["use a version that is supported".to_owned()]);
         }
         if read::<bool>(&row, 3)? {
-            let next = "name its primary in the target's configuration".to_owned();
+            let next = "name its primary in the configuration: admin_address = \"HOST:PORT\"".to_owned();
             self.notes.step("primary", Outcome::Failed, "it is a standby, where no role can be made", vec![next]);
         }
         let mut sound = true;
