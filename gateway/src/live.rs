@@ -31,6 +31,9 @@ pub(crate) struct Plan {
     pub(crate) changes: Vec<Change>,
     /// Live sessions that end because of it.
     pub(crate) ends: Vec<SessionId>,
+    /// Why a reload is refused: targets that would be another server while leases are open on them, key by key.
+    #[serde(default)]
+    pub(crate) moves: Vec<String>,
 }
 
 impl Plan {
@@ -84,12 +87,31 @@ impl Live {
         let file = self.file.clone();
         let new = spawn_blocking(move || config::parse(&file, &text)).await??;
         new.no_own_authority(&self.keys)?;
-        Ok(self.compare(&new))
+        self.compare(&new).await
     }
 
-    fn compare(&self, new: &Config) -> Plan {
+    async fn compare(&self, new: &Config) -> anyhow::Result<Plan> {
         let changes = changes(&self.config.load().written, &new.written);
-        Plan { config: new.policy.config.clone(), changes, ends: self.gate.authority.would_end(&new.policy) }
+        let ends = self.gate.authority.would_end(&new.policy);
+        let moves = self.moves(&changes).await?;
+        Ok(Plan { config: new.policy.config.clone(), changes, ends, moves })
+    }
+
+    /// Teardown would look for an open lease at the new place, find nothing there, and close it clean.
+    async fn moves(&self, changes: &[Change]) -> anyhow::Result<Vec<String>> {
+        let moved: Vec<_> = changes.iter().filter_map(|change| Some((change.moves()?, &change.key))).collect();
+        if moved.is_empty() {
+            return Ok(Vec::new());
+        }
+        let leases = self.gate.store.leases(false).await?;
+        let open = |target: &str| leases.iter().filter(|lease| lease.target().as_str() == target).count();
+        let held = moved.into_iter().filter_map(|(target, key)| match open(target) {
+            0 => None,
+            open => {
+                Some(format!("{key} cannot change while {open} lease(s) are open on {target} (tidegate lease list)"))
+            }
+        });
+        Ok(held.collect())
     }
 
     /// Puts the file as it is now in force. `by`: who asked, for the ledger.
@@ -127,10 +149,13 @@ impl Live {
         let file = self.file.clone();
         let new = spawn_blocking(move || config::load(&file)).await??;
         new.no_own_authority(&self.keys)?;
-        let plan = self.compare(&new);
+        let plan = self.compare(&new).await?;
         let fixed = plan.needs_restart();
         if !fixed.is_empty() {
             bail!("{} can only be changed by a restart; nothing was changed", fixed.join(", "));
+        }
+        if !plan.moves.is_empty() {
+            bail!("{}; nothing was changed", plan.moves.join(", "));
         }
         // The one step that can fail comes first.
         self.gate.recorder.replace(new.recording.clone())?;

@@ -85,6 +85,7 @@ fn hangup_reloads_and_a_target_that_moved_is_found_at_its_new_address() {
     world.gateway.signal(Signal::HUP);
     world.gateway.until_ledger("config.reloaded", 1, PATIENCE);
     world.exec("alice", "echo hi").exited(1).says("web-1");
+    world.gateway.until_no_lease(PATIENCE);
     world.config.change("127.0.0.1:1\"", &format!("{address}\""));
     world.gateway.configure(&world.config);
     world.gateway.signal(Signal::HUP);
@@ -151,4 +152,28 @@ fn the_role_of_a_session_on_a_database_that_is_taken_out_is_removed() {
     assert_eq!(world.gateway.ledger().count("lease.closed"), 1);
     psql.send("select 2;\n");
     psql.finish(PATIENCE).says("57P01");
+}
+
+#[test]
+fn a_target_does_not_become_another_server_while_a_lease_is_open_on_it() {
+    let mut world = World::postgres_only();
+    world.gateway.grant("alice", "orders", "readonly", "30m");
+    let mut psql = world.psql_start("alice");
+    psql.send("select 'in';\n");
+    psql.until_stdout("in", PATIENCE);
+    let before = world.config.clone();
+    world.config.change("admin_user = \"tidegate\"", "admin_user = \"tidegate2\"");
+    let planned = world.config.write(world.dir());
+    let says = "target[orders].admin_user cannot change while 1 lease(s) are open on orders";
+    let said = world.gateway.cli(&["config", "diff", planned.to_str().unwrap()]).exited(1);
+    assert!(said.out().contains(says), "{}", said.out());
+    reload(&world).exited(1).says(says);
+    world.gateway.configure(&before);
+    psql.send("select 'still';\n");
+    psql.until_stdout("still", PATIENCE);
+    assert_eq!(world.pg().ephemeral_roles().len(), 1);
+    psql.send("\\q\n");
+    psql.finish(PATIENCE);
+    world.gateway.until_no_lease(PATIENCE);
+    assert_eq!(world.pg().ephemeral_roles(), Vec::<String>::new(), "at the server that it was made on");
 }

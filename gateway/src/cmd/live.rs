@@ -4,6 +4,7 @@ use super::{print, print_json};
 use crate::{
     api::{DiffBody, client::Client},
     live::Plan,
+    text::plain,
 };
 use anyhow::Context as _;
 use std::{fmt::Write as _, io::Read as _, path::Path, process::ExitCode};
@@ -32,7 +33,8 @@ pub(super) fn diff(client: &Client, file: &Path, json: bool) -> anyhow::Result<E
     };
     let plan: Plan = client.post("/v1/config/diff", &DiffBody { text })?;
     if json {
-        return print_json(&plan);
+        print_json(&plan)?;
+        return Ok(verdict(&plan));
     }
     let mut text = changes(&plan);
     if plan.changes.is_empty() {
@@ -42,8 +44,17 @@ pub(super) fn diff(client: &Client, file: &Path, json: bool) -> anyhow::Result<E
     if !fixed.is_empty() {
         writeln!(text, "a reload would refuse this: {} can only be changed by a restart", fixed.join(", "))?;
     }
+    for moved in &plan.moves {
+        writeln!(text, "a reload would refuse this: {}", plain(moved))?;
+    }
     sessions(&mut text, &plan, "would end")?;
-    print(&text)
+    print(&text)?;
+    Ok(verdict(&plan))
+}
+
+/// A script that asks beforehand goes by the exit code.
+fn verdict(plan: &Plan) -> ExitCode {
+    if plan.needs_restart().is_empty() && plan.moves.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn changes(plan: &Plan) -> String {

@@ -36,7 +36,17 @@ const FIXED: [&str; 10] = [
     "recording.replay_window",
 ];
 
+/// Where a target is, and who is let in there: leases are torn down by these.
+const WHERE: [&str; 9] =
+    ["address", "admin_address", "admin_user", "auth", "host_ca", "host_key", "host_name", "kind", "tls_ca"];
+
 impl Change {
+    /// The target that is another server by this. One that comes or goes whole is not: teardown knows the former.
+    pub(crate) fn moves(&self) -> Option<&str> {
+        let (target, key) = self.key.strip_prefix("target[")?.rsplit_once("].")?;
+        WHERE.contains(&key).then_some(target)
+    }
+
     /// Whether only a restart brings it about.
     pub(crate) fn needs_restart(&self) -> bool {
         let below =
@@ -191,6 +201,17 @@ mod tests {
             ["user[alice].groups", "ssh.user_ca", "recording.recipients", "target[state_dir]", "entitlement[shell]"]
         {
             assert!(!change(live), "{live}");
+        }
+    }
+
+    #[test]
+    fn what_says_where_a_target_is_moves_it() {
+        let moved = |key: &str| Change { key: key.to_owned(), was: None, is: None }.moves().map(str::to_owned);
+        for key in WHERE {
+            assert_eq!(moved(&format!("target[web-1].{key}")).as_deref(), Some("web-1"), "{key}");
+        }
+        for key in ["target[web-1]", "target[web-1].labels.kind", "target[web-1].principal", "user[kind].auth"] {
+            assert_eq!(moved(key), None, "{key}");
         }
     }
 }
