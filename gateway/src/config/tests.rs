@@ -223,7 +223,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "admin_user = \"tidegate\"",
         "admin_user = \"tidegate\"\nadmin_address = \"x\"",
-        "35: target[orders].admin_address: is not an address",
+        "35: target[orders].admin_address: has no port",
     ),
     (
         "targets = [\"orders\"]",
