@@ -287,3 +287,13 @@ fn a_target_that_is_not_there_not_itself_or_not_installed_is_told_apart() {
     world.postgres.as_mut().unwrap().ready();
     world.gateway.until_no_lease(secs(120));
 }
+
+#[test]
+fn a_login_of_the_gateways_that_was_shut_out_since_is_found() {
+    let world = sound();
+    assert_eq!(tested(&world).1, 0);
+    world.pg().psql("postgres", "alter role tidegate nologin").ok();
+    let (report, code) = tested(&world);
+    assert_eq!((code, report["sound"].as_bool()), (1, Some(false)), "{report:#}");
+    assert!(!said(&report, "administrator", "failed").is_empty(), "{report:#}");
+}

@@ -65,10 +65,11 @@ fn who_is_ended_loses_sessions_grants_and_passwords_at_once() {
     let ledger = world.gateway.until_ledger("lease.closed", 2, PATIENCE);
     assert_eq!(ledger.one("user.ended")["detail"]["by"], "operator");
     assert_eq!(ledger.count("grant.revoked"), 3);
-    // Nobody else noticed, and it is no error to say it again, or of somebody unknown.
+    // Nobody else noticed, and it is no error to say it again.
     let said = world.gateway.cli(&["user", "end", "alice"]).ok().out();
     assert!(said.contains("0 live session(s) ended, 0 grant(s) revoked, 0 password(s) void"), "{said}");
     world.gateway.cli(&["user", "end", "Alice!"]).exited(2);
+    world.gateway.cli(&["user", "end", "alcie"]).exited(1).says("nobody is called alcie");
     others.finish(PATIENCE).ok();
 }
 

@@ -15,7 +15,11 @@ pub(super) fn end(
     if json {
         return print_json(&ended);
     }
-    let UserEnded { user, grants, passwords, sessions } = ended;
+    anyhow::ensure!(
+        ended.known,
+        "nobody is called {name}: the configuration names no such user, and they held nothing"
+    );
+    let UserEnded { user, grants, passwords, sessions, .. } = ended;
     print(&format!(
         "{user}: {sessions} live session(s) ended, {grants} grant(s) revoked, {passwords} password(s) void\n\
          take {user} out of the configuration too, and reload: nobody can be granted anything then\n"

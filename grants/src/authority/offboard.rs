@@ -17,6 +17,8 @@ use serde_json::json;
 pub struct UserEnded {
     /// Who.
     pub user: IdentityName,
+    /// Whether the configuration names them, or they held anything.
+    pub known: bool,
     /// Grants that were revoked.
     pub grants: usize,
     /// Passwords that were made void.
@@ -49,5 +51,9 @@ pub(super) fn end(
         Ok((grants.len(), passwords))
     });
     let sessions = rules.end_identity(user, &Ended::Revoked { by: revoked.by, reason: revoked.reason });
-    written.map(|(grants, passwords)| UserEnded { user: user.clone(), grants, passwords, sessions })
+    let named = rules.policy().identities.contains_key(user);
+    written.map(|(grants, passwords)| {
+        let known = named || grants + passwords + sessions > 0;
+        UserEnded { user: user.clone(), known, grants, passwords, sessions }
+    })
 }

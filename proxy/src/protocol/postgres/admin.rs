@@ -151,6 +151,11 @@ impl Admin {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
+    /// Ends what is kept of connections to a target: the next ones log in.
+    pub(super) fn forget(&self, target: &TargetName) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).retain(|(of, _, _), _| of != target);
+    }
+
     /// Bounds the connections to one target.
     fn places(&self, target: &TargetName, lane: Lane) -> Arc<Semaphore> {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);

@@ -16,7 +16,7 @@ const OF_OTHERS: [(&str, Recipe); 13] = [
     ("changed while it lived: default privileges", default_privileges),
     ("changed while it lived: privileges given on", privileges),
     ("changed while it lived: settings", settings),
-    ("changed while it lived: server", server),
+    (ELSEWHERE, server),
     ("made or changed while it lived: SECURITY DEFINER routines of roles that it could become", routines),
     ("made while it lived: objects of group roles", objects),
     ("made while it lived: code on tables of others", code),
@@ -67,9 +67,12 @@ impl Names {
     }
 }
 
+/// The look was at another server: what it says of the role is nothing, so nobody can accept it.
+const ELSEWHERE: &str = "changed while it lived: server";
+
 /// Whether this line of a receipt is about others, and not about the role itself.
 pub(super) fn is_of_others(what: &str) -> bool {
-    OF_OTHERS.iter().any(|(of_others, _)| *of_others == what)
+    what != ELSEWHERE && OF_OTHERS.iter().any(|(of_others, _)| *of_others == what)
 }
 
 /// For each thing that is left.

@@ -31,6 +31,8 @@ impl Tester<'_> {
             Ok(Err(error)) => return self.nobody_there(&error.to_string()),
             Err(_) => return self.nobody_there("no answer in time"),
         }
+        // A connection from before would come in where nobody comes in any more.
+        self.issuer.admin.forget(&self.target.name);
         let link = match self.link(self.tested.database.as_str()).await {
             Ok(link) => link,
             Err(fault) => return self.no_administrator(fault),
