@@ -118,7 +118,8 @@ pub(super) struct State {
     skipping: bool,
     /// The front of the queue reads data of COPY.
     copying: Option<Copying>,
-    /// Whether the next ReadyForQuery is the one that is waited for.
+    /// COPY has failed, and whether the Sync behind it was taken for data is not known: the target may skip what comes up to the
+    /// next Sync, or do it. Behind that Sync it is known again: a ReadyForQuery too many answers nothing.
     doubt: bool,
     pub(super) defined: Defined,
 }
@@ -143,7 +144,8 @@ impl State {
                 copying.open = false;
                 return None;
             }
-            (Asked::Sync(_) | Asked::CopyEnd, None) => {}
+            (Asked::Sync(_), None) => self.doubt = false,
+            (Asked::CopyEnd, None) => {}
             (_, Some(_)) => return Some(self.lose()), // the end of a session, for PostgreSQL
             (_, None) if self.doubt => return Some(self.lose()),
             (_, None) => {}
@@ -259,10 +261,14 @@ impl State {
             Asked::Sync(_) => {} // the commit failed
             _ => self.skipping = true,
         }
-        // Did the target still take that Sync for data, or had it failed before? Whatever else was asked would be told of another.
-        self.doubt = self.skipping && copying.is_some_and(|copying| copying.took_sync);
-        let more = self.waiting.iter().skip(1).any(|asked| asked.number().is_some());
-        (number, (self.doubt && more).then(|| self.lose()))
+        if !self.skipping || !copying.is_some_and(|copying| copying.took_sync) {
+            return (number, None);
+        }
+        let mut behind = self.waiting.iter().skip(1).skip_while(|asked| **asked == Asked::CopyEnd);
+        let next = behind.next();
+        self.doubt = next.is_none();
+        let more = next.is_some_and(|asked| !matches!(asked, Asked::Sync(_)));
+        (number, more.then(|| self.lose()))
     }
 
     /// NoticeResponse: during what, by its number.

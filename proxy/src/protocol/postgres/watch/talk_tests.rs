@@ -43,6 +43,8 @@ impl Server {
         if let Some((copy, extended)) = self.copying {
             return self.take_data(sent, copy, extended, fails);
         }
+        // A Query commits what came before it, or takes it back (chapter 55.2.2.1): Sync has nothing left of that.
+        self.worked &= !matches!(sent, Sent::Query | Sent::QueryCopy) || self.skipping;
         if self.skipping {
             self.skipping = sent != Sent::Sync;
             return if self.skipping { Vec::new() } else { vec![(b'Z', None)] };
@@ -88,6 +90,7 @@ impl Server {
         };
         self.copying = None;
         let failed = answers.first().is_some_and(|(answer, _)| *answer == b'E');
+        self.worked &= !failed; // as after any other failure
         if !extended {
             answers.push((b'Z', None));
         } else if failed {
@@ -225,6 +228,42 @@ fn a_client_that_waits_for_its_answers_never_loses_them_even_if_copy_fails() {
         let honest = told.iter().all(|(told, of)| told == of || told.is_none());
         assert!(honest, "failing at {failing}: {told:?}");
     }
+}
+
+#[test]
+fn what_an_uncertain_sync_may_have_skipped_is_told_of_nothing() {
+    let asked = [
+        (Sent::Query, false),
+        (Sent::ExecuteCopy, false),
+        (Sent::Sync, true),
+        (Sent::Sync, false),
+        (Sent::CopyEnd, false),
+        (Sent::Describe, true),
+        (Sent::Query, false),
+    ];
+    for ahead in 1..=asked.len() {
+        for then in 1..=asked.len() {
+            converse(&asked, &[ahead, then]).unwrap();
+        }
+    }
+}
+
+#[test]
+fn behind_the_sync_after_a_failed_copy_answers_find_their_questions_again() {
+    // The driver hears of the failure before ReadyForQuery, and asks at once.
+    let mut state = State::default();
+    for sent in [Sent::ExecuteCopy, Sent::Sync] {
+        ask(&mut state, sent);
+    }
+    answer(&mut state, b'G');
+    for sent in [Sent::CopyEnd, Sent::Sync] {
+        ask(&mut state, sent);
+    }
+    assert_eq!(answer(&mut state, b'E'), Some(1));
+    let next = [Sent::Parse, Sent::Execute, Sent::Sync].map(|sent| ask(&mut state, sent));
+    answer(&mut state, b'Z');
+    answer(&mut state, b'Z'); // of the first Sync, if that was no data
+    assert_eq!([answer(&mut state, b'1'), answer(&mut state, b'C')], [next[0], next[1]]);
 }
 
 #[test]
