@@ -68,7 +68,11 @@ def files():
 
 def refused():
     session = connect()
-    status, out, err = run(session, "echo never")
+    channel = session.new_channel()
+    time.sleep(1)  # the refusal must not wait for this one, where nothing is asked for: what runs has a channel of its own
+    done = channel.exec_command("echo never")
+    channel.close()
+    status, out, err = done.returncode, done.stdout, done.stderr
     assert (status, out) == (77, b""), (status, out)
     assert b"was revoked" in err, err
     session.close()

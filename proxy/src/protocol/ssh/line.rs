@@ -9,10 +9,10 @@ use super::{
 };
 use crate::refusal::Refusal;
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use russh::{ChannelId, ChannelWriteHalf, Disconnect, Pty, Sig, server};
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -21,7 +21,7 @@ use std::{
 };
 use tokio::{
     sync::{Notify, mpsc},
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -368,33 +368,43 @@ impl Seat {
         self.part(refusal, TO_TELL).await;
     }
 
-    /// Tells every open channel and every one that still comes, lets the client hang up by itself, and hangs up. Where no
-    /// channel takes the message (none is open, or its reader is paused, as in `ssh … | less`), a disconnect carries it.
+    /// Tells every open channel and every one that still comes, lets the client hang up by itself, and hangs up. Where one does
+    /// not take the message (no program was asked for there, or its reader is paused, as in `ssh … | less`), a disconnect
+    /// carries it.
     async fn part(mut self, refusal: &Refusal, patience: Duration) {
         let connection = self.connection.clone();
-        let by = Instant::now() + patience;
-        let mut lines = connection.open();
-        if lines.is_empty() {
-            lines.extend(timeout_at(by, self.next()).await.ok().flatten());
-        }
-        let telling = lines.iter().map(|line| async {
-            let by = if line.started() { by.min(Instant::now() + TO_TELL) } else { by };
+        let tell = |line: Arc<Line>| async move {
+            let patience = if line.started() { patience.min(TO_TELL) } else { patience };
             // The end of a forwarding says nothing, and OpenSSH stays when its forwardings close.
-            timeout_at(by, line.tell_once_started(refusal)).await.is_ok() && line.forward.is_none()
-        });
-        let told = join_all(telling).await;
-        if told.is_empty() || told.contains(&false) {
-            return connection.disconnect(refusal).await;
-        }
-        lines.iter().for_each(|line| connection.remove(line.id));
-        // A client hangs up when its last channel has closed. Disconnecting first would hide the exit status.
-        let late = async {
-            while let Some(line) = self.next().await {
-                line.tell_once_started(refusal).await;
-                connection.remove(line.id);
-            }
+            let told = timeout(patience, line.tell_once_started(refusal)).await.is_ok() && line.forward.is_none();
+            (line, told)
         };
-        let _ = timeout(TO_LEAVE, late).await;
+        let open = connection.open();
+        let mut known: HashSet<ChannelId> = open.iter().map(|line| line.id).collect();
+        let mut telling: FuturesUnordered<_> = open.into_iter().map(tell).collect();
+        let (mut anyone, mut everyone) = (false, true);
+        let mut end = Instant::now() + patience;
+        while everyone || !telling.is_empty() {
+            tokio::select! {
+                Some((line, told)) = telling.next() => {
+                    if told {
+                        connection.remove(line.id);
+                        // A client hangs up when its last channel has closed. Disconnecting first would hide the exit status.
+                        end = Instant::now() + TO_LEAVE;
+                    }
+                    (anyone, everyone) = (anyone || told, everyone && told);
+                }
+                line = self.next() => match line {
+                    Some(line) if known.insert(line.id) => telling.push(tell(line)),
+                    Some(_) => {}
+                    None => return,
+                },
+                () = sleep_until(end) => break,
+            }
+        }
+        if !anyone || !everyone || !telling.is_empty() {
+            connection.disconnect(refusal).await;
+        }
     }
 
     /// The next channel; `None` once the client is gone. Channels that closed while they waited are passed over.
