@@ -2,9 +2,9 @@
 
 use crate::config::Config;
 use anyhow::bail;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use tidegate_ca::{Keys, Part as CaPart};
-use tidegate_grants::{DatabaseName, ForwardRules, Login, TargetName, Terms, forward::Rule};
+use tidegate_grants::{ForwardRules, Login, TargetName, Terms, forward::Rule};
 use tidegate_proxy::{
     protocol::{postgres, ssh},
     trust::Part,
@@ -34,15 +34,4 @@ pub(crate) fn logins(config: &Config, name: &TargetName) -> BTreeMap<Login, Forw
         }
     }
     rules.into_iter().map(|(login, rules)| (login, rules.into_iter().collect())).collect()
-}
-
-/// Every database that some entitlement opens on this target.
-pub(crate) fn databases(config: &Config, name: &TargetName) -> BTreeSet<DatabaseName> {
-    let Some(target) = config.policy.targets.get(name) else { return BTreeSet::new() };
-    let reaching = config.policy.entitlements.values().filter(|entitlement| entitlement.reaches(target));
-    let databases = reaching.filter_map(|entitlement| match &entitlement.terms {
-        Terms::Postgres { databases, .. } => Some(databases),
-        Terms::Ssh { .. } => None,
-    });
-    databases.flatten().cloned().collect()
 }

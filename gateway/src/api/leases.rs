@@ -9,7 +9,6 @@ use super::{
 use axum::{
     Extension, Json,
     extract::{Request, State},
-    http::StatusCode,
 };
 use std::sync::Arc;
 use tidegate_grants::{Lease, LeaseState, Receipt};
@@ -64,15 +63,14 @@ pub(super) async fn show(State(api): Shared, Extension(caller): Who, Id(id): Id)
     let leases = api.gate.store.leases(true).await?;
     let lease = one("lease", leases, &id, |lease| lease.id().to_string())?;
     let undertaker = undertaker(&api, &lease)?;
-    let (now, silent) = if lease.state() == LeaseState::Closed {
-        (None, None)
-    } else {
+    let (mut now, mut silent, mut advice) = (None, None, Vec::new());
+    if lease.state() != LeaseState::Closed {
         match undertaker.inspect(&lease).await {
-            Ok(receipt) => (Some(receipt), None),
-            Err(error) => (None, Some(error.to_string())),
+            Ok(receipt) => now = Some(receipt),
+            Err(error) => silent = Some(error.to_string()),
         }
-    };
-    let advice = if lease.state() == LeaseState::Closed { Vec::new() } else { undertaker.advice(&lease, now.as_ref()) };
+        advice = undertaker.advice(&lease, now.as_ref());
+    }
     let acceptable = lease.state() == LeaseState::Held
         && now.as_ref().is_some_and(|receipt| !receipt.clean && undertaker.acceptable(&lease, receipt).is_ok());
     Ok(Json(LeaseDetail { lease: view(&lease, true), now, silent, advice, acceptable }))
@@ -87,18 +85,18 @@ pub(super) async fn accept(
 ) -> Answer<LeaseView> {
     let _: Scope = caller.may(Action::AcceptLeases)?;
     let AcceptBody { reason } = body(request).await?;
-    let word = sweep::word(caller.known()?, &reason).map_err(refused)?;
+    let word = sweep::word(caller.known()?, &reason).map_err(Problem::refused)?;
     let leases = api.gate.store.leases(false).await?;
     let mut lease = one("open lease", leases, &id, |lease| lease.id().to_string())?;
     if lease.state() != LeaseState::Held {
-        return Err(refused(format!(
+        return Err(Problem::refused(format!(
             "the lease {} is not held: it is still being worked on, and closes by itself",
             lease.id()
         )));
     }
     let undertaker = undertaker(&api, &lease)?;
-    let receipt = undertaker.inspect(&lease).await.map_err(|error| refused(error.to_string()))?;
-    undertaker.acceptable(&lease, &receipt).map_err(refused)?;
+    let receipt = undertaker.inspect(&lease).await.map_err(|error| Problem::refused(error.to_string()))?;
+    undertaker.acceptable(&lease, &receipt).map_err(Problem::refused)?;
     if receipt.clean {
         api.gate.store.closed(&mut lease, receipt, api.gate.now()).await?;
     } else {
@@ -113,7 +111,7 @@ pub(super) async fn sweep(State(api): Shared, Extension(caller): Who, request: R
     let SweepBody { target } = body(request).await?;
     let swept = api.sweeper.sweep(target.as_ref()).await;
     match target {
-        Some(target) if swept.is_empty() => Err(refused(format!("{target} is no target that can be swept"))),
+        Some(target) if swept.is_empty() => Err(Problem::refused(format!("{target} is no target that can be swept"))),
         _ => Ok(Json(swept)),
     }
 }
@@ -121,19 +119,15 @@ pub(super) async fn sweep(State(api): Shared, Extension(caller): Who, request: R
 pub(super) async fn adopt(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<LeaseWoken> {
     let _: Scope = caller.may(Action::AdoptAccounts)?;
     let AdoptBody { target, name, reason } = body(request).await?;
-    let word = sweep::word(caller.known()?, &reason).map_err(refused)?;
+    let word = sweep::word(caller.known()?, &reason).map_err(Problem::refused)?;
     match api.sweeper.adopt(&target, &name, word).await {
         Ok(lease) => Ok(Json(LeaseWoken { id: lease.id() })),
         Err(NotAdopted::Store(error)) => Err(error.into()),
-        Err(error) => Err(refused(error.to_string())),
+        Err(error) => Err(Problem::refused(error.to_string())),
     }
 }
 
 fn undertaker(api: &Api, lease: &Lease) -> Result<Arc<dyn Teardown>, Problem> {
     let found = api.undertakers.get(&lease.kind()).cloned();
-    found.ok_or_else(|| refused("nothing here tears down this kind of lease"))
-}
-
-fn refused(sentence: impl Into<String>) -> Problem {
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, sentence)
+    found.ok_or_else(|| Problem::refused("nothing here tears down this kind of lease"))
 }

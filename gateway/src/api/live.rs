@@ -22,7 +22,7 @@ pub(super) fn router() -> Router<Arc<Api>> {
 }
 
 fn refused(error: &anyhow::Error) -> Problem {
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{error:#}"))
+    Problem::refused(format!("{error:#}"))
 }
 
 async fn diff(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<Plan> {

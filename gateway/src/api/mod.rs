@@ -98,10 +98,11 @@ pub(crate) struct ImportBody {
     pub(crate) token: String,
 }
 
-/// `POST /v1/grants/{id}/revoke`
+/// `POST /v1/grants/{id}/revoke`, `/v1/sessions/{id}/kill` and `/v1/users/{name}/end`: what ends something live
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct RevokeBody {
+pub(crate) struct ReasonBody {
+    /// The person is told.
     #[serde(default)]
     pub(crate) reason: Option<String>,
 }
@@ -119,14 +120,6 @@ pub(crate) struct TestBody {
     /// PostgreSQL: on which terms.
     #[serde(default)]
     pub(crate) entitlement: Option<EntitlementName>,
-}
-
-/// `POST /v1/users/{name}/end`
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct EndBody {
-    #[serde(default)]
-    pub(crate) reason: Option<String>,
 }
 
 /// `POST /v1/config/diff`
@@ -209,15 +202,7 @@ pub(crate) struct LeaseView {
     pub(crate) receipt: Option<Receipt>,
 }
 
-/// `POST /v1/sessions/{id}/kill`
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct KillBody {
-    #[serde(default)]
-    pub(crate) reason: Option<String>,
-}
-
-/// What it answers.
+/// What `POST /v1/sessions/{id}/kill` answers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct SessionKilled {
     pub(crate) id: SessionId,

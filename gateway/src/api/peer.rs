@@ -77,23 +77,9 @@ impl Caller {
         }
         let identity = self.known()?;
         match action {
+            _ if self.admin => Ok(Scope::All),
             Action::Status => Ok(Scope::All),
-            Action::MakeGrants
-            | Action::RevokeGrants
-            | Action::RetryLeases
-            | Action::AcceptLeases
-            | Action::SweepTargets
-            | Action::AdoptAccounts
-            | Action::TestTargets
-            | Action::KillSessions
-            | Action::Configure
-                if self.admin =>
-            {
-                Ok(Scope::All)
-            }
-            Action::ReadGrants | Action::ReadLeases | Action::ReadSessions if self.admin || self.auditor => {
-                Ok(Scope::All)
-            }
+            Action::ReadGrants | Action::ReadLeases | Action::ReadSessions if self.auditor => Ok(Scope::All),
             Action::ReadGrants | Action::ReadSessions | Action::KillSessions => Ok(Scope::Own(identity.clone())),
             Action::MakeGrants
             | Action::RevokeGrants

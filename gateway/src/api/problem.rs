@@ -24,6 +24,11 @@ impl Problem {
         let title = status.canonical_reason().unwrap_or("Error").to_owned();
         Self { title, detail: detail.into(), status: status.as_u16() }
     }
+
+    /// Understood, and not done.
+    pub(crate) fn refused(sentence: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, sentence)
+    }
 }
 
 impl IntoResponse for Problem {
@@ -38,7 +43,7 @@ impl IntoResponse for Problem {
 impl From<GrantError> for Problem {
     fn from(error: GrantError) -> Self {
         match error {
-            GrantError::Refused(sentence) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, sentence),
+            GrantError::Refused(sentence) => Self::refused(sentence),
             GrantError::NotFound(sentence) => Self::new(StatusCode::NOT_FOUND, sentence),
             GrantError::Store(error) => error.into(),
         }

@@ -1,7 +1,7 @@
 //! What each address of the API does.
 
 use super::{
-    EndBody, GrantMade, ImportBody, IssueBody, LARGEST_BODY, Listeners, RevokeBody, Status, TestBody, leases, live,
+    GrantMade, ImportBody, IssueBody, LARGEST_BODY, Listeners, ReasonBody, Status, TestBody, leases, live,
     peer::{Action, Caller, Scope},
     problem::Problem,
     sessions,
@@ -183,7 +183,7 @@ async fn issue_grant(State(api): Shared, Extension(caller): Who, request: Reques
     let _: Scope = caller.may(Action::MakeGrants)?;
     let body: IssueBody = body(request).await?;
     let duration = config::duration(&body.duration)
-        .map_err(|wrong| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("for: {wrong}; write it like 30m")))?;
+        .map_err(|wrong| Problem::refused(format!("for: {wrong}; write it like 30m")))?;
     let request = IssueRequest {
         user: body.user,
         target: body.target,
@@ -230,15 +230,15 @@ async fn show_grant(State(api): Shared, Extension(caller): Who, Id(id): Id) -> A
 
 async fn revoke_grant(State(api): Shared, Extension(caller): Who, Id(id): Id, request: Request) -> Answer<GrantMade> {
     let _: Scope = caller.may(Action::RevokeGrants)?;
-    let body: RevokeBody = body(request).await?;
+    let body: ReasonBody = body(request).await?;
     let id = api.gate.authority.revoke(caller.known()?, &id, body.reason, api.gate.now()).await?;
     Ok(Json(GrantMade { id }))
 }
 
 async fn end_user(State(api): Shared, Extension(caller): Who, Id(name): Id, request: Request) -> Answer<UserEnded> {
     let _: Scope = caller.may(Action::RevokeGrants)?;
-    let body: EndBody = body(request).await?;
-    let user = name.parse::<IdentityName>().map_err(|why| unprocessable(format!("{name}: {why}")))?;
+    let body: ReasonBody = body(request).await?;
+    let user = name.parse::<IdentityName>().map_err(|why| Problem::refused(format!("{name}: {why}")))?;
     Ok(Json(api.gate.authority.end_user(caller.known()?, &user, body.reason, api.gate.now()).await?))
 }
 
@@ -270,10 +270,6 @@ enum Tested {
     Postgres(postgres::Tested),
 }
 
-fn unprocessable(sentence: String) -> Problem {
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, sentence)
-}
-
 /// What to test, from what was typed.
 fn tested(config: &Config, keys: &Keys, name: &str, body: TestBody) -> Result<Tested, Problem> {
     let TestBody { login, database, entitlement } = body;
@@ -281,18 +277,19 @@ fn tested(config: &Config, keys: &Keys, name: &str, body: TestBody) -> Result<Te
     let Some(target) = known else {
         return Err(Problem::new(StatusCode::NOT_FOUND, "there is no such target in the configuration"));
     };
-    let parts = trust::parts(config, keys, &target).map_err(|e| unprocessable(e.to_string()))?;
+    let parts = trust::parts(config, keys, &target).map_err(|e| Problem::refused(e.to_string()))?;
     if config.postgres_targets.contains_key(&target) {
         if login.is_some() {
-            return Err(unprocessable(format!("{target} is a PostgreSQL server: name a --database, not a --login")));
+            return Err(Problem::refused(format!("{target} is a PostgreSQL server: name a --database, not a --login")));
         }
-        let all = trust::databases(config, &target).into_iter().collect();
+        let reached = postgres::trust::databases(&config.postgres_targets, &config.policy).remove(&target);
+        let all = reached.into_iter().flatten().collect();
         let database = the_one(database, all, &target, "database", "--database")?;
         let source_addresses = config.source_addresses.clone();
         return Ok(Tested::Postgres(postgres::Tested { target, database, entitlement, source_addresses, parts }));
     }
     if database.is_some() || entitlement.is_some() {
-        return Err(unprocessable(format!(
+        return Err(Problem::refused(format!(
             "{target} is an SSH host: name a --login, not a --database or --entitlement"
         )));
     }
@@ -312,10 +309,10 @@ fn the_one<T: Clone + Display>(
     match (named, all.as_slice()) {
         (Some(named), _) => Ok(named),
         (None, [only]) => Ok(only.clone()),
-        (None, []) => Err(unprocessable(format!("no entitlement opens any {what} on {target}"))),
+        (None, []) => Err(Problem::refused(format!("no entitlement opens any {what} on {target}"))),
         (None, _) => {
             let names = all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            Err(unprocessable(format!("{target} has several {what}s, name one with {option}: {names}")))
+            Err(Problem::refused(format!("{target} has several {what}s, name one with {option}: {names}")))
         }
     }
 }
@@ -365,7 +362,7 @@ mod tests {
             .route("/v1/grants/{id}", get(async |Id(id): Id| id))
             .route(
                 "/v1/grants",
-                post(async |request: Request| super::body::<RevokeBody>(request).await.map(|_| "made")),
+                post(async |request: Request| super::body::<ReasonBody>(request).await.map(|_| "made")),
             )
             .layer(middleware::from_fn(strangers_see_the_status))
             .layer(Extension(caller));

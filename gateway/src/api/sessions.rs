@@ -4,7 +4,7 @@
 //! different from none.
 
 use super::{
-    KillBody, SessionDetail, SessionKilled,
+    ReasonBody, SessionDetail, SessionKilled,
     leases::view,
     peer::{Action, Scope},
     problem::Problem,
@@ -13,7 +13,6 @@ use super::{
 use axum::{
     Extension, Json,
     extract::{Request, State},
-    http::StatusCode,
 };
 use tidegate_grants::authority::SessionView;
 
@@ -50,12 +49,10 @@ pub(super) async fn kill(
 ) -> Answer<SessionKilled> {
     let scope = caller.may(Action::KillSessions)?;
     let by = caller.known()?;
-    let KillBody { reason } = body(request).await?;
+    let ReasonBody { reason } = body(request).await?;
     let session = find(&api, scope, &id).await?.row;
     match api.gate.authority.kill(by, &session, reason, api.gate.now()).await? {
         true => Ok(Json(SessionKilled { id: session.id })),
-        false => {
-            Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("the session {} is over already", session.id)))
-        }
+        false => Err(Problem::refused(format!("the session {} is over already", session.id))),
     }
 }

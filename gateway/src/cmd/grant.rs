@@ -1,23 +1,17 @@
 //! `tidegate grant …`
 
-use super::{lease::word, moment, print, print_json};
+use super::{lease::word, moment, named, print, print_json, text_of};
 use crate::{
     api::{
-        GrantMade, ImportBody, IssueBody, LARGEST_BODY, RevokeBody,
+        GrantMade, ImportBody, IssueBody, LARGEST_BODY, ReasonBody,
         client::{Client, segment},
     },
     cli::{GrantCommand, Issue},
     config::show_duration,
     text::{self, plain},
 };
-use anyhow::{Context as _, ensure};
-use std::{
-    fmt::Write as _,
-    fs::File,
-    io::{self, Read},
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use anyhow::ensure;
+use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 use tidegate_grants::GrantView;
 
 pub(super) fn run(client: &Client, command: GrantCommand) -> anyhow::Result<ExitCode> {
@@ -30,7 +24,7 @@ pub(super) fn run(client: &Client, command: GrantCommand) -> anyhow::Result<Exit
             if json.json { print_json(&grant) } else { print(&described(&grant)?) }
         }
         GrantCommand::Revoke { id, reason } => {
-            made(&client.post(&format!("/v1/grants/{}/revoke", segment(&id)), &RevokeBody { reason })?)
+            made(&client.post(&format!("/v1/grants/{}/revoke", segment(&id)), &ReasonBody { reason })?)
         }
     }
 }
@@ -57,19 +51,10 @@ fn body(issue: Issue) -> IssueBody {
 
 /// From the file, or from stdin.
 fn token(file: Option<PathBuf>) -> anyhow::Result<String> {
-    let file = file.filter(|file| file != Path::new("-"));
-    let (name, input): (String, Box<dyn Read>) = match file {
-        Some(file) => {
-            let name = file.display().to_string();
-            (name.clone(), Box::new(File::open(&file).context(name)?))
-        }
-        None => ("stdin".to_owned(), Box::new(io::stdin().lock())),
-    };
-    let mut token = String::new();
+    let file = file.unwrap_or_else(|| PathBuf::from("-"));
     let most = LARGEST_BODY - 1024; // the rest of the body is for JSON
-    let read = input.take(u64::try_from(most)? + 1).read_to_string(&mut token).context(name.clone())?;
-    ensure!(read <= most, "{name}: too long to be a grant");
-    ensure!(!token.trim().is_empty(), "{name}: empty");
+    let token = text_of(&file, most, "a grant")?;
+    ensure!(!token.trim().is_empty(), "{}: empty", named(&file));
     Ok(token.trim().to_owned())
 }
 

@@ -1,13 +1,12 @@
 //! `tidegate reload` and `tidegate config diff`
 
-use super::{print, print_json};
+use super::{print, print_json, text_of};
 use crate::{
-    api::{DiffBody, client::Client},
+    api::{DiffBody, LARGEST_CONFIG, client::Client},
     live::Plan,
     text::plain,
 };
-use anyhow::Context as _;
-use std::{fmt::Write as _, io::Read as _, path::Path, process::ExitCode};
+use std::{fmt::Write as _, path::Path, process::ExitCode};
 
 pub(super) fn reload(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
     let plan: Plan = client.post("/v1/config/reload", &serde_json::json!({}))?;
@@ -24,13 +23,7 @@ pub(super) fn reload(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
 }
 
 pub(super) fn diff(client: &Client, file: &Path, json: bool) -> anyhow::Result<ExitCode> {
-    let text = if file == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("stdin")?;
-        text
-    } else {
-        std::fs::read_to_string(file).with_context(|| file.display().to_string())?
-    };
+    let text = text_of(file, LARGEST_CONFIG, "a configuration")?;
     let plan: Plan = client.post("/v1/config/diff", &DiffBody { text })?;
     if json {
         print_json(&plan)?;

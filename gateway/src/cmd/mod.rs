@@ -18,9 +18,10 @@ use crate::{
     config, init, serve,
     text::plain,
 };
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use std::{
-    io::{self, Write as _},
+    fs::File,
+    io::{self, Read, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -100,6 +101,23 @@ fn print(text: &str) -> anyhow::Result<ExitCode> {
 /// Prints as JSON, pretty, with a newline.
 fn print_json(value: &impl serde::Serialize) -> anyhow::Result<ExitCode> {
     print(&format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+/// What a file of the command line is called: `-` is stdin.
+fn named(file: &Path) -> String {
+    if file == Path::new("-") { "stdin".to_owned() } else { file.display().to_string() }
+}
+
+/// The text of a file, or of stdin; `what` it would be if it were at most `most` bytes long.
+fn text_of(file: &Path, most: usize, what: &str) -> anyhow::Result<String> {
+    let input: Box<dyn Read> = match file == Path::new("-") {
+        true => Box::new(io::stdin().lock()),
+        false => Box::new(File::open(file).with_context(|| named(file))?),
+    };
+    let mut text = String::new();
+    let read = input.take(u64::try_from(most)? + 1).read_to_string(&mut text).with_context(|| named(file))?;
+    ensure!(read <= most, "{}: too long to be {what}", named(file));
+    Ok(text)
 }
 
 /// Where the state of the configured gateway is.

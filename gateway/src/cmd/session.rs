@@ -3,7 +3,7 @@
 use super::{lease::word, moment, print, print_json};
 use crate::{
     api::{
-        KillBody, SessionDetail, SessionKilled,
+        ReasonBody, SessionDetail, SessionKilled,
         client::{Client, segment},
     },
     text::{self, plain},
@@ -60,6 +60,6 @@ fn described(detail: &SessionDetail) -> anyhow::Result<String> {
 }
 
 pub(super) fn kill(client: &Client, id: &str, reason: Option<String>) -> anyhow::Result<ExitCode> {
-    let killed: SessionKilled = client.post(&format!("/v1/sessions/{}/kill", segment(id)), &KillBody { reason })?;
+    let killed: SessionKilled = client.post(&format!("/v1/sessions/{}/kill", segment(id)), &ReasonBody { reason })?;
     print(&format!("{}\n", killed.id))
 }

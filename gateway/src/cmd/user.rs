@@ -1,7 +1,7 @@
 //! `tidegate user …`
 
 use super::{print, print_json};
-use crate::api::{EndBody, client::Client};
+use crate::api::{ReasonBody, client::Client};
 use std::process::ExitCode;
 use tidegate_grants::{IdentityName, authority::UserEnded};
 
@@ -11,7 +11,7 @@ pub(super) fn end(
     reason: Option<String>,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let ended: UserEnded = client.post(&format!("/v1/users/{name}/end"), &EndBody { reason })?;
+    let ended: UserEnded = client.post(&format!("/v1/users/{name}/end"), &ReasonBody { reason })?;
     if json {
         return print_json(&ended);
     }

@@ -104,11 +104,12 @@ fn entries(list: Option<&Value>) -> Option<Vec<(&str, &Value)>> {
 fn lists(key: &str, was: &[(&str, &Value)], is: &[(&str, &Value)], found: &mut Vec<Change>) {
     let names: BTreeSet<&str> = was.iter().chain(is).map(|(name, _)| *name).collect();
     for name in names {
-        let of = |list: &[(&str, &'_ Value)]| list.iter().position(|(other, _)| *other == name);
-        let was = of(was).and_then(|place| was.get(place)).map(|(_, entry)| *entry);
-        let is = of(is).and_then(|place| is.get(place)).map(|(_, entry)| *entry);
-        values(format!("{key}[{name}]"), was, is, found);
+        values(format!("{key}[{name}]"), named(was, name), named(is, name), found);
     }
+}
+
+fn named<'t>(list: &[(&str, &'t Value)], name: &str) -> Option<&'t Value> {
+    list.iter().find(|(other, _)| *other == name).map(|(_, entry)| *entry)
 }
 
 /// On one line, cut where it is long.

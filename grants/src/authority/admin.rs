@@ -134,18 +134,14 @@ pub(super) fn revoke(
     reason: Option<&str>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let revoked = Revoked { at: now, by: by.to_string(), reason: reason.map(|reason| line(reason, LINE)) };
+    let revoked = Revoked::by(by, reason, now);
     writer.transact(now, |tx| {
         let row = rows::by_id(tx.db(), id)?;
         if row.as_ref().is_some_and(|row| row.revoked.is_some()) {
             return Ok(());
         }
-        let mut event = Event::new("grant.revoked").grant(id);
-        if let Some(claims) = row.as_ref().and_then(rows::claims_of) {
-            event = event.identity(&claims.sub).target(&claims.target);
-        }
-        let event = event.detail(json!({ "by": by, "reason": revoked.reason }));
-        rows::mark_revoked(tx, id, &revoked, event)
+        let claims = row.as_ref().and_then(rows::claims_of);
+        rows::revoke(tx, id, claims.as_ref().map(|claims| (&claims.sub, &claims.target)), &revoked)
     })?;
     rules.end(id, &Ended::Revoked { by: revoked.by, reason: revoked.reason });
     Ok(())

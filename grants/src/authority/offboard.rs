@@ -6,7 +6,6 @@ use crate::{
     ledger::Event,
     name::IdentityName,
     store::{StoreError, passwords, writer::Writer},
-    text::{LINE, line},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -37,13 +36,11 @@ pub(super) fn end(
     reason: Option<&str>,
     now: Timestamp,
 ) -> Result<UserEnded, StoreError> {
-    let revoked = Revoked { at: now, by: by.to_string(), reason: reason.map(|reason| line(reason, LINE)) };
+    let revoked = Revoked::by(by, reason, now);
     let written = writer.transact(now, |tx| {
         let grants = rows::open_of(tx.db(), user, now)?;
         for (id, target) in &grants {
-            let event = Event::new("grant.revoked").identity(user).target(target).grant(*id);
-            let event = event.detail(json!({ "by": by, "reason": revoked.reason }));
-            rows::mark_revoked(tx, *id, &revoked, event)?;
+            rows::revoke(tx, *id, Some((user, target)), &revoked)?;
         }
         let passwords = passwords::void_all(tx, user, now)?;
         let detail = json!({ "by": by, "reason": revoked.reason, "grants": grants.len(), "passwords": passwords });

@@ -8,6 +8,7 @@ use crate::{
 };
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde_json::json;
 
 /// So many ended grants are looked at to say why there is none.
 const LATEST_ENDED: i64 = 8;
@@ -133,7 +134,18 @@ pub(super) fn insert(
     })
 }
 
-pub(super) fn mark_revoked(tx: &mut Tx<'_>, id: GrantId, revoked: &Revoked, event: Event) -> Result<(), StoreError> {
+/// Takes a grant back; the ledger says whose it was and where, as far as that is known.
+pub(super) fn revoke(
+    tx: &mut Tx<'_>,
+    id: GrantId,
+    of: Option<(&IdentityName, &TargetName)>,
+    revoked: &Revoked,
+) -> Result<(), StoreError> {
+    let mut event = Event::new("grant.revoked").grant(id);
+    if let Some((identity, target)) = of {
+        event = event.identity(identity).target(target);
+    }
+    let event = event.detail(json!({ "by": revoked.by, "reason": revoked.reason }));
     let key = id.to_string();
     let sql = "UPDATE grants SET revoked_at = ?2, revoked_by = ?3, revoked_reason = ?4 WHERE id = ?1";
     tx.change(("grants", &key), event, |db| {

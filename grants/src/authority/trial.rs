@@ -101,17 +101,16 @@ pub(super) fn open(
 ) -> Result<Permit, GrantError> {
     let Trial { ask, entitlement, id, claims, token } = trial;
     let (policy, session) = (rules.policy(), SessionId::new());
-    let about = |kind| Event::new(kind).identity(&ask.identity).target(&ask.target).grant(id);
     let held = writer.transact(now, |tx| {
         if tx.trusted().is_err() {
             return Ok(refused(super::Denied::Untrusted.to_string()));
         }
-        let issued = about("grant.issued").detail(json!({ "by": ask.identity, "claims": claims }));
+        let issued = Event::new("grant.issued").identity(&ask.identity).target(&ask.target).grant(id);
+        let issued = issued.detail(json!({ "by": ask.identity, "claims": claims }));
         rows::insert(tx, id, &claims, &token, &ask.identity, issued)?;
-        let reason = "for the test of the target alone, which is under way".to_owned();
-        let revoked = Revoked { at: now, by: ask.identity.to_string(), reason: Some(reason) };
-        let event = about("grant.revoked").detail(json!({ "by": ask.identity, "reason": revoked.reason }));
-        rows::mark_revoked(tx, id, &revoked, event)?;
+        let reason = "for the test of the target alone, which is under way";
+        let revoked = Revoked::by(&ask.identity, Some(reason), now);
+        rows::revoke(tx, id, Some((&ask.identity, &ask.target)), &revoked)?;
         let row = GrantRow { id, token: token.clone(), revoked: Some(revoked), used: None };
         let active = Active { row, claims: claims.clone(), counts_as_approval: false };
         decide::open(tx, session, &ask, active, entitlement.clone()).map(Ok)

@@ -5,7 +5,10 @@
 
 pub(crate) mod jws;
 
-use crate::name::{DatabaseName, EntitlementName, GrantId, IdentityName, Login, RoleName, TargetName};
+use crate::{
+    name::{DatabaseName, EntitlementName, GrantId, IdentityName, Login, RoleName, TargetName},
+    text::{LINE, line},
+};
 use jiff::Timestamp;
 use secrecy::SecretSlice;
 use serde::{Deserialize, Serialize};
@@ -133,4 +136,11 @@ pub struct Revoked {
     /// Why, if said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+impl Revoked {
+    /// Now, by them; what they typed as the reason becomes one line.
+    pub(crate) fn by(by: &IdentityName, reason: Option<&str>, now: Timestamp) -> Self {
+        Self { at: now, by: by.to_string(), reason: reason.map(|reason| line(reason, LINE)) }
+    }
 }

@@ -10,7 +10,7 @@ use crate::{
 };
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::net::IpAddr;
 
 impl Store {
@@ -80,12 +80,7 @@ impl Store {
                 if found.source.is_some_and(|bound| bound != source) {
                     return Ok(false);
                 }
-                let event = Event::new("password.voided")
-                    .identity(&password.identity)
-                    .target(&password.target)
-                    .detail(json!({ "source": source }));
-                let void = Password { expires: now, ..found };
-                tx.change(("passwords", &key(&void.identity, &void.target)), event, |db| write(db, &void))?;
+                void(tx, found, json!({ "source": source }), now)?;
                 Ok(true)
             })
         })
@@ -96,12 +91,17 @@ impl Store {
 /// Makes every password of this identity void; how many were good.
 pub(crate) fn void_all(tx: &mut Tx<'_>, identity: &IdentityName, now: Timestamp) -> Result<usize, StoreError> {
     let good: Vec<Password> = all_of(tx.db(), identity)?.into_iter().filter(|found| now < found.expires).collect();
-    for found in &good {
-        let event = Event::new("password.voided").identity(identity).target(&found.target);
-        let void = Password { expires: now, ..found.clone() };
-        tx.change(("passwords", &key(identity, &void.target)), event, |db| write(db, &void))?;
+    let count = good.len();
+    for found in good {
+        void(tx, found, Value::Null, now)?;
     }
-    Ok(good.len())
+    Ok(count)
+}
+
+fn void(tx: &mut Tx<'_>, password: Password, detail: Value, now: Timestamp) -> Result<(), StoreError> {
+    let voided = Password { expires: now, ..password };
+    let event = Event::new("password.voided").identity(&voided.identity).target(&voided.target).detail(detail);
+    tx.change(("passwords", &key(&voided.identity, &voided.target)), event, |db| write(db, &voided))
 }
 
 /// The row as it is now, if it is still this password, good, and vouched for by the ledger.

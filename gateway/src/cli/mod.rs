@@ -1,10 +1,13 @@
 //! The command line. What the commands do is in [`cmd`](crate::cmd).
 
+mod recording;
+
+pub(crate) use recording::RecordingCommand;
+
 use crate::config::duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, time::Duration};
 use tidegate_grants::{DatabaseName, EntitlementName, IdentityName, Login, RoleName, TargetName};
-use tidegate_recorder::export::Format;
 
 /// Opens for a while and shuts by itself: approved, recorded, short-lived access to SSH hosts and PostgreSQL servers.
 #[derive(Debug, Parser)]
@@ -313,107 +316,6 @@ pub(crate) enum LedgerCommand {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum RecordingCommand {
-    /// List recordings, oldest first
-    List {
-        #[command(flatten)]
-        json: Json,
-    },
-    /// Verify recordings with the public key alone; works without a gateway
-    Verify {
-        /// Sessions (any unique prefix or suffix of the id) or files
-        #[arg(value_name = "SESSION|FILE", required_unless_present = "all")]
-        recordings: Vec<String>,
-        /// All of the state directory
-        #[arg(long, conflicts_with = "recordings")]
-        all: bool,
-        /// The verification key (`tidegate ca show ledger`) [default: the state directory's]
-        #[arg(long, value_name = "FILE")]
-        key: Option<PathBuf>,
-    },
-    /// Play a recording in this terminal
-    Play {
-        /// The session (any unique prefix or suffix of its id) or the file
-        #[arg(value_name = "SESSION|FILE")]
-        recording: String,
-        /// The auditor's private key: an age identity or an OpenSSH ed25519 key
-        #[arg(long, value_name = "FILE")]
-        identity: PathBuf,
-        /// 2 is twice as fast
-        #[arg(long, default_value_t = 1.0, value_parser = speed)]
-        speed: f64,
-        /// No pause is longer than this many seconds
-        #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-        idle_limit: Option<Duration>,
-        /// Which terminal, if the session had several [default: the first]
-        #[arg(long)]
-        channel: Option<u32>,
-        /// The verification key (`tidegate ca show ledger`) [default: the state directory's]
-        #[arg(long, value_name = "FILE")]
-        key: Option<PathBuf>,
-        /// Show it even if it was changed or is not by this key
-        #[arg(long)]
-        unverified: bool,
-    },
-    /// Write a recording in another format
-    Export {
-        /// The session (any unique prefix or suffix of its id) or the file
-        #[arg(value_name = "SESSION|FILE")]
-        recording: String,
-        /// How
-        #[arg(long)]
-        format: ExportFormat,
-        /// The auditor's private key: an age identity or an OpenSSH ed25519 key
-        #[arg(long, value_name = "FILE")]
-        identity: PathBuf,
-        /// Where [default: stdout]
-        #[arg(short, long, value_name = "FILE")]
-        output: Option<PathBuf>,
-        /// What the person typed too: it may hold passwords
-        #[arg(long)]
-        keystrokes: bool,
-        /// Which terminal, for asciicast [default: the first]
-        #[arg(long)]
-        channel: Option<u32>,
-        /// The verification key (`tidegate ca show ledger`) [default: the state directory's]
-        #[arg(long, value_name = "FILE")]
-        key: Option<PathBuf>,
-        /// Show it even if it was changed or is not by this key
-        #[arg(long)]
-        unverified: bool,
-    },
-    /// (not supported yet) Find text in recordings
-    #[command(hide = true)]
-    Search(Later),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ExportFormat {
-    /// asciicast version 3, for asciinema
-    Asciicast,
-    /// asciicast version 2
-    AsciicastV2,
-    /// JSON Lines
-    Jsonl,
-    /// An SQL script with comments
-    Sql,
-    /// Plain text
-    Text,
-}
-
-impl From<ExportFormat> for Format {
-    fn from(format: ExportFormat) -> Self {
-        match format {
-            ExportFormat::Asciicast => Self::Asciicast,
-            ExportFormat::AsciicastV2 => Self::AsciicastV2,
-            ExportFormat::Jsonl => Self::Jsonl,
-            ExportFormat::Sql => Self::Sql,
-            ExportFormat::Text => Self::Text,
-        }
-    }
-}
-
-#[derive(Debug, Subcommand)]
 pub(crate) enum CaCommand {
     /// Print one public part, ready to redirect
     Show {
@@ -441,98 +343,6 @@ pub(crate) enum CaPart {
     Ledger,
 }
 
-fn speed(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(speed) if (0.01..=1000.0).contains(&speed) => Ok(speed),
-        _ => Err("not a number between 0.01 and 1000".to_owned()),
-    }
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse::<f64>().ok().filter(|seconds| (0.0..=86_400.0).contains(seconds));
-    seconds.map(Duration::from_secs_f64).ok_or_else(|| "not a number of seconds".to_owned())
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory as _;
-
-    fn parse(line: &str) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from(line.split(' '))
-    }
-
-    #[test]
-    fn the_definition_is_sound() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn commands_of_the_contract_parse() {
-        for line in [
-            "tidegate init",
-            "tidegate init /tmp/x",
-            "tidegate check --config f.toml",
-            "tidegate --config f.toml check",
-            "tidegate serve",
-            "tidegate status --json",
-            "tidegate target trust web-1 --part sshd_config",
-            "tidegate target test web-1 --login deploy --json",
-            "tidegate grant issue --user alice --target web-1 --entitlement shell --for 30m --reason R",
-            "tidegate grant import",
-            "tidegate grant import -",
-            "tidegate grant list --json",
-            "tidegate grant show 01234567 --json",
-            "tidegate grant revoke 01234567 --reason done",
-            "tidegate session list --json",
-            "tidegate session show 0123 --json",
-            "tidegate session kill 0123 --reason enough",
-            "tidegate recording list --json",
-            "tidegate recording verify --all",
-            "tidegate recording verify a.tgr b.tgr",
-            "tidegate recording play 0123 --identity f --speed 2 --idle-limit 0.5",
-            "tidegate recording export 0123 --format sql --identity f -o out.sql",
-            "tidegate recording export 0123 --format asciicast --identity f --keystrokes",
-            "tidegate recording search x",
-            "tidegate lease list --all --json",
-            "tidegate lease retry 0123",
-            "tidegate lease show 0123 --json",
-            "tidegate lease accept 0123 --reason known",
-            "tidegate lease sweep --target orders --json",
-            "tidegate lease adopt --target orders tg_alice_aaaaaaaa --reason restored",
-            "tidegate ledger verify",
-            "tidegate ledger tail -n 5 --json",
-            "tidegate ledger export",
-            "tidegate ca show ssh-user",
-            "tidegate ca show ledger",
-            "tidegate ca show x509-people",
-            "tidegate ca rotate",
-            "tidegate evidence 0123 -o f",
-            "tidegate verify f",
-            "tidegate reload",
-        ] {
-            assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
-        }
-    }
-
-    #[test]
-    fn wrong_usage_exits_with_2() {
-        for line in [
-            "tidegate nonsense",
-            "tidegate lease accept 0123",
-            "tidegate lease adopt tg_x --reason r",
-            "tidegate recording verify",
-            "tidegate recording play 0123",
-            "tidegate recording play 0123 --identity f --speed 0",
-            "tidegate recording export 0123 --format mp4 --identity f",
-            "tidegate grant issue --user Alice --target web-1 --entitlement shell --for 30m",
-            "tidegate grant issue --user alice --target web-1 --entitlement shell --for 30",
-            "tidegate grant issue --user alice --target web-1 --entitlement shell",
-            "tidegate target trust a/b",
-            "tidegate ca show grants",
-        ] {
-            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
-        }
-    }
-}
+mod tests;

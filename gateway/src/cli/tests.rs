@@ -1,0 +1,81 @@
+//! Lines that parse, and lines that do not.
+
+use super::*;
+use clap::CommandFactory as _;
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(line.split(' '))
+}
+
+#[test]
+fn the_definition_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn commands_of_the_contract_parse() {
+    for line in [
+        "tidegate init",
+        "tidegate init /tmp/x",
+        "tidegate check --config f.toml",
+        "tidegate --config f.toml check",
+        "tidegate serve",
+        "tidegate status --json",
+        "tidegate target trust web-1 --part sshd_config",
+        "tidegate target test web-1 --login deploy --json",
+        "tidegate grant issue --user alice --target web-1 --entitlement shell --for 30m --reason R",
+        "tidegate grant import",
+        "tidegate grant import -",
+        "tidegate grant list --json",
+        "tidegate grant show 01234567 --json",
+        "tidegate grant revoke 01234567 --reason done",
+        "tidegate session list --json",
+        "tidegate session show 0123 --json",
+        "tidegate session kill 0123 --reason enough",
+        "tidegate recording list --json",
+        "tidegate recording verify --all",
+        "tidegate recording verify a.tgr b.tgr",
+        "tidegate recording play 0123 --identity f --speed 2 --idle-limit 0.5",
+        "tidegate recording export 0123 --format sql --identity f -o out.sql",
+        "tidegate recording export 0123 --format asciicast --identity f --keystrokes",
+        "tidegate recording search x",
+        "tidegate lease list --all --json",
+        "tidegate lease retry 0123",
+        "tidegate lease show 0123 --json",
+        "tidegate lease accept 0123 --reason known",
+        "tidegate lease sweep --target orders --json",
+        "tidegate lease adopt --target orders tg_alice_aaaaaaaa --reason restored",
+        "tidegate ledger verify",
+        "tidegate ledger tail -n 5 --json",
+        "tidegate ledger export",
+        "tidegate ca show ssh-user",
+        "tidegate ca show ledger",
+        "tidegate ca show x509-people",
+        "tidegate ca rotate",
+        "tidegate evidence 0123 -o f",
+        "tidegate verify f",
+        "tidegate reload",
+    ] {
+        assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
+    }
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    for line in [
+        "tidegate nonsense",
+        "tidegate lease accept 0123",
+        "tidegate lease adopt tg_x --reason r",
+        "tidegate recording verify",
+        "tidegate recording play 0123",
+        "tidegate recording play 0123 --identity f --speed 0",
+        "tidegate recording export 0123 --format mp4 --identity f",
+        "tidegate grant issue --user Alice --target web-1 --entitlement shell --for 30m",
+        "tidegate grant issue --user alice --target web-1 --entitlement shell --for 30",
+        "tidegate grant issue --user alice --target web-1 --entitlement shell",
+        "tidegate target trust a/b",
+        "tidegate ca show grants",
+    ] {
+        assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+    }
+}
