@@ -294,7 +294,7 @@ mod tests {
         let whole = CertificateSigningRequestDer::from_pem_slice(good.as_bytes()).unwrap().to_vec();
         // What is signed (RFC 2986, section 4.2: the first element) and the last bytes of the signature. Between them there are an
         // algorithm's name, lengths and a count of bits, which say nothing: some readers are lenient about their tags.
-        let [0x30, 0x81, _, 0x30, 0x81, signed, ..] = whole[..] else { panic!("a request of another length") };
+        let [0x30, 0x81, _, 0x30, 0x81, signed, ..] = whole[..] else { unreachable!("another length") };
         for place in (0..6 + usize::from(signed)).chain(whole.len() - 60..whole.len()) {
             let mut bad = whole.clone();
             bad[place] ^= 1;

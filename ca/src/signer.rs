@@ -116,6 +116,19 @@ impl Keys {
     /// # Errors
     /// [`CaError::KeyFile`].
     pub fn open(dir: &Path) -> Result<Self, CaError> {
+        Self::read(&Folder { dir, shared: 0o077 })
+    }
+
+    /// Like [`Keys::open`], from where a service manager has put copies for this process alone (`systemd.exec`, "Credentials"):
+    /// an access list gives them to the service's account, which shows as a bit of the group's.
+    ///
+    /// # Errors
+    /// [`CaError::KeyFile`].
+    pub fn handed_over(dir: &Path) -> Result<Self, CaError> {
+        Self::read(&Folder { dir, shared: 0o037 })
+    }
+
+    fn read(dir: &Folder<'_>) -> Result<Self, CaError> {
         Ok(Self {
             ssh_user: SshAuthority::new(read_ssh(dir, "ssh_user_ca")?),
             ssh_host: SshAuthority::new(read_ssh(dir, "ssh_host_ca")?),
@@ -194,11 +207,18 @@ fn write_new(path: &Path, content: &[u8], public: bool) -> Result<(), CaError> {
 /// Keys are small; a larger file is no key.
 const LARGEST: u64 = 16 << 10;
 
-fn read(dir: &Path, file: &str) -> Result<SecretString, CaError> {
-    let path = dir.join(file);
+/// Where keys are read from.
+struct Folder<'a> {
+    dir: &'a Path,
+    /// A file with any of these bits is others' too, and refused.
+    shared: u32,
+}
+
+fn read(from: &Folder<'_>, file: &str) -> Result<SecretString, CaError> {
+    let path = from.dir.join(file);
     let opened = fs::File::open(&path).map_err(|e| fault(&path, &e))?;
     let mode = opened.metadata().map_err(|e| fault(&path, &e))?.permissions().mode();
-    if mode & 0o077 != 0 {
+    if mode & from.shared != 0 {
         let fault = format!("others can read this key (mode {:03o}): chmod 600 it", mode & 0o777);
         return Err(CaError::KeyFile { path, fault });
     }
@@ -207,12 +227,12 @@ fn read(dir: &Path, file: &str) -> Result<SecretString, CaError> {
     Ok(text.into())
 }
 
-fn read_ssh(dir: &Path, file: &str) -> Result<PrivateKey, CaError> {
-    PrivateKey::from_openssh(read(dir, file)?.expose_secret()).map_err(|e| damaged(dir, file, &e.to_string()))
+fn read_ssh(from: &Folder<'_>, file: &str) -> Result<PrivateKey, CaError> {
+    PrivateKey::from_openssh(read(from, file)?.expose_secret()).map_err(|e| damaged(from.dir, file, &e.to_string()))
 }
 
-fn read_ed25519(dir: &Path, file: &str) -> Result<SigningKey, CaError> {
-    SigningKey::from_pkcs8_pem(read(dir, file)?.expose_secret()).map_err(|e| damaged(dir, file, &e.to_string()))
+fn read_ed25519(from: &Folder<'_>, file: &str) -> Result<SigningKey, CaError> {
+    SigningKey::from_pkcs8_pem(read(from, file)?.expose_secret()).map_err(|e| damaged(from.dir, file, &e.to_string()))
 }
 
 fn certificate(dir: &Path, stem: &str) -> PathBuf {
@@ -230,19 +250,19 @@ fn create_x509(dir: &Path, stem: &str, name: &str, now: Timestamp) -> Result<(),
     write_new(&file, key.expose_secret().as_bytes(), false)
 }
 
-fn read_x509(dir: &Path, stem: &str) -> Result<X509Authority, CaError> {
+fn read_x509(from: &Folder<'_>, stem: &str) -> Result<X509Authority, CaError> {
     let file = format!("{stem}.key");
-    let key = read(dir, &file)?;
-    let path = certificate(dir, stem);
+    let key = read(from, &file)?;
+    let path = certificate(from.dir, stem);
     let pem = fs::read_to_string(&path).map_err(|e| fault(&path, &e))?;
-    X509Authority::from_pem(key.expose_secret(), &pem).map_err(|e| damaged(dir, &file, &e.to_string()))
+    X509Authority::from_pem(key.expose_secret(), &pem).map_err(|e| damaged(from.dir, &file, &e.to_string()))
 }
 
-fn read_salt(dir: &Path) -> Result<SecretSlice<u8>, CaError> {
-    let text = read(dir, "scram_salt")?;
+fn read_salt(from: &Folder<'_>) -> Result<SecretSlice<u8>, CaError> {
+    let text = read(from, "scram_salt")?;
     let text = text.expose_secret().trim();
     if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Err(damaged(dir, "scram_salt", "not 64 hexadecimal digits"));
+        return Err(damaged(from.dir, "scram_salt", "not 64 hexadecimal digits"));
     }
     // The digits carry the entropy as they are: no decoding that could go wrong.
     Ok(text.as_bytes().to_vec().into())
@@ -310,6 +330,9 @@ mod tests {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
             let refused = Keys::open(dir.path()).unwrap_err().to_string();
             assert!(refused.contains(file) && refused.contains("chmod 600"), "{refused}");
+            assert!(Keys::handed_over(dir.path()).is_ok(), "{file} has the mode of a credential of systemd's");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o604)).unwrap();
+            assert!(Keys::handed_over(dir.path()).unwrap_err().to_string().contains(file));
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         }
     }

@@ -20,28 +20,29 @@ const IDENTITY: &str = "auditor.key";
 const NAME: &str = "gate";
 
 /// Writes all of it and says what comes next.
-pub(crate) fn run(dir: &Path) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(dir: &Path, state: Option<&Path>) -> anyhow::Result<ExitCode> {
     let account = crate::api::peer::account(rustix::process::getuid().as_raw());
-    write(dir, account.as_deref())?;
+    write(dir, state, account.as_deref())?;
     let mut out = io::stdout().lock();
-    out.write_all(next_steps(dir).as_bytes())?;
+    out.write_all(next_steps(dir, state).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn write(dir: &Path, account: Option<&str>) -> anyhow::Result<()> {
+fn write(dir: &Path, elsewhere: Option<&Path>, account: Option<&str>) -> anyhow::Result<()> {
     for file in [CONFIG, IDENTITY] {
         let path = dir.join(file);
         ensure!(!path.exists(), "{} exists already, and is left as it is", path.display());
     }
     fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
-    let state = dir.join(STATE);
+    let state = elsewhere.map_or_else(|| Ok(dir.join(STATE)), std::path::absolute)?;
     DirBuilder::new().recursive(true).mode(0o711).create(&state).with_context(|| state.display().to_string())?;
     // The umask may have taken more away: local accounts must reach the socket.
     fs::set_permissions(&state, fs::Permissions::from_mode(0o711)).with_context(|| state.display().to_string())?;
     Keys::create(&state.join("keys"), NAME, jiff::Timestamp::now())?;
     let (identity, recipient) = generate_identity();
     write_new(&dir.join(IDENTITY), 0o600, &identity_file(identity.expose_secret(), &recipient))?;
-    write_new(&dir.join(CONFIG), 0o644, &configuration(account, &recipient))
+    let named = elsewhere.map_or(Path::new(STATE), |_| &state).display().to_string();
+    write_new(&dir.join(CONFIG), 0o644, &configuration(account, &recipient, &named))
 }
 
 fn write_new(path: &Path, mode: u32, text: &str) -> anyhow::Result<()> {
@@ -77,17 +78,21 @@ fn first_admin(account: Option<&str>) -> String {
     }
 }
 
-fn configuration(account: Option<&str>, recipient: &str) -> String {
-    TEMPLATE.replace("@NAME@", NAME).replace("@RECIPIENT@", recipient).replace("@ADMIN@", &first_admin(account))
+fn configuration(account: Option<&str>, recipient: &str, state: &str) -> String {
+    let state = toml::Value::from(state).to_string();
+    let filled = TEMPLATE.replace("@NAME@", NAME).replace("@STATE@", &state).replace("@RECIPIENT@", recipient);
+    filled.replace("@ADMIN@", &first_admin(account))
 }
 
 const TEMPLATE: &str = include_str!("init.toml");
 
-fn next_steps(dir: &Path) -> String {
+fn next_steps(dir: &Path, elsewhere: Option<&Path>) -> String {
     let shown = dir.display();
+    let state = elsewhere.map_or_else(|| dir.join(STATE), Path::to_owned);
+    let state = state.display();
     let option = if dir == Path::new(".") { String::new() } else { format!(" --config {shown}/{CONFIG}") };
     format!(
-        "wrote {shown}/{CONFIG}, the gateway's keys in {shown}/{STATE}/keys, and {shown}/{IDENTITY}\n\n\
+        "wrote {shown}/{CONFIG}, the gateway's keys in {state}/keys, and {shown}/{IDENTITY}\n\n\
          next:\n\
          1. move {shown}/{IDENTITY} to the auditor's own machine: it opens recordings, and the gateway must not have it\n\
          2. edit {shown}/{CONFIG}: names, addresses, users, targets, entitlements (look for FILL IN)\n\
@@ -107,7 +112,7 @@ mod tests {
     #[test]
     fn what_init_writes_passes_check() {
         let dir = tempfile::tempdir().unwrap();
-        write(dir.path(), Some("ada")).unwrap();
+        write(dir.path(), None, Some("ada")).unwrap();
         let config = config::load(&dir.path().join(CONFIG)).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(config.policy.gateway, NAME);
         assert_eq!(config.notes, Vec::<String>::new());
@@ -118,18 +123,28 @@ mod tests {
     }
 
     #[test]
+    fn the_state_may_be_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("var \"lib\"");
+        write(&dir.path().join("etc"), Some(&state), Some("ada")).unwrap();
+        let config = config::load(&dir.path().join("etc").join(CONFIG)).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(config.state_dir, state);
+        Keys::open(&state.join("keys")).unwrap();
+    }
+
+    #[test]
     fn what_is_there_is_not_overwritten() {
         let dir = tempfile::tempdir().unwrap();
-        write(dir.path(), None).unwrap();
+        write(dir.path(), None, None).unwrap();
         let before = fs::read(dir.path().join(CONFIG)).unwrap();
-        assert!(write(dir.path(), None).unwrap_err().to_string().contains("exists already"));
+        assert!(write(dir.path(), None, None).unwrap_err().to_string().contains("exists already"));
         assert_eq!(fs::read(dir.path().join(CONFIG)).unwrap(), before);
     }
 
     #[test]
     fn all_examples_in_the_template_pass_check_once_filled_in() {
         let dir = tempfile::tempdir().unwrap();
-        write(dir.path(), Some("ada")).unwrap();
+        write(dir.path(), None, Some("ada")).unwrap();
         let text = fs::read_to_string(dir.path().join(CONFIG)).unwrap();
         let key = Keys::open(&dir.path().join("state/keys")).unwrap();
         fs::write(dir.path().join("orders-ca.pem"), key.show(tidegate_ca::Part::X509).unwrap()).unwrap();

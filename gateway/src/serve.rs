@@ -48,14 +48,14 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// The disk is probed this often, and must answer within the same time: a dead disk ends sessions within 2 s.
 const PROBE: Duration = Duration::from_secs(1);
 
-/// Runs until a signal, then drains.
-pub(crate) fn run(file: &Path) -> anyhow::Result<ExitCode> {
+/// Runs until a signal, then drains. `credentials`: where the keys are, if not in the state directory.
+pub(crate) fn run(file: &Path, credentials: Option<&Path>) -> anyhow::Result<ExitCode> {
     telemetry::start();
     let config = config::load(file)?;
     check_state(&config.state_dir)?;
     // Nothing that the gateway writes is for others; the socket is opened to them on purpose.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    let keys = open_keys(&config)?;
+    let keys = open_keys(&config, credentials)?;
     // Refused only if one is there already, which is then the same.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -65,9 +65,12 @@ pub(crate) fn run(file: &Path) -> anyhow::Result<ExitCode> {
     served.map(|()| ExitCode::SUCCESS)
 }
 
-fn open_keys(config: &Config) -> anyhow::Result<Arc<Keys>> {
+fn open_keys(config: &Config, credentials: Option<&Path>) -> anyhow::Result<Arc<Keys>> {
     let dir = config.state_dir.join("keys");
-    let opened = Keys::complete(&dir, &config.policy.gateway, Timestamp::now()).and_then(|()| Keys::open(&dir));
+    let opened = match credentials {
+        Some(handed_over) => Keys::handed_over(handed_over),
+        None => Keys::complete(&dir, &config.policy.gateway, Timestamp::now()).and_then(|()| Keys::open(&dir)),
+    };
     let keys = opened.context("the gateway's keys")?;
     config.no_own_authority(&keys)?;
     Ok(Arc::new(keys))

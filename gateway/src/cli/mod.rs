@@ -28,11 +28,18 @@ pub(crate) enum Command {
         /// Where [default: here]
         #[arg(value_name = "DIR")]
         dir: Option<PathBuf>,
+        /// The state directory [default: DIR/state]
+        #[arg(long, value_name = "DIR")]
+        state: Option<PathBuf>,
     },
     /// Validate the configuration: every fault with its file, line and fix
     Check,
     /// Run the gateway
-    Serve,
+    Serve {
+        /// Where its keys are, as systemd's LoadCredential= hands them over [default: in the state directory]
+        #[arg(long, value_name = "DIR")]
+        keys: Option<PathBuf>,
+    },
     /// Say whether the gateway is up; exit 0 when it is ready to serve
     Status {
         #[command(flatten)]
@@ -76,6 +83,16 @@ pub(crate) enum Command {
     /// The configuration in force
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print what makes a shell complete these commands
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual's pages, one for each command
+    Man {
+        /// Into which directory
+        dir: PathBuf,
+    },
 }
 
 /// Arguments of a command that does not work yet: any.

@@ -6,6 +6,7 @@ mod grant;
 mod lease;
 mod ledger;
 mod live;
+mod pages;
 mod recording;
 mod session;
 mod status;
@@ -30,9 +31,9 @@ use std::{
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let named = cli.config.as_deref();
     match cli.command {
-        Command::Init { dir } => init::run(dir.as_deref().unwrap_or(Path::new("."))),
+        Command::Init { dir, state } => init::run(dir.as_deref().unwrap_or(Path::new(".")), state.as_deref()),
         Command::Check => check::run(named),
-        Command::Serve => serve::run(&config::locate(named)?),
+        Command::Serve { keys } => serve::run(&config::locate(named)?, keys.as_deref()),
         Command::Status { json } => status::run(&client(named)?, json.json),
         Command::Target(TargetCommand::Trust { name, part, login }) => {
             target::trust(named, &name, part.as_deref(), login.as_ref())
@@ -59,6 +60,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Config(ConfigCommand::Diff { file, json }) => {
             live::diff(&client(named)?, &file.map_or_else(|| config::locate(named), Ok)?, json.json)
         }
+        Command::Completions { shell } => pages::completions(shell),
+        Command::Man { dir } => pages::man(&dir),
     }
 }
 

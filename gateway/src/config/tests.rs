@@ -434,3 +434,15 @@ fn the_summary_names_keys_and_says_what_an_owner_grants() {
     }
     assert!(summary.contains("servicedesk.key: HS256 secret of the issuer[servicedesk]"), "{summary}");
 }
+
+#[test]
+fn the_examples_that_are_shipped_have_no_faults() {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples"));
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let examples: Vec<_> = files.filter(|file| file.extension().is_some_and(|end| end == "toml")).collect();
+    assert!(examples.len() >= 2, "{examples:?}");
+    for file in examples {
+        let config = load(&file).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(config.notes, Vec::<String>::new(), "{}", file.display());
+    }
+}
