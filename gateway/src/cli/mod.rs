@@ -118,6 +118,12 @@ pub(crate) enum ConfigCommand {
         #[command(flatten)]
         json: Json,
     },
+    /// Print the JSON Schema of the configuration, for editors
+    Schema {
+        /// Of a file that it includes
+        #[arg(long)]
+        included: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

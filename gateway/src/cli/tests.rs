@@ -55,6 +55,7 @@ fn commands_of_the_contract_parse() {
         "tidegate evidence 0123 -o f",
         "tidegate verify f",
         "tidegate reload",
+        "tidegate config schema --included",
     ] {
         assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
     }

@@ -57,6 +57,9 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Evidence(_) => later("evidence"),
         Command::Verify(_) => later("verify"),
         Command::Reload { json } => live::reload(&client(named)?, json.json),
+        Command::Config(ConfigCommand::Schema { included }) => {
+            print(&format!("{:#}\n", config::schema::schema(included)))
+        }
         Command::Config(ConfigCommand::Diff { file, json }) => {
             live::diff(&client(named)?, &file.map_or_else(|| config::locate(named), Ok)?, json.json)
         }

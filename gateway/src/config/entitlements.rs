@@ -2,7 +2,7 @@
 
 use super::{
     gateway::groups,
-    section::{Section, Spot, TextSpot},
+    section::{Section, Spot, TextSpot, Whole},
     targets::Targets,
     value::{self, DURATION_FIX},
 };
@@ -20,31 +20,10 @@ use tidegate_grants::{
 const SSH_KEYS: [&str; 3] = ["logins", "files", "forward"];
 const POSTGRES_KEYS: [&str; 6] = ["databases", "roles", "inherit", "owner", "leftovers", "max_connections"];
 
-/// Keys of the contract that cannot be honoured yet. Ignoring one would open what it keeps shut.
-const LATER: [&str; 17] = [
-    "approvals",
-    "escalate",
-    "reason",
-    "ticket",
-    "mfa",
-    "exclusive",
-    "clock",
-    "hours",
-    "when",
-    "max_sessions",
-    "idle_timeout",
-    "extend",
-    "break_glass",
-    "watch",
-    "results",
-    "mask",
-    "max_rows",
-];
-
 /// All entitlements. What was faulty is left out, and has said so.
-pub(super) fn entitlements(root: &Section<'_>, targets: &Targets) -> BTreeMap<EntitlementName, Entitlement> {
+pub(super) fn entitlements(whole: &Whole<'_>, targets: &Targets) -> BTreeMap<EntitlementName, Entitlement> {
     let mut entitlements = BTreeMap::new();
-    for section in root.sections("entitlement") {
+    for section in whole.sections("entitlement") {
         let name = section
             .need("name", section.text("name"), "write name = \"shell\"")
             .and_then(|name| name.parse(str::parse::<EntitlementName>, "choose such a name"));
@@ -64,11 +43,11 @@ pub(super) fn entitlements(root: &Section<'_>, targets: &Targets) -> BTreeMap<En
             .need("max_duration", section.text("max_duration"), DURATION_FIX)
             .and_then(|longest| longest.parse(value::positive_duration, DURATION_FIX))
             .and_then(not_too_long);
-        section.not_yet(&LATER);
         section.unknown();
         let Some(name) = name else { continue };
-        if entitlements.contains_key(&name.value) {
-            name.fault("is the name of another entitlement already", "give each entitlement a name of its own");
+        if let Some(other) = name.seen("entitlement", name.value.as_str()) {
+            let wrong = format!("is the name of another entitlement already ({other})");
+            name.fault(wrong, "give each entitlement a name of its own");
             continue;
         }
         if let (Some(groups), Some(selector), Some(terms), Some(max_duration)) = (groups, selector, terms, max_duration)
@@ -113,14 +92,20 @@ fn selector<'a>(section: &Section<'a>, targets: &Targets) -> Option<Spot<'a, Sel
         let Some(name) = item.parse(str::parse::<TargetName>, "write the name of a [[target]]") else { continue };
         if targets.by_name.contains_key(&name.value) {
             names.insert(name.value);
-        } else {
-            name.fault(
-                format!("there is no target {:?}", name.value.as_str()),
-                "write a [[target]] of this name, or correct it",
-            );
+        } else if !name.is_there("target", name.value.as_str()) {
+            let near = value::nearest(name.value.as_str(), targets.by_name.keys().map(TargetName::as_str));
+            name.fault(format!("there is no target {:?}", name.value.as_str()), or_write("a [[target]]", near));
         }
     }
     Some(place.with(Selector::Names(names)))
+}
+
+/// What to do about a name that nothing has.
+pub(super) fn or_write(what: &str, near: Option<&str>) -> String {
+    match near {
+        Some(near) => format!("did you mean {near:?}? Else write {what} of this name"),
+        None => format!("write {what} of this name, or correct it"),
+    }
 }
 
 /// What it is for is told by its terms: logins for SSH, databases and roles for PostgreSQL.

@@ -1,15 +1,14 @@
-//! What is wrong with a configuration file: where, which key, what, and what to do.
+//! What is wrong with a configuration: where, which key, what, and what to do.
 
+use super::source::{Place, Source};
 use crate::text::plain;
-use std::{cell::RefCell, collections::HashMap, fmt, path::Path};
+use std::{cell::RefCell, collections::HashMap, fmt, sync::Arc};
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault {
-    /// From 1.
-    pub(crate) line: usize,
-    /// From 1, in characters.
-    pub(crate) column: usize,
+    /// Where.
+    pub(crate) place: Place,
     /// Dotted, e.g. `target[web-1].host_key`. Empty for a fault of the file itself.
     pub(crate) key: String,
     /// What is wrong.
@@ -18,12 +17,10 @@ pub(crate) struct Fault {
     pub(crate) fix: String,
 }
 
-/// Everything that was found wrong with one file, in its order. Never empty.
+/// Everything that was found wrong, file by file in the order of their names, the main one first. Never empty.
 #[derive(Debug)]
 pub(crate) struct Faults {
-    /// The file as it was named.
-    pub(crate) file: String,
-    /// By line.
+    /// By file and line.
     pub(crate) list: Vec<Fault>,
 }
 
@@ -33,7 +30,7 @@ impl fmt::Display for Faults {
             if nth > 0 {
                 f.write_str("\n")?;
             }
-            write!(f, "{}:{}:{}: ", plain(&self.file), fault.line, fault.column)?;
+            write!(f, "{}: ", fault.place)?;
             if !fault.key.is_empty() {
                 write!(f, "{}: ", plain(&fault.key))?;
             }
@@ -45,16 +42,22 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
-/// Where faults are gathered while a file is read, and what turns byte offsets into lines.
+/// Where faults are gathered while a configuration is read, and what must be there only once.
 #[derive(Debug)]
-pub(super) struct Findings<'a> {
-    text: &'a str,
+pub(super) struct Findings {
+    /// The main file, whose faults come first.
+    main: String,
     list: RefCell<Vec<Fault>>,
-    /// What each key of the file is for.
+    /// What each key is for.
     keys: RefCell<HashMap<String, KeyRole>>,
+    /// Where each thing of which there may be one was first seen.
+    firsts: RefCell<HashMap<(&'static str, String), First>>,
 }
 
-/// What a public key in the file is for. A key has one role: whoever holds it would else be more than they were made.
+/// A byte of a text.
+type First = (Arc<Source>, usize);
+
+/// What a public key in the configuration is for. A key has one role: whoever holds it would else be more than they were made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyRole {
     /// `[[user]] ssh_keys`
@@ -75,18 +78,22 @@ impl KeyRole {
     }
 }
 
-impl<'a> Findings<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
-        Self { text, list: RefCell::default(), keys: RefCell::default() }
+impl Findings {
+    /// None yet, of a configuration with this main file.
+    pub(super) fn new(main: &Source) -> Self {
+        let main = main.shown.clone();
+        Self { main, list: RefCell::default(), keys: RefCell::default(), firsts: RefCell::default() }
     }
 
-    /// Adds one, at this byte offset of the file.
-    pub(super) fn add(&self, at: usize, key: &str, wrong: impl Into<String>, fix: impl Into<String>) {
-        let before = self.text.get(..at).unwrap_or(self.text);
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().map_or(0, |start| start.chars().count()) + 1;
-        let fault = Fault { line, column, key: key.to_owned(), wrong: wrong.into(), fix: fix.into() };
+    /// Adds one, at this byte of the text.
+    pub(super) fn add(&self, source: &Source, at: usize, key: &str, wrong: impl Into<String>, fix: impl Into<String>) {
+        let fault = Fault { place: source.place(at), key: key.to_owned(), wrong: wrong.into(), fix: fix.into() };
         self.list.borrow_mut().push(fault);
+    }
+
+    /// Whether there is one.
+    pub(super) fn any(&self) -> bool {
+        !self.list.borrow().is_empty()
     }
 
     /// This key plays this role. The one that it plays already, if there is another.
@@ -95,13 +102,34 @@ impl<'a> Findings<'a> {
         (played != role).then_some(played)
     }
 
-    /// Nothing, or all of them by line.
-    pub(super) fn into_result(self, file: &Path) -> Result<(), Faults> {
-        let mut list = self.list.into_inner();
+    /// There may be one of this: where another was seen before, if one was.
+    pub(super) fn seen(&self, what: &'static str, name: String, source: &Arc<Source>, at: usize) -> Option<Place> {
+        let mut firsts = self.firsts.borrow_mut();
+        match firsts.entry((what, name)) {
+            std::collections::hash_map::Entry::Occupied(first) => {
+                let (source, at) = first.get();
+                Some(source.place(*at))
+            }
+            std::collections::hash_map::Entry::Vacant(free) => {
+                free.insert((source.clone(), at));
+                None
+            }
+        }
+    }
+
+    /// Where the one `what` of this name stands.
+    pub(super) fn first(&self, what: &'static str, name: &str) -> Option<Place> {
+        let firsts = self.firsts.borrow();
+        firsts.get(&(what, name.to_owned())).map(|(source, at)| source.place(*at))
+    }
+
+    /// Nothing, or all of them by file and line.
+    pub(super) fn into_result(self) -> Result<(), Faults> {
+        let (mut list, main) = (self.list.into_inner(), self.main);
         if list.is_empty() {
             return Ok(());
         }
-        list.sort_by_key(|fault| (fault.line, fault.column));
-        Err(Faults { file: file.display().to_string(), list })
+        list.sort_by(|a, b| (a.place.file != main, &a.place).cmp(&(b.place.file != main, &b.place)));
+        Err(Faults { list })
     }
 }

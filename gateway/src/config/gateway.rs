@@ -9,7 +9,7 @@ use ssh_key::PublicKey;
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 use tidegate_grants::GroupName;
@@ -49,13 +49,13 @@ pub(super) fn version(root: &Section<'_>) -> Option<()> {
     None
 }
 
-pub(super) fn state_dir(root: &Section<'_>, folder: &Path) -> Option<PathBuf> {
+pub(super) fn state_dir(root: &Section<'_>) -> Option<PathBuf> {
     let dir = root.need("state_dir", root.text("state_dir"), "write state_dir = \"state\"")?;
     if dir.value.is_empty() || dir.value.contains('\0') {
         dir.fault("is not a path", "name a directory of the gateway's own, like \"state\"");
         return None;
     }
-    Some(folder.join(dir.value))
+    Some(dir.path())
 }
 
 pub(super) fn gateway(root: &Section<'_>) -> Option<Gateway> {
@@ -132,7 +132,7 @@ pub(super) fn groups(section: &Section<'_>, key: &'static str) -> BTreeSet<Group
     parsed.map(|group| group.value).collect()
 }
 
-pub(super) fn doors(root: &Section<'_>, folder: &Path) -> Option<Doors> {
+pub(super) fn doors(root: &Section<'_>) -> Option<Doors> {
     const FIX: &str = "write an IP address and a port, like \"127.0.0.1:2222\" or \"[::1]:0\"";
     fn listen<'a>(section: &Section<'a>) -> Option<Spot<'a, SocketAddr>> {
         section.need("listen", section.text("listen"), FIX).and_then(|at| at.parse(value::listen, FIX))
@@ -140,8 +140,7 @@ pub(super) fn doors(root: &Section<'_>, folder: &Path) -> Option<Doors> {
     let mut vouching = Vouching { user_ca: Vec::new(), revoked_keys: RevokedKeys::new(None) };
     let ssh = root.section("ssh").and_then(|section| {
         let listen = listen(&section);
-        vouching = self::vouching(&section, folder);
-        section.not_yet(&["proxy_protocol"]);
+        vouching = self::vouching(&section);
         section.unknown();
         listen
     });
@@ -151,7 +150,6 @@ pub(super) fn doors(root: &Section<'_>, folder: &Path) -> Option<Doors> {
         if let Some(window) = section.text("password_window") {
             password_window = window.parse(value::positive_duration, DURATION_FIX).map(|window| window.value);
         }
-        section.not_yet(&["tls_cert", "tls_key", "proxy_protocol"]);
         section.unknown();
         listen
     });
@@ -176,7 +174,7 @@ pub(super) fn doors(root: &Section<'_>, folder: &Path) -> Option<Doors> {
 }
 
 /// `user_ca` and `revoked_keys` of `[ssh]`. A faulty one has said so.
-fn vouching(section: &Section<'_>, folder: &Path) -> Vouching {
+fn vouching(section: &Section<'_>) -> Vouching {
     let authorities = section.text_or_texts("user_ca").map(|list| list.value).unwrap_or_default();
     let parsed = authorities.into_iter().filter_map(|key| key.parse(value::ssh_key, SSH_KEY_FIX));
     let mut user_ca: Vec<PublicKey> = Vec::new();
@@ -190,7 +188,7 @@ fn vouching(section: &Section<'_>, folder: &Path) -> Vouching {
     let Some(file) = section.text("revoked_keys") else {
         return Vouching { user_ca, revoked_keys: RevokedKeys::new(None) };
     };
-    let revoked_keys = RevokedKeys::new(Some(folder.join(file.value)));
+    let revoked_keys = RevokedKeys::new(Some(file.path()));
     if let Err(unknown) = revoked_keys.read() {
         file.fault(
             format!("is no list of revoked keys: {unknown}"),
@@ -230,7 +228,6 @@ pub(super) fn recording(root: &Section<'_>) -> Option<(Settings, Duration)> {
         Some(window) => window.parse(value::duration, DURATION_FIX).map(|window| window.value),
         None => Some(Duration::ZERO),
     };
-    section.not_yet(&["results", "mask", "retention", "anchor", "keystroke_recipients"]);
     section.unknown();
     let settings = Settings { recipients: recipients?, stream_limit: stream_limit?, fsync: fsync? };
     Some((settings, replay_window?))

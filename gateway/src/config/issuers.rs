@@ -1,20 +1,15 @@
 //! `[[issuer]]`: outside approval systems whose signed grants we honour, each with its pinned algorithm and its scope.
 
 use super::{
-    Secret,
-    section::{Section, TextSpot},
+    entitlements::or_write,
+    secret::{Secret, long_enough, secret},
+    section::{Section, TextSpot, Whole},
     value::{self, DURATION_FIX, PLAIN_NAME_FIX},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use ed25519_dalek::{VerifyingKey, pkcs8::DecodePublicKey as _};
-use secrecy::SecretSlice;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    os::unix::fs::PermissionsExt as _,
-    path::Path,
-};
+use std::collections::{BTreeMap, BTreeSet};
 use tidegate_grants::{Entitlement, EntitlementName, TrustedIssuer, grant::IssuerKey};
-use zeroize::Zeroizing;
 
 /// All issuers, and the secrets that they make us hold.
 #[derive(Default)]
@@ -25,29 +20,28 @@ pub(super) struct Issuers {
 
 /// All issuers. `gateway` is our own name, which is our own issuer's too.
 pub(super) fn issuers(
-    root: &Section<'_>,
-    folder: &Path,
+    whole: &Whole<'_>,
     entitlements: &BTreeMap<EntitlementName, Entitlement>,
     gateway: Option<&str>,
 ) -> Issuers {
     let mut issuers = Issuers::default();
-    for section in root.sections("issuer") {
+    for section in whole.sections("issuer") {
         let name = section
             .need("name", section.text("name"), "write name = \"servicedesk\", the iss of its grants")
             .and_then(|name| name.parse(value::plain_name, PLAIN_NAME_FIX));
-        let key = key(&section, folder, &mut issuers.secrets);
+        let key = key(&section, &mut issuers.secrets);
         let scope = scope(&section, entitlements);
         let max_ttl = section
             .need("max_ttl", section.text("max_ttl"), DURATION_FIX)
             .and_then(|ttl| ttl.parse(value::positive_duration, DURATION_FIX));
         let counts = section.boolean("counts_as_approval").is_some_and(|counts| counts.value);
-        section.not_yet(&["jwks_url", "audience"]);
         section.unknown();
         let Some(name) = name else { continue };
         if gateway == Some(name.value.as_str()) {
             name.fault("is the gateway's own name, under which it signs its own grants", "choose another");
-        } else if issuers.by_name.contains_key(&name.value) {
-            name.fault("is the name of another issuer already", "give each issuer a name of its own");
+        } else if let Some(other) = name.seen("issuer", &name.value) {
+            let wrong = format!("is the name of another issuer already ({other})");
+            name.fault(wrong, "give each issuer a name of its own");
         } else if let (Some(key), Some(entitlements), Some(max_ttl)) = (key, scope, max_ttl) {
             let name = name.value;
             let issuer = TrustedIssuer {
@@ -63,7 +57,12 @@ pub(super) fn issuers(
     issuers
 }
 
-fn key(section: &Section<'_>, folder: &Path, secrets: &mut Vec<Secret>) -> Option<IssuerKey> {
+/// Where the secret of HS256 is.
+const SECRET: [&str; 2] = ["secret_file", "secret_env"];
+const SECRET_FIX: &str = "name a file of mode 0600 with the shared secret, of 32 bytes or more (secret_file), or an environment \
+                          variable that holds it (secret_env)";
+
+fn key(section: &Section<'_>, secrets: &mut Vec<Secret>) -> Option<IssuerKey> {
     const FIX: &str = "write algorithm = \"HS256\" with secret_file, or algorithm = \"EdDSA\" with public_key";
     let algorithm = section.need("algorithm", section.text("algorithm"), FIX);
     match algorithm.as_ref().map(|algorithm| algorithm.value) {
@@ -73,53 +72,26 @@ fn key(section: &Section<'_>, folder: &Path, secrets: &mut Vec<Secret>) -> Optio
                 "belongs to algorithm \"EdDSA\"",
                 "take it out, or change the algorithm",
             );
-            let fix = "name a file with the shared secret, of 32 bytes or more and mode 0600";
-            let file = section.need("secret_file", section.text("secret_file"), fix)?;
-            let path = folder.join(file.value);
             let why = format!("HS256 secret of the {}", section.name());
-            let secret = file.parse(|_| secret(&path, 32), fix)?;
-            secrets.push(Secret { file: path, why });
-            Some(IssuerKey::Hs256(secret.value))
+            let held = secret(section, SECRET, SECRET_FIX, |bytes| long_enough(bytes, 32))?;
+            secrets.push(Secret { place: held.place, why });
+            Some(IssuerKey::Hs256(held.value))
         }
         Some("EdDSA") => {
-            section.misplaced(
-                &["secret_file"],
-                "belongs to algorithm \"HS256\"",
-                "take it out, or change the algorithm",
-            );
+            section.misplaced(&SECRET, "belongs to algorithm \"HS256\"", "take it out, or change the algorithm");
             let fix = "paste its Ed25519 public key: PEM, or the 32 bytes in base64";
             let text = section.need("public_key", section.text("public_key"), fix)?;
             Some(IssuerKey::EdDsa(text.parse(public_key, fix)?.value))
         }
         other => {
-            section.pass_over(&["secret_file", "public_key"]);
+            section.pass_over(&["public_key"]);
+            section.pass_over(&SECRET);
             if let (Some(algorithm), Some(_)) = (algorithm, other) {
                 algorithm.fault("is not an algorithm that is accepted here", FIX);
             }
             None
         }
     }
-}
-
-/// At least so many bytes. A text file's last newline is no part of the secret.
-pub(super) fn secret(file: &Path, least: usize) -> Result<SecretSlice<u8>, String> {
-    let shown = file.display();
-    let unreadable = |cause: std::io::Error| format!("{shown} cannot be read: {cause}");
-    let mode = std::fs::metadata(file).map_err(unreadable)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(format!("{shown} is open to others (mode {:04o}): chmod 600 it", mode & 0o7777));
-    }
-    let bytes = Zeroizing::new(std::fs::read(file).map_err(unreadable)?);
-    let mut secret: &[u8] = &bytes;
-    if let Some(line) = secret.strip_suffix(b"\n")
-        && line.iter().all(|b| (b' '..=b'~').contains(b) || *b == b'\r')
-    {
-        secret = line.strip_suffix(b"\r").unwrap_or(line);
-    }
-    if secret.len() < least {
-        return Err(format!("{shown} holds {} bytes: too few for a secret", secret.len()));
-    }
-    Ok(SecretSlice::from(secret.to_vec()))
 }
 
 fn public_key(text: &str) -> Result<[u8; 32], String> {
@@ -145,11 +117,10 @@ fn scope(section: &Section<'_>, known: &BTreeMap<EntitlementName, Entitlement>) 
         let Some(name) = parsed(item, FIX) else { continue };
         if known.contains_key(&name.value) {
             scope.insert(name.value);
-        } else {
-            name.fault(
-                format!("there is no sound entitlement {:?}", name.value.as_str()),
-                "write an [[entitlement]] of this name, or correct it",
-            );
+        } else if !name.is_there("entitlement", name.value.as_str()) {
+            let near = value::nearest(name.value.as_str(), known.keys().map(EntitlementName::as_str));
+            let wrong = format!("there is no entitlement {:?}", name.value.as_str());
+            name.fault(wrong, or_write("an [[entitlement]]", near));
         }
     }
     Some(scope)

@@ -1,36 +1,49 @@
 //! `tidegate.toml`: the one truth for people, targets and terms.
 //!
-//! [`load`] reads the whole file and either gives a [`Config`], in which every reference is resolved, every file
+//! [`load`] reads the whole file, and those that it includes, and either gives a [`Config`], in which every reference is resolved, every file
 //! that it names was read and every default is filled in, or every fault that it found, each with its place, what is
 //! wrong and what to do. Nothing else in this program knows the file's keys.
 //!
 //! Keys that DESIGN's contract has and this version cannot honour fail as "not supported yet": a gateway that ignored
 //! `approvals = …` would open what its admin meant to keep shut.
 
+mod contradictions;
 pub(crate) mod diff;
 mod entitlements;
 mod fault;
 mod gateway;
+mod include;
 mod issuers;
+mod keys;
 mod people;
+pub(crate) mod schema;
+mod secret;
 mod section;
+mod source;
 pub(crate) mod summary;
 mod targets;
 #[cfg(test)]
 mod tests;
 mod value;
+mod written;
+#[cfg(test)]
+mod wrong;
 
-pub(crate) use fault::{Fault, Faults};
+pub(crate) use fault::Faults;
 pub(crate) use value::{duration, show_duration};
 
+use contradictions::Said;
 use fault::Findings;
-use section::Section;
+use secret::Secret;
+use section::{Section, Whole};
 use sha2::{Digest, Sha256};
+use source::Source;
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 use tidegate_ca::Keys;
@@ -39,7 +52,7 @@ use tidegate_proxy::protocol::{
     postgres::PostgresTarget,
     ssh::{HostTrust, SshTarget, Vouching},
 };
-use toml::de::DeTable;
+use toml::{Spanned, de::DeTable};
 
 /// A configuration without faults.
 #[derive(Debug, Clone)]
@@ -70,21 +83,12 @@ pub(crate) struct Config {
     pub(crate) ssh_targets: BTreeMap<TargetName, SshTarget>,
     /// PostgreSQL servers by name.
     pub(crate) postgres_targets: BTreeMap<TargetName, PostgresTarget>,
-    /// Files with secrets that the gateway reads beside its own keys: what, and why.
+    /// Secrets that the gateway reads beside its own keys: from where, and why.
     pub(crate) secrets: Vec<Secret>,
     /// What is allowed and yet may not be what was meant.
     pub(crate) notes: Vec<String>,
-    /// As it was written, to be compared with another.
+    /// As it was written, in all its files, to be compared with another.
     pub(crate) written: toml::Table,
-}
-
-/// A secret that the configuration makes the gateway hold.
-#[derive(Debug, Clone)]
-pub(crate) struct Secret {
-    /// Where.
-    pub(crate) file: PathBuf,
-    /// Why.
-    pub(crate) why: String,
 }
 
 /// Why there is no configuration.
@@ -154,12 +158,12 @@ pub(crate) fn load(file: &Path) -> Result<Config, ConfigError> {
 
 /// Only where the state is, for commands that work beside a running gateway whatever else the file says by now.
 pub(crate) fn state_dir(file: &Path) -> Result<PathBuf, ConfigError> {
-    let text = read(file)?;
-    let findings = Findings::new(&text);
-    let (table, errors) = DeTable::parse_recoverable(&text);
-    syntax(&findings, &errors);
-    let found = gateway::state_dir(&Section::root(table.get_ref(), &findings), &folder(file));
-    findings.into_result(file)?;
+    let main = Arc::new(Source::file(file, file.display().to_string(), read(file)?));
+    let findings = Findings::new(&main);
+    let (table, errors) = DeTable::parse_recoverable(&main.text);
+    syntax(&main, &findings, &errors);
+    let found = gateway::state_dir(&Section::whole(&main, &keys::ROOT, table.get_ref(), &findings));
+    findings.into_result()?;
     found.ok_or(ConfigError::NotFound)
 }
 
@@ -173,40 +177,63 @@ fn read(file: &Path) -> Result<String, ConfigError> {
     String::from_utf8(bytes).map_err(|_| unreadable(std::io::Error::other("not UTF-8 text")))
 }
 
-/// What relative paths in the file are relative to.
-fn folder(file: &Path) -> PathBuf {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    folder.canonicalize().unwrap_or_else(|_| folder.to_owned())
-}
-
-/// Checks a file's text. `file` names it in messages and is what relative paths start from.
+/// Checks a file's text, with the files that it includes. `file` names it in messages and is what relative paths start from.
 pub(crate) fn parse(file: &Path, text: &str) -> Result<Config, Faults> {
-    let findings = Findings::new(text);
-    let (table, errors) = DeTable::parse_recoverable(text);
-    syntax(&findings, &errors);
-    let config = if errors.is_empty() {
-        let hash = hex(&Sha256::digest(text.as_bytes()));
-        let written = toml::from_str(text).unwrap_or_default(); // it has been parsed without an error
-        assemble(&Section::root(table.get_ref(), &findings), &folder(file), hash, written)
-    } else {
-        None
-    };
-    if config.is_none() {
+    let main = Arc::new(Source::file(file, file.display().to_string(), text.to_owned()));
+    let findings = Findings::new(&main);
+    let config = read_all(&main, &findings);
+    if config.is_none() && !findings.any() {
         // A value that could not be made has said why; if one ever has not, that is a fault of ours, and still no yes.
-        findings.into_result(file)?;
-        let (wrong, fix) = ("this file could not be understood".to_owned(), "report this as a bug".to_owned());
-        let list = vec![Fault { line: 1, column: 1, key: String::new(), wrong, fix }];
-        return Err(Faults { file: file.display().to_string(), list });
+        findings.add(&main, 0, "", "this file could not be understood", "report this as a bug");
     }
-    findings.into_result(file)?;
-    config.ok_or_else(|| Faults { file: file.display().to_string(), list: Vec::new() })
+    findings.into_result()?;
+    config.ok_or_else(|| Faults { list: Vec::new() })
 }
 
-fn syntax(findings: &Findings<'_>, errors: &[toml::de::Error]) {
+/// `None` has said why. Some may have said that something is wrong, too.
+fn read_all(main: &Arc<Source>, findings: &Findings) -> Option<Config> {
+    let table = table_of(main, findings)?;
+    let section = Section::whole(main, &keys::ROOT, table.get_ref(), findings);
+    let (included, notes) = include::included(&section);
+    let tables: Vec<_> = included.iter().map(|source| table_of(source, findings)).collect();
+    let tables: Vec<Spanned<DeTable<'_>>> = tables.into_iter().collect::<Option<_>>()?;
+    let part = |(source, table)| Section::whole(source, &keys::INCLUDED, Spanned::get_ref(table), findings);
+    let whole = Whole { main: section, parts: included.iter().zip(&tables).map(part).collect() };
+    let mut config = assemble(&whole, findings, hash(main, &included), written::merged(main, &included))?;
+    config.notes.splice(0..0, notes);
+    Some(config)
+}
+
+/// The syntax tree of a text, if it has no fault.
+fn table_of<'a>(source: &'a Source, findings: &Findings) -> Option<Spanned<DeTable<'a>>> {
+    let (table, errors) = DeTable::parse_recoverable(&source.text);
+    syntax(source, findings, &errors);
+    errors.is_empty().then_some(table)
+}
+
+fn syntax(source: &Source, findings: &Findings, errors: &[toml::de::Error]) {
     for error in errors {
         let at = error.span().map_or(0, |span| span.start);
-        findings.add(at, "", format!("not TOML: {}", error.message()), "see https://toml.io for how to write it");
+        let wrong = format!("not TOML: {}", error.message());
+        findings.add(source, at, "", wrong, "see https://toml.io for how to write it");
     }
+}
+
+/// What the ledger knows a configuration by: the SHA-256 of the file. With files that it includes, that of what
+/// `sha256sum` prints of it and of them, in its folder and in the order of their names:
+/// `sha256sum tidegate.toml targets.d/*.toml | sha256sum`.
+fn hash(main: &Source, included: &[Arc<Source>]) -> String {
+    let of_main = hex(&Sha256::digest(main.text.as_bytes()));
+    if included.is_empty() {
+        return of_main;
+    }
+    let folder = Path::new(&main.shown).parent().unwrap_or(Path::new(""));
+    let mut list = String::new();
+    for source in std::iter::once(main).chain(included.iter().map(Arc::as_ref)) {
+        let name = Path::new(&source.shown).strip_prefix(folder).unwrap_or(Path::new(&source.shown));
+        list.push_str(&format!("{}  {}\n", hex(&Sha256::digest(source.text.as_bytes())), name.display()));
+    }
+    hex(&Sha256::digest(list.as_bytes()))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -218,21 +245,30 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Every section is read whatever the others came to, so that all faults are found at once.
-fn assemble(root: &Section<'_>, folder: &Path, hash: String, written: toml::Table) -> Option<Config> {
-    let mut notes = Vec::new();
+fn assemble(whole: &Whole<'_>, findings: &Findings, hash: String, written: toml::Table) -> Option<Config> {
+    let root = &whole.main;
     let version = gateway::version(root);
-    let state_dir = gateway::state_dir(root, folder);
+    let state_dir = gateway::state_dir(root);
     let gateway = gateway::gateway(root);
     let roles = gateway::roles(root);
-    let doors = gateway::doors(root, folder);
+    let doors = gateway::doors(root);
     let recording = gateway::recording(root);
-    let people = people::people(root);
-    let targets = targets::targets(root, folder);
-    let entitlements = entitlements::entitlements(root, &targets);
-    let issuers = issuers::issuers(root, folder, &entitlements, gateway.as_ref().map(|g| g.name.as_str()));
-    root.not_yet(&["api", "include", "inventory", "limits", "notify", "workload", "oidc", "anchor", "retention"]);
+    let people = people::people(whole);
+    let targets = targets::targets(whole);
+    let entitlements = entitlements::entitlements(whole, &targets);
+    let issuers = issuers::issuers(whole, &entitlements, gateway.as_ref().map(|g| g.name.as_str()));
     root.unknown();
-    notes.extend(summary::notes(&people, &roles, &targets.by_name, &entitlements));
+    whole.parts.iter().for_each(Section::unknown);
+    let (doors_, targets_, issuers_) = (doors.as_ref(), &targets.by_name, &issuers.by_name);
+    let said = Said {
+        people: &people,
+        roles: &roles,
+        doors: doors_,
+        targets: targets_,
+        entitlements: &entitlements,
+        issuers: issuers_,
+    };
+    let notes = contradictions::notes(&said, whole, findings);
 
     version?;
     let (gateway, doors, (recording, replay_window)) = (gateway?, doors?, recording?);

@@ -3,28 +3,27 @@
 use super::{
     fault::KeyRole,
     gateway::groups,
-    section::Section,
+    section::{Section, Whole},
     value::{self, SSH_KEY_FIX},
 };
 use std::collections::BTreeMap;
 use tidegate_grants::{Identity, IdentityName};
 
 /// All users. What was faulty is left out, and has said so.
-pub(super) fn people(root: &Section<'_>) -> BTreeMap<IdentityName, Identity> {
+pub(super) fn people(whole: &Whole<'_>) -> BTreeMap<IdentityName, Identity> {
     let mut people = BTreeMap::new();
-    let mut taken = Taken::default();
-    for section in root.sections("user") {
+    for section in whole.sections("user") {
         let name = section
             .need("name", section.text("name"), "write name = \"alice\"")
             .and_then(|name| name.parse(str::parse::<IdentityName>, "choose such a name"));
         let groups = groups(&section, "groups");
-        let ssh_keys = ssh_keys(&section, &mut taken);
-        let unix_user = unix_user(&section, &mut taken);
-        section.not_yet(&["totp", "email", "notify", "tokens"]);
+        let ssh_keys = ssh_keys(&section);
+        let unix_user = unix_user(&section);
         section.unknown();
         let Some(name) = name else { continue };
-        if people.contains_key(&name.value) {
-            name.fault("is the name of another user already", "give each user a name of their own");
+        if let Some(other) = name.seen("user", name.value.as_str()) {
+            let wrong = format!("is the name of another user already ({other})");
+            name.fault(wrong, "give each user a name of their own");
             continue;
         }
         let identity = Identity { name: name.value.clone(), groups, ssh_keys, unix_user };
@@ -33,14 +32,8 @@ pub(super) fn people(root: &Section<'_>) -> BTreeMap<IdentityName, Identity> {
     people
 }
 
-/// A key or a local account proves one identity, not two.
-#[derive(Default)]
-struct Taken {
-    keys: Vec<String>,
-    accounts: Vec<String>,
-}
-
-fn ssh_keys(section: &Section<'_>, taken: &mut Taken) -> Vec<String> {
+/// A key proves one identity, not two.
+fn ssh_keys(section: &Section<'_>) -> Vec<String> {
     let mut keys = Vec::new();
     for item in section.texts("ssh_keys").map(|list| list.value).unwrap_or_default() {
         let Some(key) = item.parse(value::ssh_key, SSH_KEY_FIX) else { continue };
@@ -49,28 +42,29 @@ fn ssh_keys(section: &Section<'_>, taken: &mut Taken) -> Vec<String> {
             continue;
         };
         let line = line.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
-        if taken.keys.contains(&line) {
-            key.fault("is listed twice: a key must say who it is", "take one out");
+        if let Some(other) = key.seen("ssh key", &line) {
+            let wrong = format!("is a login key already ({other}): a key must say who it is");
+            key.fault(wrong, "give each user a key of their own");
             continue;
         }
         key.plays(KeyRole::Login);
-        taken.keys.push(line.clone());
         keys.push(line);
     }
     keys
 }
 
-fn unix_user(section: &Section<'_>, taken: &mut Taken) -> Option<String> {
+/// A local account is one identity, too.
+fn unix_user(section: &Section<'_>) -> Option<String> {
     let account = section.text("unix_user")?;
     let odd = |b: u8| b.is_ascii_control() || b.is_ascii_whitespace() || b":/,".contains(&b);
     if account.value.is_empty() || account.value.len() > 64 || account.value.bytes().any(odd) {
         account.fault("is not the name of a local account", "write it as `id -un` prints it");
         return None;
     }
-    if taken.accounts.iter().any(|other| other == account.value) {
-        account.fault("is the local account of another user already", "map each account to one user");
+    if let Some(other) = account.seen("account", account.value) {
+        let wrong = format!("is the local account of another user already ({other})");
+        account.fault(wrong, "map each account to one user");
         return None;
     }
-    taken.accounts.push(account.value.to_owned());
     Some(account.value.to_owned())
 }

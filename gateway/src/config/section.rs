@@ -4,9 +4,18 @@
 //! them at once. So the syntax tree is walked here: each key is asked for once, a key that nobody asked for is unknown,
 //! and every value keeps its place in the file so that later checks (an unknown reference, say) can point at it.
 
-use super::fault::{Findings, KeyRole};
+use super::{
+    fault::{Findings, KeyRole},
+    keys::{self, Table, Value},
+    source::{Place, Source},
+    value,
+};
 use ssh_key::PublicKey;
-use std::cell::RefCell;
+use std::{
+    cell::RefCell,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -18,18 +27,34 @@ pub(super) struct Spot<'a, T> {
     pub(super) value: T,
     at: usize,
     key: String,
-    findings: &'a Findings<'a>,
+    source: &'a Arc<Source>,
+    findings: &'a Findings,
 }
 
 impl<'a, T> Spot<'a, T> {
     /// This value is wrong.
     pub(super) fn fault(&self, wrong: impl Into<String>, fix: impl Into<String>) {
-        self.findings.add(self.at, &self.key, wrong, fix);
+        self.findings.add(self.source, self.at, &self.key, wrong, fix);
+    }
+
+    /// There may be one `what` of this name: where another was seen before, if one was.
+    pub(super) fn seen(&self, what: &'static str, name: &str) -> Option<Place> {
+        self.findings.seen(what, name.to_owned(), self.source, self.at)
+    }
+
+    /// Whether there is a `what` of this name, be it faulty: then that has been said.
+    pub(super) fn is_there(&self, what: &'static str, name: &str) -> bool {
+        self.findings.first(what, name).is_some()
+    }
+
+    /// Where it stands.
+    pub(super) fn place(&self) -> Place {
+        self.source.place(self.at)
     }
 
     /// Another value at the same place.
     pub(super) fn with<U>(&self, value: U) -> Spot<'a, U> {
-        Spot { value, at: self.at, key: self.key.clone(), findings: self.findings }
+        Spot { value, at: self.at, key: self.key.clone(), source: self.source, findings: self.findings }
     }
 
     /// The value made into something else, or a fault.
@@ -62,26 +87,73 @@ impl Spot<'_, PublicKey> {
 /// A text value.
 pub(super) type TextSpot<'a> = Spot<'a, &'a str>;
 
+impl TextSpot<'_> {
+    /// The path that it names, relative to the file that it stands in.
+    pub(super) fn path(&self) -> PathBuf {
+        self.source.folder.join(self.value)
+    }
+
+    /// What a path in it is relative to.
+    pub(super) fn folder(&self) -> &Path {
+        &self.source.folder
+    }
+}
+
+/// All texts of a configuration, as one.
+#[derive(Debug)]
+pub(super) struct Whole<'a> {
+    /// The file itself: what there is once stands here.
+    pub(super) main: Section<'a>,
+    /// What it includes, by name.
+    pub(super) parts: Vec<Section<'a>>,
+}
+
+impl<'a> Whole<'a> {
+    /// All `[[key]]` of all texts.
+    pub(super) fn sections(&self, key: &'static str) -> impl Iterator<Item = Section<'a>> {
+        let having = move |text: &&Section<'a>| text.known.key(key).is_some();
+        std::iter::once(&self.main).chain(&self.parts).filter(having).flat_map(move |text| text.sections(key))
+    }
+}
+
 /// A table that is being read.
 #[derive(Debug)]
 pub(super) struct Section<'a> {
     path: String,
     at: usize,
     table: &'a DeTable<'a>,
+    /// What it can have.
+    known: &'static Table,
     asked: RefCell<Vec<&'static str>>,
     /// Of these, the ones that are of no use here: not to be suggested.
     later: RefCell<Vec<&'static str>>,
-    findings: &'a Findings<'a>,
+    source: &'a Arc<Source>,
+    findings: &'a Findings,
 }
 
 impl<'a> Section<'a> {
-    /// The whole file.
-    pub(super) fn root(table: &'a DeTable<'a>, findings: &'a Findings<'a>) -> Self {
-        Self::new(String::new(), 0, table, findings)
+    /// A whole file, of which these keys are known.
+    pub(super) fn whole(
+        source: &'a Arc<Source>,
+        known: &'static Table,
+        table: &'a DeTable<'a>,
+        findings: &'a Findings,
+    ) -> Self {
+        let (asked, later) = (RefCell::default(), RefCell::default());
+        Self { path: String::new(), at: 0, table, known, asked, later, source, findings }
     }
 
-    fn new(path: String, at: usize, table: &'a DeTable<'a>, findings: &'a Findings<'a>) -> Self {
-        Self { path, at, table, asked: RefCell::default(), later: RefCell::default(), findings }
+    fn part(&self, path: String, at: usize, key: &'static str, table: &'a DeTable<'a>) -> Self {
+        let known = match self.known.key(key).map(|key| key.value) {
+            Some(Value::Table(known) | Value::Tables(known)) => known,
+            _ => &keys::NONE,
+        };
+        Self { path, at, ..Section::whole(self.source, known, table, self.findings) }
+    }
+
+    /// The text that it stands in.
+    pub(super) fn source(&self) -> &'a Arc<Source> {
+        self.source
     }
 
     fn key(&self, key: &str) -> String {
@@ -89,6 +161,7 @@ impl<'a> Section<'a> {
     }
 
     fn value(&self, key: &'static str) -> Option<(String, &'a Spanned<DeValue<'a>>)> {
+        debug_assert!(self.known.key(key).is_some(), "{} is not in config::keys", self.key(key));
         self.asked.borrow_mut().push(key);
         self.table.get(key).map(|value| (self.key(key), value))
     }
@@ -103,9 +176,14 @@ impl<'a> Section<'a> {
         self.table.contains_key(key)
     }
 
+    /// Where a key stands, if it is there. Does not make it known.
+    pub(super) fn place_of(&self, key: &str) -> Option<Place> {
+        self.has(key).then(|| self.source.place(self.key_at(key)))
+    }
+
     /// A key that must be there is not, or something is wrong with the table as a whole.
     pub(super) fn fault(&self, key: &str, wrong: impl Into<String>, fix: impl Into<String>) {
-        self.findings.add(self.at, &self.key(key), wrong, fix);
+        self.findings.add(self.source, self.at, &self.key(key), wrong, fix);
     }
 
     /// The key is required.
@@ -197,7 +275,7 @@ impl<'a> Section<'a> {
             self.wrong_type(&path, value, &format!("a table: [{path}]"));
             return None;
         };
-        Some(Section::new(path, self.key_at(key), table, self.findings))
+        Some(self.part(path, self.key_at(key), key, table))
     }
 
     /// All `[[key]]`, each named by its `name` in messages, else by its number from 1.
@@ -213,7 +291,7 @@ impl<'a> Section<'a> {
                 Some(table) => {
                     let name = table.get("name").and_then(|name| name.get_ref().as_str());
                     let path = name.map_or_else(|| format!("{path}[{}]", nth + 1), |name| format!("{path}[{name}]"));
-                    sections.push(Section::new(path, item.span().start, table, self.findings));
+                    sections.push(self.part(path, item.span().start, key, table));
                 }
                 None => self.wrong_type(&path, item, &format!("tables: [[{path}]] once for each")),
             }
@@ -221,22 +299,12 @@ impl<'a> Section<'a> {
         sections
     }
 
-    /// Keys that this tidegate knows of but cannot do yet.
-    pub(super) fn not_yet(&self, keys: &[&'static str]) {
-        self.later.borrow_mut().extend(keys);
-        for key in keys {
-            if self.value(key).is_some() {
-                self.findings.add(self.key_at(key), &self.key(key), "is not supported yet", "take it out");
-            }
-        }
-    }
-
     /// Keys that belong to something else than this.
     pub(super) fn misplaced(&self, keys: &[&'static str], wrong: &str, fix: &str) {
         self.later.borrow_mut().extend(keys);
         for key in keys {
             if self.value(key).is_some() {
-                self.findings.add(self.key_at(key), &self.key(key), wrong, fix);
+                self.findings.add(self.source, self.key_at(key), &self.key(key), wrong, fix);
             }
         }
     }
@@ -246,21 +314,43 @@ impl<'a> Section<'a> {
         self.asked.borrow_mut().extend(keys);
     }
 
-    /// What nobody asked for is unknown.
+    /// To be called when all was asked for that is known: every other key is a fault.
     pub(super) fn unknown(&self) {
         let asked = self.asked.borrow();
         for (key, _) in self.table.iter() {
-            if !asked.contains(&key.get_ref().as_ref()) {
-                let free =
-                    asked.iter().copied().filter(|known| !self.has(known) && !self.later.borrow().contains(known));
-                let known: Vec<&str> = free.collect();
-                let fix = if known.is_empty() {
-                    "take it out".to_owned()
-                } else {
-                    format!("take it out, or write what you meant: {}", known.join(", "))
-                };
-                self.findings.add(key.span().start, &self.key(key.get_ref()), "unknown key", fix);
-            }
+            let name = key.get_ref().as_ref();
+            let (wrong, fix) = match self.known.key(name).map(|known| known.value) {
+                Some(Value::Later) => ("is not supported yet", "take it out".to_owned()),
+                Some(_) => continue,
+                None => ("unknown key", self.instead(name)),
+            };
+            self.findings.add(self.source, key.span().start, &self.key(name), wrong, fix);
+        }
+        // A key that is known and ignored would open what it was written to keep shut.
+        let mut overlooked = self.known.keys.iter().filter(|key| !matches!(key.value, Value::Later));
+        debug_assert!(
+            self.findings.any() || overlooked.all(|key| asked.contains(&key.name)),
+            "{} {asked:?}",
+            self.path
+        );
+    }
+
+    /// What to do about a key that is not known here.
+    fn instead(&self, name: &str) -> String {
+        if let Some(place) = keys::elsewhere(self.known, name) {
+            return place;
+        }
+        let later = self.later.borrow();
+        let usable = |key: &&keys::Key| !matches!(key.value, Value::Later) && !later.contains(&key.name);
+        let again = |key: &keys::Key| matches!(key.value, Value::Tables(_));
+        let usable: Vec<&keys::Key> = self.known.keys.iter().filter(usable).collect();
+        let free = |key: &&&keys::Key| again(key) || !self.has(key.name);
+        let free: Vec<&str> = usable.iter().filter(free).map(|key| key.name).collect();
+        match value::nearest(name, usable.iter().map(|key| key.name)) {
+            Some(near) if free.contains(&near) => format!("did you mean {near}?"),
+            Some(near) => format!("take it out: {near} is there already"),
+            None if free.is_empty() => "take it out".to_owned(),
+            None => format!("take it out, or write what you meant: {}", free.join(", ")),
         }
     }
 
@@ -269,7 +359,7 @@ impl<'a> Section<'a> {
     }
 
     fn spot<T>(&self, key: String, place: &Spanned<DeValue<'_>>, value: T) -> Spot<'a, T> {
-        Spot { value, at: place.span().start, key, findings: self.findings }
+        Spot { value, at: place.span().start, key, source: self.source, findings: self.findings }
     }
 
     fn wrong_type(&self, path: &str, value: &Spanned<DeValue<'_>>, wanted: &str) {
@@ -282,6 +372,7 @@ impl<'a> Section<'a> {
             DeValue::Array(_) => "a list",
             DeValue::Table(_) => "a table",
         };
-        self.findings.add(value.span().start, path, format!("wrong type: this is {found}"), format!("write {wanted}"));
+        let (wrong, fix) = (format!("wrong type: this is {found}"), format!("write {wanted}"));
+        self.findings.add(self.source, value.span().start, path, wrong, fix);
     }
 }

@@ -1,69 +1,10 @@
 //! What `check` says about a configuration without faults: who may do what, and which keys and secrets are held, and
 //! why (promise 7).
 
-use super::{Config, gateway::Roles, show_duration};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-};
-use tidegate_grants::{
-    Entitlement, EntitlementName, Files, GroupName, Identity, IdentityName, Kind, Leftovers, Target, TargetName, Terms,
-    entitlement::Selector, forward::Rule, grant::IssuerKey,
-};
+use super::{Config, show_duration};
+use std::fmt::Write as _;
+use tidegate_grants::{Entitlement, Files, Leftovers, Terms, entitlement::Selector, grant::IssuerKey};
 use tidegate_proxy::protocol::postgres::{Auth, PostgresTarget};
-
-/// What is allowed and yet may not be what was meant.
-pub(super) fn notes(
-    people: &BTreeMap<IdentityName, Identity>,
-    roles: &Roles,
-    targets: &BTreeMap<TargetName, Target>,
-    entitlements: &BTreeMap<EntitlementName, Entitlement>,
-) -> Vec<String> {
-    let mut notes = Vec::new();
-    let members = |groups: &BTreeSet<GroupName>| -> Vec<&Identity> {
-        people.values().filter(|person| !person.groups.is_disjoint(groups)).collect()
-    };
-    if members(&roles.admin).is_empty() {
-        notes.push("roles.admin: nobody is an admin of this gateway, so nobody can issue a grant".to_owned());
-    } else if !members(&roles.admin).iter().any(|person| person.unix_user.is_some()) {
-        notes.push("roles.admin: no admin has a unix_user, so nobody can use the admin commands".to_owned());
-    }
-    for entitlement in entitlements.values() {
-        let name = &entitlement.name;
-        if members(&entitlement.groups).is_empty() {
-            notes.push(format!("entitlement[{name}].groups: no user is in one of them"));
-        }
-        if let Terms::Ssh { forward, .. } = &entitlement.terms {
-            let dangers = |rule: Rule| rule.dangers().into_iter().map(move |danger| format!("{rule} {danger}"));
-            notes.extend(
-                forward.rules().flat_map(dangers).map(|danger| format!("entitlement[{name}].forward: {danger}")),
-            );
-        }
-        let kind = kind_of(&entitlement.terms);
-        let (fit, unfit): (Vec<&Target>, Vec<&Target>) =
-            targets.values().filter(|target| entitlement.reaches(target)).partition(|target| target.kind == kind);
-        if fit.is_empty() {
-            notes.push(format!("entitlement[{name}].targets: no target that its terms are for has these labels"));
-        }
-        for target in unfit {
-            notes
-                .push(format!("entitlement[{name}].targets: {} has the labels, but is of the other kind", target.name));
-        }
-    }
-    for target in targets.values() {
-        if !entitlements.values().any(|entitlement| entitlement.reaches(target)) {
-            notes.push(format!("target[{}]: no entitlement reaches it", target.name));
-        }
-    }
-    notes
-}
-
-fn kind_of(terms: &Terms) -> Kind {
-    match terms {
-        Terms::Ssh { .. } => Kind::Ssh,
-        Terms::Postgres { .. } => Kind::Postgres,
-    }
-}
 
 /// The whole summary, a few lines for each thing.
 pub(crate) fn summary(config: &Config) -> String {
@@ -181,7 +122,7 @@ fn write_secrets(out: &mut String, config: &Config) -> std::fmt::Result {
         writeln!(out, "  {file:<13} {why}")?;
     }
     for secret in &config.secrets {
-        writeln!(out, "  {}: {}", secret.file.display(), secret.why)?;
+        writeln!(out, "  {}: {}", secret.place, secret.why)?;
     }
     let attested = config.policy.issuers.values().filter(|issuer| matches!(issuer.key, IssuerKey::Hs256(_))).count();
     if attested > 0 {

@@ -1,10 +1,9 @@
 //! `[[target]]`: SSH hosts and database servers, and how each proves that it is itself.
 
 use super::{
-    Secret,
     fault::KeyRole,
-    issuers::secret,
-    section::{Section, Spot, TextSpot},
+    secret::{Secret, long_enough, secret},
+    section::{Section, Spot, TextSpot, Whole},
     value,
 };
 use rustls::{
@@ -30,11 +29,14 @@ pub(super) struct Targets {
 }
 
 const SSH_KEYS: [&str; 4] = ["host_key", "host_ca", "host_name", "principal"];
-const POSTGRES_KEYS: [&str; 5] = ["tls_ca", "auth", "admin_user", "admin_address", "admin_password_file"];
+const POSTGRES_KEYS: [&str; 6] =
+    ["tls_ca", "auth", "admin_user", "admin_address", "admin_password_file", "admin_password_env"];
+/// Where the password of `auth = "scram"` is.
+const PASSWORD: [&str; 2] = ["admin_password_file", "admin_password_env"];
 
-pub(super) fn targets(root: &Section<'_>, folder: &Path) -> Targets {
+pub(super) fn targets(whole: &Whole<'_>) -> Targets {
     let mut targets = Targets::default();
-    for section in root.sections("target") {
+    for section in whole.sections("target") {
         let name = section
             .need("name", section.text("name"), "write name = \"web-1\"")
             .and_then(|name| name.parse(str::parse::<TargetName>, "choose such a name"));
@@ -48,9 +50,7 @@ pub(super) fn targets(root: &Section<'_>, folder: &Path) -> Targets {
         let mut of_kind = (None, None);
         match kind {
             Some(Kind::Ssh) => of_kind.0 = ssh(&section, named, address),
-            Some(Kind::Postgres) => {
-                of_kind.1 = postgres(&section, named, address, folder, &mut targets.secrets);
-            }
+            Some(Kind::Postgres) => of_kind.1 = postgres(&section, named, address, &mut targets.secrets),
             None => {
                 // Whichever it was meant to be, its own keys are no faults.
                 section.pass_over(&SSH_KEYS);
@@ -59,8 +59,9 @@ pub(super) fn targets(root: &Section<'_>, folder: &Path) -> Targets {
         }
         section.unknown();
         let (Some(name), Some(kind)) = (name, kind) else { continue };
-        if targets.by_name.contains_key(&name.value) {
-            name.fault("is the name of another target already", "give each target a name of its own");
+        if let Some(other) = name.seen("target", name.value.as_str()) {
+            let wrong = format!("is the name of another target already ({other})");
+            name.fault(wrong, "give each target a name of its own");
             continue;
         }
         targets.ssh.extend(of_kind.0.map(|target| (name.value.clone(), target)));
@@ -164,7 +165,6 @@ fn postgres(
     section: &Section<'_>,
     name: Option<&TargetName>,
     address: Option<String>,
-    folder: &Path,
     secrets: &mut Vec<Secret>,
 ) -> Option<PostgresTarget> {
     section.misplaced(&SSH_KEYS, "belongs to a target of kind \"ssh\"", "take it out, or change the kind");
@@ -172,11 +172,11 @@ fn postgres(
         Some(primary) => Some(primary.parse(value::address, ADDRESS_FIX)?.value),
         None => None,
     };
-    let auth = auth(section, folder, secrets);
+    let auth = auth(section, secrets);
     let fix = "name the PEM file with the CA of the server's certificate; TLS is verify-full, always";
     let roots = section
         .need("tls_ca", section.text("tls_ca"), fix)
-        .and_then(|file| file.parse(|file| roots(&folder.join(file)), fix).map(|roots| roots.value));
+        .and_then(|file| file.clone().parse(|_| roots(&file.path()), fix).map(|roots| roots.value));
     let admin = section
         .need("admin_user", section.text("admin_user"), "write admin_user = \"tidegate\"")
         .and_then(|user| user.parse(str::parse::<RoleName>, "write the gateway's login on this target"));
@@ -191,40 +191,36 @@ fn postgres(
 }
 
 /// `auth`, and the password that comes with `"scram"`. `None` has said why.
-fn auth(section: &Section<'_>, folder: &Path, secrets: &mut Vec<Secret>) -> Option<Auth> {
-    const FILE: &str = "admin_password_file";
+fn auth(section: &Section<'_>, secrets: &mut Vec<Secret>) -> Option<Auth> {
     let way = section.text("auth");
     match way.as_ref().map_or("cert", |way| way.value) {
         "cert" => {
             let fix = "take it out, or write auth = \"scram\"";
-            section.misplaced(&[FILE], "belongs to auth = \"scram\": with certificates there is no password", fix);
+            section.misplaced(&PASSWORD, "belongs to auth = \"scram\": with certificates there is no password", fix);
             Some(Auth::Certificate)
         }
         "scram" => {
-            let fix = "name a file with the password of admin_user, of 16 characters or more and mode 0600";
-            let file = section.need(FILE, section.text(FILE), fix)?;
-            let path = folder.join(file.value);
-            let password = file.parse(|_| password(&path), fix)?;
-            secrets.push(Secret {
-                file: path,
-                why: format!("password of the gateway's own login on the {}", section.name()),
-            });
-            Some(Auth::Scram(password.value))
+            let fix = "name a file of mode 0600 with the password of admin_user, of 16 characters or more \
+                       (admin_password_file), or an environment variable that holds it (admin_password_env)";
+            let held = secret(section, PASSWORD, fix, password)?;
+            let why = format!("password of the gateway's own login on the {}", section.name());
+            secrets.push(Secret { place: held.place, why });
+            Some(Auth::Scram(held.value))
         }
         _ => {
-            section.pass_over(&[FILE]);
+            section.pass_over(&PASSWORD);
             way?.fault("is not a way to log in", "write \"cert\" or \"scram\"");
             None
         }
     }
 }
 
-fn password(file: &Path) -> Result<SecretString, String> {
-    let bytes = secret(file, 16)?;
+fn password(bytes: &[u8]) -> Result<SecretString, String> {
+    let bytes = long_enough(bytes, 16)?;
     let text =
         std::str::from_utf8(bytes.expose_secret()).ok().filter(|text| text.bytes().all(|b| b.is_ascii_graphic()));
     // Any other character would be prepared (RFC 4013), by the server perhaps in another way than by us.
-    let text = text.ok_or_else(|| format!("{} holds more than printable ASCII without blanks", file.display()))?;
+    let text = text.ok_or("holds more than printable ASCII without blanks")?;
     Ok(SecretString::from(text))
 }
 

@@ -6,6 +6,14 @@ use std::{
     time::Duration,
 };
 
+/// Of these, what somebody who wrote this has most likely meant, if one is near enough.
+pub(super) fn nearest<'a>(wrote: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let distance = |name: &str| strsim::damerau_levenshtein(&wrote.to_lowercase(), &name.to_lowercase());
+    let begins = |name: &str| wrote.len() >= 3 && (name.starts_with(wrote) || wrote.starts_with(name));
+    let near = |name: &&str| begins(name) || distance(name) <= wrote.chars().count().max(name.chars().count()) / 3;
+    known.filter(near).min_by_key(|name| distance(name))
+}
+
 /// `30m`, `10s`, `1h`, `1d`, or several in a row: `1h30m`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     const WRONG: &str = "is not a duration";

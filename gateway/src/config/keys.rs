@@ -1,0 +1,333 @@
+//! Every key that a configuration can have, once: what it takes and what it is for.
+//!
+//! The parser asks for no key that is not here (a debug build says so), what is not here is an unknown key, and the JSON
+//! Schema for editors is made from the same tables. So the three cannot drift apart. What a value must be like beyond its
+//! shape (that a file exists, that a name is somebody's) only the parser knows.
+
+/// The keys of one table.
+#[derive(Debug)]
+pub(super) struct Table {
+    /// What stands in it.
+    pub(super) about: &'static str,
+    /// In the order that they are best written in.
+    pub(super) keys: &'static [Key],
+}
+
+/// One key.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) value: Value,
+    /// It must be there, whatever else is.
+    pub(super) required: bool,
+    pub(super) about: &'static str,
+}
+
+/// What a key takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Value {
+    /// Any text.
+    Text,
+    /// A text of this regular expression, which both Rust's and JavaScript's dialect understand.
+    Like(&'static str),
+    /// One of these texts.
+    OneOf(&'static [&'static str]),
+    /// A whole number from … to ….
+    Number(i64, i64),
+    Boolean,
+    /// A list of at least so many.
+    List(&'static Value, usize),
+    /// One, or a list of at least one.
+    OneOrList(&'static Value),
+    /// `{ env = "prod" }`
+    Labels,
+    /// Labels, or a list of names.
+    Selector,
+    /// `[name]`
+    Table(&'static Table),
+    /// `[[name]]`
+    Tables(&'static Table),
+    /// Of the contract, and not there yet.
+    Later,
+}
+
+impl Table {
+    /// The key of this name.
+    pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+}
+
+/// A table of which nothing is known.
+pub(super) static NONE: Table = Table { about: "", keys: &[] };
+
+/// Where a key that is not one of this table belongs, if another table has it.
+pub(super) fn elsewhere(table: &'static Table, name: &str) -> Option<String> {
+    if std::ptr::eq(table, &raw const ROOT) {
+        let mut sections = ROOT.keys.iter().filter_map(|key| match key.value {
+            Value::Table(section) => section.key(name).map(|_| key.name),
+            _ => None,
+        });
+        return sections.next().map(|section| format!("write it under [{section}]"));
+    }
+    ROOT.key(name)?;
+    Some(match std::ptr::eq(table, &raw const INCLUDED) {
+        true => "write it into the main file: one that is included has [[user]], [[target]], [[entitlement]] and [[issuer]]",
+        false => "write it at the top of the file, above the first [section]",
+    }
+    .to_owned())
+}
+
+const fn must(name: &'static str, value: Value, about: &'static str) -> Key {
+    Key { name, value, required: true, about }
+}
+
+const fn may(name: &'static str, value: Value, about: &'static str) -> Key {
+    Key { name, value, required: false, about }
+}
+
+const fn later(name: &'static str) -> Key {
+    Key { name, value: Value::Later, required: false, about: "Not supported yet." }
+}
+
+const IDENTITY: Value = Value::Like("^[a-z][a-z0-9_.-]{0,31}$");
+const PLAIN: Value = Value::Like("^[a-z0-9][a-z0-9._-]{0,31}$");
+const TARGET_NAME: Value = Value::Like("^[a-z0-9][a-z0-9.-]{0,62}$");
+const ENTITLEMENT_NAME: Value = Value::Like("^[a-z0-9][a-z0-9._-]{0,62}$");
+const LOGIN: Value = Value::Like("^[A-Za-z_][A-Za-z0-9._-]{0,31}$");
+const DATABASE: Value = Value::Like("^[!#-&(-.0-?A-\\[\\]-}][ !#-&(-.0-?A-\\[\\]-}]{0,62}$");
+const ROLE: Value = Value::Like("^[A-Za-z_][A-Za-z0-9_$.-]{0,62}$");
+const DURATION: Value = Value::Like("^([0-9]+[smhd])+$");
+/// The same, and not zero.
+const POSITIVE: Value = Value::Like("^(?=.*[1-9])([0-9]+[smhd])+$");
+const SIZE: Value = Value::Like("^[0-9]+(B|KiB|MiB|GiB)$");
+/// A host and a port.
+const ADDRESS: Value = Value::Like("^(\\[[0-9A-Fa-f:.]+\\]|[A-Za-z0-9.-]+):[0-9]{1,5}$");
+/// An IP address and a port.
+const LISTEN: Value = Value::Like("^(\\[[0-9A-Fa-f:.]+\\]|[0-9.]+):[0-9]{1,5}$");
+const PUBLIC_KEY: Value = Value::Like("^(ssh-|ecdsa-sha2-|sk-)[a-z0-9@.-]+ +[A-Za-z0-9+/]{40,}=*( .*)?$");
+const HOST_KEY: Value = Value::Like("^(ssh-|ecdsa-sha2-)[a-z0-9@.-]+ +[A-Za-z0-9+/]{40,}=*( .*)?$");
+const RECIPIENT: Value = Value::Like("^(age1[a-z0-9]{58}|ssh-ed25519 +[A-Za-z0-9+/]{40,}=*( .*)?)$");
+const PUBLIC_NAME: Value = Value::Like("^[A-Za-z0-9:][A-Za-z0-9.:-]*$");
+const IP: Value = Value::Like("^[0-9A-Fa-f.:]+$");
+const PRINCIPAL: Value = Value::Like("^[A-Za-z0-9@._:/+{}-]*\\{login\\}[A-Za-z0-9@._:/+{}-]*$");
+const VARIABLE: Value = Value::Like("^[A-Za-z_][A-Za-z0-9_]*$");
+
+/// The file itself.
+pub(super) static ROOT: Table = Table {
+    about: "tidegate: who may open what, for how long, on whose word. Relative paths start from the file that names them.",
+    keys: &[
+        must("version", Value::Number(1, 1), "Of this format: 1."),
+        must("state_dir", Value::Text, "Where ledger, leases, recordings and keys are."),
+        may(
+            "include",
+            Value::List(&Value::Text, 0),
+            "More files with [[user]], [[target]], [[entitlement]] and [[issuer]], like [\"targets.d/*.toml\"].",
+        ),
+        must("gateway", Value::Table(&GATEWAY), "The gateway itself."),
+        may("roles", Value::Table(&ROLES), "Which groups may do what to the gateway itself."),
+        may("ssh", Value::Table(&SSH), "The door for SSH."),
+        may("postgres", Value::Table(&POSTGRES), "The door for PostgreSQL; TLS always."),
+        must("recording", Value::Table(&RECORDING), "How sessions are recorded."),
+        may("user", Value::Tables(&USER), "Who may come to the door, and how they prove it."),
+        may("target", Value::Tables(&TARGET), "An SSH host or a database server."),
+        may("entitlement", Value::Tables(&ENTITLEMENT), "What groups may ask for, where, and on which terms."),
+        may("issuer", Value::Tables(&ISSUER), "An outside approval system whose signed grants are honoured."),
+        later("inventory"),
+        later("api"),
+        later("limits"),
+        later("notify"),
+        later("workload"),
+        later("oidc"),
+        later("anchor"),
+        later("retention"),
+    ],
+};
+
+/// A file that another includes.
+pub(super) static INCLUDED: Table = Table {
+    about: "A part of a tidegate configuration, which another file includes.",
+    keys: &[
+        may("user", Value::Tables(&USER), "Who may come to the door, and how they prove it."),
+        may("target", Value::Tables(&TARGET), "An SSH host or a database server."),
+        may("entitlement", Value::Tables(&ENTITLEMENT), "What groups may ask for, where, and on which terms."),
+        may("issuer", Value::Tables(&ISSUER), "An outside approval system whose signed grants are honoured."),
+    ],
+};
+
+static GATEWAY: Table = Table {
+    about: "The gateway itself.",
+    keys: &[
+        must("name", PLAIN, "Stands in every grant and every record."),
+        may("node", PLAIN, "Tells several gateways of one store apart. Default: \"a\"."),
+        must("public_names", Value::List(&PUBLIC_NAME, 1), "What people type: names or addresses, for certificates."),
+        must("source_addresses", Value::List(&IP, 1), "The addresses that targets see of this gateway."),
+        may(
+            "sweep",
+            POSITIVE,
+            "How often targets are looked at for accounts with our mark and no lease. Default: \"10m\".",
+        ),
+    ],
+};
+
+static ROLES: Table = Table {
+    about: "Which groups may do what to the gateway itself.",
+    keys: &[
+        may("admin", Value::List(&IDENTITY, 0), "Issue and revoke grants, never for themselves; reload."),
+        may("auditor", Value::List(&IDENTITY, 0), "Read grants, leases and sessions."),
+    ],
+};
+
+static SSH: Table = Table {
+    about: "The door for SSH.",
+    keys: &[
+        must("listen", LISTEN, "An address of this host, and a port (0: any free one)."),
+        may("user_ca", Value::OneOrList(&PUBLIC_KEY), "Authorities whose certificates say who somebody is."),
+        may("revoked_keys", Value::Text, "A KRL or a list of public keys that open nothing any more."),
+        later("proxy_protocol"),
+    ],
+};
+
+static POSTGRES: Table = Table {
+    about: "The door for PostgreSQL; TLS always.",
+    keys: &[
+        must("listen", LISTEN, "An address of this host, and a port (0: any free one)."),
+        may("password_window", POSITIVE, "How long a password of `ssh gate password` is good. Default: \"10m\"."),
+        later("tls_cert"),
+        later("tls_key"),
+        later("proxy_protocol"),
+    ],
+};
+
+static RECORDING: Table = Table {
+    about: "How sessions are recorded.",
+    keys: &[
+        must("recipients", Value::List(&RECIPIENT, 1), "The auditors' public keys: age or ssh-ed25519."),
+        may(
+            "stream_limit",
+            SIZE,
+            "Of scp, rsync, COPY and the like; the rest is counted and digested. Default: \"1MiB\".",
+        ),
+        may("durability", Value::OneOf(&["kernel", "disk"]), "\"disk\": fsync after each write. Default: \"kernel\"."),
+        may(
+            "replay_window",
+            DURATION,
+            "So long after a session the gateway can show its owner what was seen. Default: \"0s\".",
+        ),
+        later("results"),
+        later("mask"),
+        later("retention"),
+        later("anchor"),
+        later("keystroke_recipients"),
+    ],
+};
+
+static USER: Table = Table {
+    about: "Who may come to the door, and how they prove it.",
+    keys: &[
+        must("name", IDENTITY, "Who it is, in grants and records."),
+        may("groups", Value::List(&IDENTITY, 0), "What entitlements and roles go by."),
+        may("ssh_keys", Value::List(&PUBLIC_KEY, 0), "Public keys, each of nobody else."),
+        may(
+            "unix_user",
+            Value::Like("^[^:/, \\t]{1,64}$"),
+            "This local account, on the gateway's Unix socket, is this user.",
+        ),
+        later("totp"),
+        later("email"),
+        later("notify"),
+        later("tokens"),
+    ],
+};
+
+static TARGET: Table = Table {
+    about: "An SSH host or a database server, and how it proves that it is itself.",
+    keys: &[
+        must("name", TARGET_NAME, "What people type, and records say."),
+        must("kind", Value::OneOf(&["ssh", "postgres"]), "An SSH host, or a PostgreSQL server."),
+        must("address", ADDRESS, "Host and port."),
+        may("labels", Value::Labels, "What entitlements can choose targets by."),
+        may("host_key", Value::OneOrList(&HOST_KEY), "SSH: the host's own key. There is no trust on first use."),
+        may("host_ca", Value::OneOrList(&HOST_KEY), "SSH: who signs the host's certificate, in place of host_key."),
+        may("host_name", Value::Text, "SSH: the name in that certificate. Default: the host part of the address."),
+        may("principal", PRINCIPAL, "SSH: of our certificates. Default: \"{login}@{target}\"."),
+        may("tls_ca", Value::Text, "PostgreSQL: the CA of the server's certificate, a PEM file. Verify-full, always."),
+        may("admin_user", ROLE, "PostgreSQL: the gateway's own login, which may call its functions and nothing else."),
+        may("auth", Value::OneOf(&["cert", "scram"]), "PostgreSQL: how sessions log in there. Default: \"cert\"."),
+        may(
+            "admin_password_file",
+            Value::Text,
+            "PostgreSQL, auth = \"scram\": a file of mode 0600 with admin_user's password.",
+        ),
+        may("admin_password_env", VARIABLE, "The same: the environment variable that holds it."),
+        may("admin_address", ADDRESS, "PostgreSQL: where roles are made, when address is a replica."),
+    ],
+};
+
+static ENTITLEMENT: Table = Table {
+    about: "What groups may ask for, on which targets, and on which terms.",
+    keys: &[
+        must("name", ENTITLEMENT_NAME, "What people and grants call it."),
+        must("groups", Value::List(&IDENTITY, 1), "Who may ask."),
+        must("targets", Value::Selector, "Where: a list of names, or labels."),
+        may("logins", Value::List(&LOGIN, 1), "SSH: as whom."),
+        may(
+            "files",
+            Value::OneOf(&["none", "download", "upload", "both"]),
+            "SSH: which way files go over SFTP, scp and rsync. Default: \"both\".",
+        ),
+        may(
+            "forward",
+            Value::List(&Value::Like(":"), 0),
+            "SSH: where connections from the target may go, like \"localhost:8000-8999\".",
+        ),
+        may("databases", Value::List(&DATABASE, 1), "PostgreSQL: in which databases."),
+        may("roles", Value::List(&ROLE, 1), "PostgreSQL: what the role of a session is made a member of."),
+        may(
+            "inherit",
+            Value::Boolean,
+            "PostgreSQL: false: it has their privileges only after SET ROLE. Default: true.",
+        ),
+        may("owner", ROLE, "PostgreSQL: this NOLOGIN role owns what is made. It grants all its privileges."),
+        may(
+            "leftovers",
+            Value::OneOf(&["quarantine", "drop"]),
+            "PostgreSQL: what a session made is kept aside, or dropped. Default: \"quarantine\".",
+        ),
+        may("max_connections", Value::Number(1, 1000), "PostgreSQL: at once, of one person. Default: 10."),
+        must("max_duration", POSITIVE, "How long a grant may be good, up to 30 days."),
+        later("approvals"),
+        later("escalate"),
+        later("reason"),
+        later("ticket"),
+        later("mfa"),
+        later("exclusive"),
+        later("clock"),
+        later("hours"),
+        later("when"),
+        later("max_sessions"),
+        later("idle_timeout"),
+        later("extend"),
+        later("break_glass"),
+        later("watch"),
+        later("results"),
+        later("mask"),
+        later("max_rows"),
+    ],
+};
+
+static ISSUER: Table = Table {
+    about: "An outside approval system whose signed grants are honoured.",
+    keys: &[
+        must("name", PLAIN, "The `iss` of its grants."),
+        must("algorithm", Value::OneOf(&["HS256", "EdDSA"]), "Pinned: a token does not choose it."),
+        may("secret_file", Value::Text, "HS256: a file of mode 0600 with the shared secret, of 32 bytes or more."),
+        may("secret_env", VARIABLE, "HS256: the environment variable that holds it."),
+        may("public_key", Value::Text, "EdDSA: its Ed25519 key, PEM or base64."),
+        must("entitlements", Value::List(&ENTITLEMENT_NAME, 1), "What it may grant, and nothing else."),
+        must("max_ttl", POSITIVE, "For how long at most."),
+        may("counts_as_approval", Value::Boolean, "Its grants count as an approval. Default: false."),
+        later("jwks_url"),
+        later("audience"),
+    ],
+};

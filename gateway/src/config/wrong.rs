@@ -1,0 +1,236 @@
+//! What is said of wrong configurations: one table, and beside it a file that a person can read from top to bottom
+//! (`snapshots/`), each wrong text with all that is said of it.
+//!
+//! A new message is a new row here; `INSTA_UPDATE=always cargo test` writes the file anew, and a person reads what changed.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::tests::{AGE, ALICE, HOST, check, folder, good};
+use std::{fmt::Write as _, fs, path::Path};
+
+/// What stands in the right configuration, and what is put in its place.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Row {
+    right: &'static str,
+    pub(super) wrong: &'static str,
+    /// The schema refuses it too, so an editor shows it.
+    pub(super) seen: bool,
+}
+
+const fn seen(right: &'static str, wrong: &'static str) -> Row {
+    Row { right, wrong, seen: true }
+}
+
+const fn unseen(right: &'static str, wrong: &'static str) -> Row {
+    Row { right, wrong, seen: false }
+}
+
+const WRONG: &[Row] = &[
+    seen("version = 1", "version = 2"),
+    seen("version = 1", "version = \"1\""),
+    seen("version = 1\n", ""),
+    seen("state_dir = \"state\"\n", ""),
+    seen("name = \"gate\"", "name = \"Gate\""),
+    seen("name = \"gate\"", "nmae = \"gate\""),
+    seen("name = \"gate\"", "name = \"gate\"\nnoed = \"b\""),
+    seen("[\"gate.example.com\"]", "[\"*.example.com\"]"),
+    seen("[\"gate.example.com\"]", "[]"),
+    seen("[\"gate.example.com\"]", "\"gate.example.com\""),
+    seen("[\"10.0.0.5\"]", "[\"10.0.0.0/8\"]"),
+    unseen("[\"10.0.0.5\"]", "[\"10.0.0.5\", \"10.0.0.5\"]"),
+    seen("admin = [\"platform\"]", "admins = [\"platform\"]"),
+    seen("admin = [\"platform\"]", "admin = [7]"),
+    seen("127.0.0.1:2222", "localhost:2222"),
+    unseen("127.0.0.1:6432", "127.0.0.1:2222"),
+    seen("listen = \"127.0.0.1:6432\"", "listen = \"127.0.0.1:6432\"\ntls_cert = \"x\""),
+    seen("listen = \"127.0.0.1:6432\"", "listen = \"127.0.0.1:6432\"\npassword_window = \"10\""),
+    seen("[recording]", "[api]\nlisten = \"127.0.0.1:8443\"\n[recording]"),
+    seen("[recording]", "include = [\"x\"]\n[recording]"),
+    seen("recipients = [", "replay_window = \"soon\"\nrecipients = ["),
+    seen("recipients = [", "stream_limit = \"1MB\"\nrecipients = ["),
+    seen("recipients = [", "durability = \"none\"\nrecipients = ["),
+    seen(AGE, "age1oops"),
+    seen(AGE, "AGE-SECRET-KEY-1X"),
+    seen("name = \"alice\"", "name = \"Alice\""),
+    unseen("name = \"alice\"", "name = \"ada\""),
+    seen("name = \"alice\"\n", ""),
+    seen(ALICE, "ssh-ed25519 AAAA"),
+    seen(ALICE, "sk-ssh-ed25519@openssh.com AAAA"),
+    seen("unix_user = \"ada\"", "unix_user = \"a:b\""),
+    unseen("groups = [\"sre\"]\nssh_keys", "unix_user = \"ada\"\nssh_keys"),
+    seen("name = \"web-1\"", "name = \"web/1\""),
+    unseen("name = \"orders\"", "name = \"web-1\""),
+    seen("kind = \"ssh\"", "kind = \"telnet\""),
+    seen("10.0.0.11:22", "10.0.0.11"),
+    seen(HOST, "AAAA"),
+    seen(HOST, ""),
+    seen("host_key = ", "host_name = \"web-1.example.com\"\nhost_key = "),
+    seen("host_key = ", "host_ca = \"x\"\nhost_key = "),
+    seen(
+        HOST,
+        "sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gAAAABHNzaDo=",
+    ),
+    seen("labels = { env = \"prod\" }", "principal = \"root\""),
+    seen("labels = { env = \"prod\" }", "principal = \"{login},root\""),
+    seen("labels = { env = \"prod\" }", "tls_ca = \"ca.pem\""),
+    unseen("tls_ca = \"ca.pem\"", "tls_ca = \"gone.pem\""),
+    unseen("tls_ca = \"ca.pem\"", "tls_ca = \"no.pem\""),
+    seen("tls_ca = \"ca.pem\"\n", ""),
+    seen("admin_user = \"tidegate\"", "admin_user = \"tidegate\"\nauth = \"scram\""),
+    seen("admin_user = \"tidegate\"", "admin_user = \"tidegate\"\nhost_key = \"x\""),
+    seen("admin_user = \"tidegate\"", "admin_user = \"tidegate\"\nadmin_address = \"x\""),
+    unseen("targets = [\"orders\"]", "targets = [\"order\"]"),
+    unseen("targets = [\"orders\"]", "targets = [\"web-1\"]"),
+    seen("targets = { env = \"prod\" }", "targets = {}"),
+    seen("logins = [\"deploy\"]", "logins = [\"a,b\"]"),
+    seen("logins = [\"deploy\"]", "logins = [\"deploy\"]\napprovals = []"),
+    seen("logins = [\"deploy\"]\n", ""),
+    seen("logins = [\"deploy\"]", "logins = [\"deploy\"]\nowner = \"x\""),
+    seen("logins = [\"deploy\"]", "logins = [\"deploy\"]\nforward = [\"localhost:80\", \"db-1\"]"),
+    seen("logins = [\"deploy\"]", "logins = [\"deploy\"]\nforward = [\"agent\"]"),
+    seen("roles = [\"shop_reader\"]", "roles = [\"shop_reader\"]\nforward = [\"localhost:80\"]"),
+    unseen("max_duration = \"1h\"", "max_duration = \"90d\""),
+    seen("max_duration = \"30m\"", "max_duration = \"30m\"\nmax_connections = 0"),
+    unseen("servicedesk.key", "short.key"),
+    unseen("servicedesk.key", "open.key"),
+    seen("algorithm = \"HS256\"", "algorithm = \"none\""),
+    unseen("entitlements = [\"readonly\"]", "entitlements = [\"all\"]"),
+    seen("version = 1", "version = "),
+    seen("version = 1", "version = 1\nversion = 1"),
+    seen("[gateway]", "[gateway"),
+    seen("state_dir = \"state\"", "state_dir = \"\""),
+    seen("state_dir = \"state\"", "state_dir = \"state\"\ninclud = [\"x\"]"),
+    seen("state_dir = \"state\"", "state_dir = \"state\"\nlisten = \"127.0.0.1:22\""),
+    seen("[gateway]", "gateway = \"gate\"\n[gate]"),
+    seen("[ssh]\nlisten = \"127.0.0.1:2222\"\n[postgres]\nlisten = \"127.0.0.1:6432\"\n", ""),
+    seen("[[user]]\nname = \"ada\"", "[[users]]\nname = \"ada\""),
+    seen("[[user]]\nname = \"ada\"\ngroups = [\"platform\"]\nunix_user = \"ada\"\n[[user]]", "[user]"),
+    seen("name = \"alice\"", "name = \"alice\"\nssh_key = \"x\""),
+    seen("name = \"alice\"", "name = \"alice\"\nemail = \"alice@example.com\""),
+    seen("groups = [\"sre\"]\nssh_keys", "groups = \"sre\"\nssh_keys"),
+    unseen(
+        "unix_user = \"ada\"",
+        "unix_user = \"ada\"\nssh_keys = [\"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ\"]",
+    ),
+    seen("kind = \"ssh\"", "kind = \"SSH\""),
+    seen("kind = \"ssh\"\n", ""),
+    seen("host_key = \"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILIG2T/B0l0gaqj3puu510tu9N1OkQ4znY3LYuEm5zCF\"\n", ""),
+    seen("labels = { env = \"prod\" }", "labels = [\"prod\"]"),
+    seen("labels = { env = \"prod\" }", "label = { env = \"prod\" }"),
+    seen("labels = { env = \"prod\" }", "labels = { env = 1 }"),
+    seen("tls_ca = \"ca.pem\"", "tls_ca = \"ca.pem\"\nsslmode = \"prefer\""),
+    seen("admin_user = \"tidegate\"", "admin_user = \"tidegate\"\nadmin_password_file = \"servicedesk.key\""),
+    unseen(
+        "admin_user = \"tidegate\"",
+        "admin_user = \"tidegate\"\nauth = \"scram\"\nadmin_password_env = \"TIDEGATE_NO_SUCH\"",
+    ),
+    seen("admin_user = \"tidegate\"", "admin_user = \"tidegate\"\nauth = \"scram\"\nadmin_password_env = \"a-b\""),
+    unseen(
+        "admin_user = \"tidegate\"",
+        "admin_user = \"tidegate\"\nauth = \"scram\"\nadmin_password_file = \"empty.key\"",
+    ),
+    unseen(
+        "admin_user = \"tidegate\"",
+        "admin_user = \"tidegate\"\nauth = \"scram\"\nadmin_password_file = \"blank.key\"",
+    ),
+    seen("admin_user = \"tidegate\"", "admin_user = \"tidegate\"\nauth = \"password\""),
+    seen("groups = [\"sre\"]\ntargets = { env", "groups = []\ntargets = { env"),
+    seen("max_duration = \"1h\"", "max_duration = \"0s\""),
+    seen("max_duration = \"1h\"\n", ""),
+    seen("max_duration = \"1h\"", "max_duraton = \"1h\""),
+    seen("logins = [\"deploy\"]", "logins = [\"deploy\"]\nfiles = \"downloads\""),
+    seen("roles = [\"shop_reader\"]\n", ""),
+    seen("roles = [\"shop_reader\"]", "roles = [\"shop_reader\"]\nleftovers = \"keep\""),
+    seen("secret_file = \"servicedesk.key\"\n", ""),
+    unseen("secret_file = \"servicedesk.key\"", "secret_env = \"TIDEGATE_NO_SUCH\""),
+    seen("secret_file = \"servicedesk.key\"", "secret_file = \"servicedesk.key\"\nsecret_env = \"HOME\""),
+    unseen("secret_file = \"servicedesk.key\"", "secret_file = \"pipe.key\""),
+    seen("secret_file = \"servicedesk.key\"", "secret = \"hunter2\""),
+    seen("algorithm = \"HS256\"", "algorithm = \"EdDSA\""),
+    unseen("name = \"servicedesk\"", "name = \"gate\""),
+    unseen("entitlements = [\"readonly\"]", "entitlements = [\"readnly\"]"),
+];
+
+/// Each row with its text.
+pub(super) fn texts() -> Vec<(Row, String)> {
+    let text = |row: &Row| {
+        let right = good();
+        assert!(right.contains(row.right), "the table is out of date: {}", row.right);
+        (*row, right.replacen(row.right, row.wrong, 1))
+    };
+    WRONG.iter().map(text).collect()
+}
+
+/// Files that are included, and what is wrong between them: what stands in `tidegate.toml` instead of its first line, and
+/// the text of each file.
+const APART: &[(&str, &[(&str, &str)])] = &[
+    ("include = [\"gone.toml\"]", &[]),
+    ("include = \"people.toml\"", &[("people.toml", "")]),
+    ("include = [\"[\"]", &[]),
+    ("include = [\"*.toml\"]", &[]),
+    ("include = [\"more.d\"]", &[("more.d/a.toml", "")]),
+    ("include = [\"more.d/*.toml\"]", &[("more.d/a.toml", "[[user]\nname = \"bob\"\n")]),
+    ("include = [\"more.d/*.toml\"]", &[("more.d/a.toml", "[gateway]\nname = \"b\"\n")]),
+    ("include = [\"more.d/*.toml\"]", &[("more.d/a.toml", "include = [\"b.toml\"]\n[[usr]]\nname = \"bob\"\n")]),
+    (
+        "include = [\"more.d/*.toml\"]",
+        &[
+            ("more.d/a.toml", "\n[[user]]\nname = \"bob\"\nssh_keys = [\"@ALICE@\"]\n"),
+            ("more.d/b.toml", "[[user]]\nname = \"bob\"\n[[user]]\nname = \"ada\"\nunix_user = \"ada\"\n"),
+        ],
+    ),
+    (
+        "include = [\"more.d/*.toml\", \"z.toml\"]",
+        &[
+            (
+                "z.toml",
+                "[[entitlement]]\nname = \"dba\"\ngroups = [\"dba\"]\ntargets = [\"order\"]\ndatabases = [\"shop\"]\nroles = [\"r\"]\nmax_duration = \"1h\"\n",
+            ),
+            (
+                "more.d/a.toml",
+                "[[target]]\nname = \"db-2\"\nkind = \"postgres\"\naddress = \"db-2:5432\"\ntls_ca = \"ca.pem\"\nadmin_user = \"tidegate\"\n",
+            ),
+        ],
+    ),
+];
+
+fn said(out: &mut String, dir: &Path, text: &str) {
+    match check(dir, text) {
+        Ok(_) => writeln!(out, "NO FAULT").unwrap(),
+        Err(faults) => faults.iter().for_each(|fault| writeln!(out, "{fault}").unwrap()),
+    }
+}
+
+#[test]
+fn every_wrong_configuration_is_told_where_what_and_what_to_do() {
+    let dir = folder();
+    let mut out = String::new();
+    for (row, text) in texts() {
+        let seen = if row.seen { " (an editor sees it)" } else { "" };
+        let shown =
+            |text: &str| if text.is_empty() { "nothing".to_owned() } else { text.trim_end().replace('\n', "\n    ") };
+        writeln!(out, "── in place of{seen}\n    {}\n── is\n    {}", shown(row.right), shown(row.wrong)).unwrap();
+        said(&mut out, dir.path(), &text);
+        out.push('\n');
+    }
+    insta::assert_snapshot!("one_file", out);
+}
+
+#[test]
+fn what_is_wrong_between_files_names_both() {
+    let mut out = String::new();
+    for (include, files) in APART {
+        let dir = folder();
+        writeln!(out, "── tidegate.toml: {include}").unwrap();
+        for (name, text) in *files {
+            let (file, text) = (dir.path().join(name), text.replace("@ALICE@", ALICE));
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(&file, &text).unwrap();
+            writeln!(out, "── {name}:\n    {}", text.trim_end().replace('\n', "\n    ")).unwrap();
+        }
+        let text = good().replacen("version = 1", &format!("version = 1\n{include}"), 1);
+        fs::write(dir.path().join("tidegate.toml"), &text).unwrap();
+        said(&mut out, dir.path(), &text);
+        out.push('\n');
+    }
+    insta::assert_snapshot!("several_files", out);
+}
