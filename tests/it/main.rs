@@ -22,6 +22,7 @@ mod grants;
 mod hosts;
 mod identity;
 mod installing;
+mod killing;
 mod leases;
 mod leftovers;
 mod managed;
