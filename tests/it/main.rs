@@ -21,6 +21,7 @@ mod forward;
 mod grants;
 mod hosts;
 mod identity;
+mod idle;
 mod installing;
 mod killing;
 mod leases;

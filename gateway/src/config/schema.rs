@@ -182,7 +182,10 @@ mod tests {
             text.lines().map(|line| format!("{}\n", line.strip_prefix("#: ").unwrap_or(line))).collect()
         };
         let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
-        let template = include_str!("../init.toml").replace("@NAME@", "gate").replace("@STATE@", "\"state\"").replace("@ADMIN@", "");
+        let template = include_str!("../init.toml")
+            .replace("@NAME@", "gate")
+            .replace("@STATE@", "\"state\"")
+            .replace("@ADMIN@", "");
         let template =
             template.replace("@RECIPIENT@", "age1lvyvwawkr0mcnnnncaghunadrqkmuf9e6507x9y920xxpp866cnql7dp2z");
         let mut documents = vec![good(), unmarked(&template).replace("ssh-ed25519 AAAA…", key), template];
