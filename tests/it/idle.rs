@@ -116,7 +116,7 @@ fn thousands_of_idle_sessions_keep_nobody_out_and_leave_nothing() {
     let (ssh, postgres) = (sessions(), sessions().div_ceil(SHARE));
     let world = world(ssh, postgres);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let key = Arc::new(PrivateKey::read_openssh_file(&world.client_file("alice")).unwrap());
+    let key = Arc::new(PrivateKey::read_openssh_file(world.client_file("alice")).unwrap());
     let (config, tls) = database(&world);
     // One of each first: what the first costs alone is not each one's.
     runtime.block_on(async { drop((shell(&world, &key).await, query(&config, &tls).await)) });
