@@ -15,6 +15,7 @@ mod crash;
 mod database_trial;
 mod disk;
 mod door;
+mod editing;
 mod files;
 mod flow;
 mod forward;

@@ -7,7 +7,7 @@ pub(crate) use recording::RecordingCommand;
 use crate::config::duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, time::Duration};
-use tidegate_grants::{DatabaseName, EntitlementName, IdentityName, Login, RoleName, TargetName};
+use tidegate_grants::{DatabaseName, EntitlementName, GroupName, IdentityName, Login, RoleName, TargetName};
 
 /// Opens for a while and shuts by itself: approved, recorded, short-lived access to SSH hosts and PostgreSQL servers.
 #[derive(Debug, Parser)]
@@ -128,6 +128,8 @@ pub(crate) enum ConfigCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TargetCommand {
+    /// Write a target into the configuration; comments and order stay
+    Add(AddTarget),
     /// Print exactly what to install on a target, with the reason for each line
     Trust {
         /// The target's name
@@ -222,8 +224,64 @@ pub(crate) struct Issue {
     pub(crate) single_use: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct AddTarget {
+    /// The name to give it
+    pub(crate) name: TargetName,
+    /// What it is
+    pub(crate) kind: TargetKind,
+    /// Where it is [default port: 22, or 5432]
+    #[arg(value_name = "HOST[:PORT]")]
+    pub(crate) address: String,
+    /// A label that entitlements can choose it by; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// ssh: its host key, the line of its ssh_host_ed25519_key.pub, or that file
+    #[arg(long, value_name = "KEY|FILE", conflicts_with = "fingerprint")]
+    pub(crate) host_key: Option<String>,
+    /// ssh: take the host key that it shows if it has this fingerprint, as `ssh-keygen -lf` prints it
+    #[arg(long, value_name = "SHA256:…")]
+    pub(crate) fingerprint: Option<String>,
+    /// postgres: the PEM file with the CA of its certificate
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// postgres: the gateway's own login there [default: tidegate]
+    #[arg(long, value_name = "ROLE")]
+    pub(crate) admin_user: Option<RoleName>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TargetKind {
+    /// An SSH host
+    Ssh,
+    /// A PostgreSQL server
+    Postgres,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddUser {
+    /// Who it is
+    pub(crate) name: IdentityName,
+    /// A file with their public key, or - for stdin; may be repeated
+    #[arg(long = "ssh-key", value_name = "FILE|-")]
+    pub(crate) ssh_keys: Vec<PathBuf>,
+    /// The groups that they are in
+    #[arg(long, value_name = "GROUP,…", value_delimiter = ',')]
+    pub(crate) groups: Vec<GroupName>,
+    /// This local account, on the gateway's Unix socket, is this user
+    #[arg(long, value_name = "ACCOUNT")]
+    pub(crate) unix_user: Option<String>,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
+    pair.map(|(key, value)| (key.to_owned(), value.to_owned())).ok_or_else(|| "write it like env=prod".to_owned())
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum UserCommand {
+    /// Write a user into the configuration; comments and order stay
+    Add(AddUser),
     /// End all that somebody holds at once: sessions, grants, passwords. The configuration may still name them
     End {
         /// Who

@@ -1,5 +1,6 @@
 //! The commands, one file per group. Each prints its result on stdout; what went wrong is one plain line on stderr.
 
+mod add;
 mod ca;
 mod check;
 mod grant;
@@ -38,11 +39,13 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Target(TargetCommand::Trust { name, part, login }) => {
             target::trust(named, &name, part.as_deref(), login.as_ref())
         }
+        Command::Target(TargetCommand::Add(new)) => add::target(&config::locate(named)?, &new),
         Command::Target(TargetCommand::Test { name, login, database, entitlement, json }) => {
             let body = TestBody { login, database, entitlement };
             target::test(&client(named)?, &name, &body, json.json)
         }
         Command::Grant(command) => grant::run(&client(named)?, command),
+        Command::User(UserCommand::Add(new)) => add::user(&config::locate(named)?, &new),
         Command::User(UserCommand::End { name, reason, json }) => user::end(&client(named)?, &name, reason, json.json),
         Command::Session(SessionCommand::List { json }) => session::list(&client(named)?, json.json),
         Command::Session(SessionCommand::Show { id, json }) => session::show(&client(named)?, &id, json.json),
@@ -78,7 +81,11 @@ pub(crate) fn complain(error: &anyhow::Error) -> ExitCode {
         return ExitCode::from(1);
     }
     if let Some(config::ConfigError::Faults(faults)) = error.downcast_ref() {
-        say_error(&faults.to_string());
+        let (faults, whole) = (faults.to_string(), error.to_string());
+        say_error(&faults);
+        if whole != faults {
+            say_error(&plain(&format!("tidegate: {whole}")));
+        }
         return ExitCode::from(1);
     }
     say_error(&plain(&format!("tidegate: {error:#}")));

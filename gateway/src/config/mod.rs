@@ -9,6 +9,7 @@
 
 mod contradictions;
 pub(crate) mod diff;
+pub(crate) mod edit;
 mod entitlements;
 mod fault;
 mod gateway;
@@ -167,6 +168,7 @@ pub(crate) fn state_dir(file: &Path) -> Result<PathBuf, ConfigError> {
     found.ok_or(ConfigError::NotFound)
 }
 
+/// A configuration file's text.
 fn read(file: &Path) -> Result<String, ConfigError> {
     let unreadable = |cause| ConfigError::Unreadable { file: file.to_owned(), cause };
     let size = std::fs::metadata(file).map_err(unreadable)?.len();

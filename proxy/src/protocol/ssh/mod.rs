@@ -24,6 +24,7 @@ mod name;
 mod relay;
 mod server;
 mod shell;
+mod shown;
 mod survey;
 mod target;
 mod trial;
@@ -32,6 +33,7 @@ mod verbs;
 
 pub use host::HostTrust;
 pub use issuer::{Minted, SshIssuer};
+pub use shown::shown_host_keys;
 pub use target::TargetConnection;
 pub use trial::{Tested, trial};
 pub use trust::trust;
