@@ -157,7 +157,7 @@ mod tests {
         let filled = filled.replacen("ssh-ed25519 AAAA…", user.trim(), 1).replacen("ssh-ed25519 AAAA…", host.trim(), 1);
         let config = config::parse(&dir.path().join(CONFIG), &filled).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!((config.policy.targets.len(), config.policy.entitlements.len()), (2, 3));
-        assert_eq!(config.notes.len(), 1, "{:?}", config.notes);
+        assert_eq!(config.notes.len(), 2, "{:?}", config.notes);
         assert!(
             config.notes.iter().any(|note| note.contains("\"targets.d/*.toml\" matches no file")),
             "{:?}",

@@ -3,6 +3,10 @@
 //! What always holds: a file with a fault, or with a change that only a restart can bring about, changes nothing. What is
 //! in force is in the ledger by its hash; sessions whose grant the new file no longer honours end as it comes into force.
 
+mod inventories;
+
+pub(crate) use inventories::InventoryView;
+
 use crate::config::{
     self, Config,
     diff::{Change, changes},
@@ -59,6 +63,7 @@ pub(crate) struct Live {
     opened: Opened,
     /// One reload at a time.
     changing: Mutex<()>,
+    looks: inventories::Looks,
 }
 
 impl std::fmt::Debug for Live {
@@ -71,7 +76,7 @@ impl Live {
     /// What the gateway has started with.
     pub(crate) fn new(file: PathBuf, config: Config, keys: Arc<Keys>, gate: Gate, opened: Opened) -> Self {
         let config = ArcSwap::from_pointee(config);
-        Self { file, keys, gate, config, opened, changing: Mutex::default() }
+        Self { file, keys, gate, config, opened, changing: Mutex::default(), looks: Default::default() }
     }
 
     /// The configuration in force.
@@ -85,7 +90,9 @@ impl Live {
     /// Its faults, one a line.
     pub(crate) async fn plan(&self, text: String) -> anyhow::Result<Plan> {
         let file = self.file.clone();
-        let new = spawn_blocking(move || config::parse(&file, &text)).await??;
+        // What a program that stands there would list is not known: it is not run for somebody who only asks.
+        let known = config::Known::Listed(self.config().listings.clone());
+        let new = spawn_blocking(move || config::parse_with(&file, &text, &known)).await??;
         new.no_own_authority(&self.keys)?;
         self.compare(&new).await
     }
@@ -120,34 +127,35 @@ impl Live {
     /// Nothing was changed: the file has faults, or needs a restart.
     pub(crate) async fn reload(&self, by: &str) -> anyhow::Result<Plan> {
         let _one = self.changing.lock().await;
-        let changed = self.change().await;
-        let event = match &changed {
+        match self.change().await {
             Ok(plan) => {
-                let changes: Vec<String> = plan.changes.iter().map(ToString::to_string).collect();
-                let detail = serde_json::json!({ "by": by, "changes": changes, "ends": plan.ends });
-                Event::new("config.reloaded").detail(detail)
+                let told = self.tell(by, &plan).await;
+                told.context("the configuration is in force, and the ledger could not be written")?;
+                Ok(plan)
             }
             Err(error) => {
                 let why = format!("{error:#}");
                 tracing::error!(why, "the configuration was not reloaded; the old one stays in force");
-                Event::new("config.refused").detail(serde_json::json!({ "by": by, "why": why }))
+                let event = Event::new("config.refused").detail(serde_json::json!({ "by": by, "why": why }));
+                // That it was refused is what whoever asked has to know; that this is not in the ledger is in the log.
+                if let Err(error) = self.gate.store.append(event, self.gate.now()).await {
+                    tracing::error!(%error, "that it was refused could not be written into the ledger");
+                }
+                Err(error)
             }
-        };
-        let written = self.gate.store.append(event, self.gate.now()).await;
-        let plan = changed?;
-        tracing::info!(
-            config = plan.config,
-            changes = plan.changes.len(),
-            ends = plan.ends.len(),
-            "configuration reloaded"
-        );
-        written.context("the configuration is in force, and the ledger could not be written")?;
-        Ok(plan)
+        }
     }
 
     async fn change(&self) -> anyhow::Result<Plan> {
         let file = self.file.clone();
-        let new = spawn_blocking(move || config::load(&file)).await??;
+        let inventories = spawn_blocking(move || config::inventories(&file)).await??;
+        let (file, listings) = (self.file.clone(), self.look_at_all(inventories).await);
+        let new = spawn_blocking(move || config::load_with(&file, listings)).await??;
+        self.put(new).await
+    }
+
+    /// Puts a configuration in force, all of it, or says why nothing was changed.
+    async fn put(&self, new: Config) -> anyhow::Result<Plan> {
         new.no_own_authority(&self.keys)?;
         let plan = self.compare(&new).await?;
         let fixed = plan.needs_restart();
@@ -167,6 +175,11 @@ impl Live {
         }
         // Last: whoever is let in by the new terms finds the new targets.
         self.gate.authority.replace(new.policy.clone());
+        for (name, listing) in &new.listings {
+            if let Err(error) = listing.keep(&new.state_dir, name) {
+                tracing::error!(inventory = name, %error, "what it lists could not be kept for the next start");
+            }
+        }
         self.config.store(Arc::new(new));
         Ok(plan)
     }

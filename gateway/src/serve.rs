@@ -107,6 +107,8 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
     let (opened, undertakers, sweeper) = start_doors(&mut tasks, &config, &keys, &gate, doors);
     let trials = api::Trials { ssh: opened.ssh.clone(), postgres: opened.postgres.clone(), keys: keys.clone() };
     let live = Arc::new(Live::new(file, config, keys, gate.clone(), opened));
+    live.look_first().await;
+    tasks.spawn(live.clone().keep_looking());
     let (gate_, live_) = (gate.clone(), live.clone());
     let api = api::Api { gate: gate_, listeners: listeners.clone(), live: live_, trials, undertakers, sweeper };
     tasks.spawn(socket::serve(unix, Arc::new(api)));

@@ -24,6 +24,7 @@ mod hosts;
 mod identity;
 mod idle;
 mod installing;
+mod inventory;
 mod killing;
 mod leases;
 mod leftovers;

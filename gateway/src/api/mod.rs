@@ -15,6 +15,7 @@ pub(crate) mod socket;
 
 pub(crate) use routes::{Api, Trials};
 
+use crate::live::InventoryView;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, net::SocketAddr};
 use tidegate_grants::{
@@ -53,6 +54,9 @@ pub(crate) struct Status {
     /// Accounts with our mark and no lease, as `NAME on TARGET`.
     #[serde(default)]
     pub(crate) orphans: Vec<String>,
+    /// Who else lists targets, and what came of the last look.
+    #[serde(default)]
+    pub(crate) inventories: Vec<InventoryView>,
     /// When the ledger's head last went to an anchor outside. There are no anchors yet.
     pub(crate) last_anchor: Option<jiff::Timestamp>,
 }

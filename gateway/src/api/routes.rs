@@ -175,6 +175,7 @@ async fn status(State(api): Shared, Extension(caller): Who) -> Answer<Status> {
         held_leases: leases.iter().filter(|lease| lease.state() == LeaseState::Held).count(),
         open_leases: leases.len(),
         orphans: orphans.iter().map(|(target, marked)| format!("{} on {target}", marked.name)).collect(),
+        inventories: api.live.inventories(),
         last_anchor: None,
     }))
 }

@@ -33,7 +33,11 @@ pub(crate) enum Command {
         state: Option<PathBuf>,
     },
     /// Validate the configuration: every fault with its file, line and fix
-    Check,
+    Check {
+        /// Look at what inventories list now, too: their programs run
+        #[arg(long)]
+        inventory: bool,
+    },
     /// Run the gateway
     Serve {
         /// Where its keys are, as systemd's LoadCredential= hands them over [default: in the state directory]

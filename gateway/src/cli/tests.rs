@@ -55,6 +55,7 @@ fn commands_of_the_contract_parse() {
         "tidegate evidence 0123 -o f",
         "tidegate verify f",
         "tidegate reload",
+        "tidegate check --inventory",
         "tidegate config schema --included",
         "tidegate target add web-1 ssh 10.0.0.11 --label env=prod --fingerprint SHA256:abc",
         "tidegate target add orders postgres db:5432 --tls-ca ca.pem --admin-user tidegate",

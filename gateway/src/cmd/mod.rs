@@ -33,7 +33,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let named = cli.config.as_deref();
     match cli.command {
         Command::Init { dir, state } => init::run(dir.as_deref().unwrap_or(Path::new(".")), state.as_deref()),
-        Command::Check => check::run(named),
+        Command::Check { inventory } => check::run(named, inventory),
         Command::Serve { keys } => serve::run(&config::locate(named)?, keys.as_deref()),
         Command::Status { json } => status::run(&client(named)?, json.json),
         Command::Target(TargetCommand::Trust { name, part, login }) => {

@@ -27,6 +27,13 @@ pub(super) fn run(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
         for orphan in &status.orphans {
             writeln!(out, "  no lease for   {} (`tidegate lease sweep`)", plain(orphan))?;
         }
+        for inventory in &status.inventories {
+            let of = inventory.as_of.map_or_else(|| "never".to_owned(), super::moment);
+            writeln!(out, "  inventory      {}: {} target(s), last read {of}", inventory.name, inventory.targets)?;
+            if let Some(fault) = &inventory.fault {
+                writeln!(out, "                 not read since: {}", plain(fault))?;
+            }
+        }
         writeln!(out, "  last anchor    {}", status.last_anchor.map_or_else(|| "none".to_owned(), super::moment))?;
         writeln!(out, "  configuration  {:.12}", status.config)?;
         print(&out)?;

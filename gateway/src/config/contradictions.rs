@@ -121,6 +121,14 @@ fn entitled(said: &Said<'_>, entitlement: &Entitlement, notes: &mut Notes<'_>) {
         let odd = format!("it opens nothing: no target of kind {of:?} has the labels {{ {} }}", labels.join(", "));
         notes.of("entitlement", name, ".targets", &odd);
     }
+    if let Selector::Names(names) = &entitlement.targets {
+        for missing in names.iter().filter(|target| !said.targets.contains_key(target)) {
+            let near = nearest(missing.as_str(), said.targets.keys().map(|name| name.as_str()));
+            let like = near.map(|near| format!(" (did you mean {near}?)")).unwrap_or_default();
+            let odd = format!("there is no target {missing} now{like}; an inventory may list it yet");
+            notes.of("entitlement", name, ".targets", &odd);
+        }
+    }
     for target in unfit {
         let odd = format!("{} has the labels, but is of the other kind", target.name);
         notes.of("entitlement", name, ".targets", &odd);

@@ -34,7 +34,7 @@ pub(super) fn entitlements(whole: &Whole<'_>, targets: &Targets) -> BTreeMap<Ent
             }
             groups
         });
-        let selector = selector(&section, targets);
+        let selector = selector(&section, targets, whole.has_inventories());
         let terms = terms(&section);
         if let (Some(selector), Some(terms)) = (&selector, &terms) {
             fits(selector, terms, targets);
@@ -71,7 +71,7 @@ fn not_too_long(longest: Spot<'_, Duration>) -> Option<Duration> {
     Some(longest.value)
 }
 
-fn selector<'a>(section: &Section<'a>, targets: &Targets) -> Option<Spot<'a, Selector>> {
+fn selector<'a>(section: &Section<'a>, targets: &Targets, may_come: bool) -> Option<Spot<'a, Selector>> {
     if section.is_table("targets") {
         let pairs = section.pairs("targets")?;
         if pairs.value.is_empty() {
@@ -90,7 +90,8 @@ fn selector<'a>(section: &Section<'a>, targets: &Targets) -> Option<Spot<'a, Sel
     let mut names = BTreeSet::new();
     for item in list.value {
         let Some(name) = item.parse(str::parse::<TargetName>, "write the name of a [[target]]") else { continue };
-        if targets.by_name.contains_key(&name.value) {
+        // What an inventory lists comes and goes; that it is not there now is a note.
+        if targets.by_name.contains_key(&name.value) || may_come {
             names.insert(name.value);
         } else if !name.is_there("target", name.value.as_str()) {
             let near = value::nearest(name.value.as_str(), targets.by_name.keys().map(TargetName::as_str));

@@ -94,6 +94,24 @@ fn read(main: &Source, file: &Path) -> Result<Source, String> {
     }
 }
 
+/// The TOML files of a directory, by name.
+pub(super) fn directory(folder: &Path) -> Result<Vec<Source>, String> {
+    let unreadable = |error: io::Error| format!("{} cannot be read: {error}", folder.display());
+    let entries = fs::read_dir(folder).map_err(unreadable)?.take(MOST).collect::<io::Result<Vec<_>>>();
+    let mut sources = Vec::new();
+    for file in entries.map_err(unreadable)?.into_iter().map(|entry| entry.path()) {
+        let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.starts_with('.') || !name.ends_with(".toml") {
+            continue;
+        }
+        let shown = file.display().to_string();
+        let text = text(&file).map_err(|error| format!("{shown} cannot be read: {error}"))?;
+        sources.push(Source::file(&file, shown, text));
+    }
+    sources.sort_by(|a, b| a.shown.cmp(&b.shown));
+    Ok(sources)
+}
+
 /// A configuration file's text: a file's (nothing waits for a pipe), UTF-8, and not endless.
 fn text(file: &Path) -> io::Result<String> {
     let found = fs::metadata(file)?;

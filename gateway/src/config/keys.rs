@@ -71,6 +71,9 @@ pub(super) fn elsewhere(table: &'static Table, name: &str) -> Option<String> {
         return sections.next().map(|section| format!("write it under [{section}]"));
     }
     ROOT.key(name)?;
+    if std::ptr::eq(table, &raw const LISTED) {
+        return Some("take it out: an inventory lists targets and nothing else".to_owned());
+    }
     Some(match std::ptr::eq(table, &raw const INCLUDED) {
         true => "write it into the main file: one that is included has [[user]], [[target]], [[entitlement]] and [[issuer]]",
         false => "write it at the top of the file, above the first [section]",
@@ -133,7 +136,11 @@ pub(super) static ROOT: Table = Table {
         may("target", Value::Tables(&TARGET), "An SSH host or a database server."),
         may("entitlement", Value::Tables(&ENTITLEMENT), "What groups may ask for, where, and on which terms."),
         may("issuer", Value::Tables(&ISSUER), "An outside approval system whose signed grants are honoured."),
-        later("inventory"),
+        may(
+            "inventory",
+            Value::Tables(&INVENTORY),
+            "Targets that a program or a directory lists, read again and again.",
+        ),
         later("api"),
         later("limits"),
         later("notify"),
@@ -152,6 +159,28 @@ pub(super) static INCLUDED: Table = Table {
         may("target", Value::Tables(&TARGET), "An SSH host or a database server."),
         may("entitlement", Value::Tables(&ENTITLEMENT), "What groups may ask for, where, and on which terms."),
         may("issuer", Value::Tables(&ISSUER), "An outside approval system whose signed grants are honoured."),
+    ],
+};
+
+/// What an inventory lists.
+pub(super) static LISTED: Table = Table {
+    about: "What an inventory lists.",
+    keys: &[may("target", Value::Tables(&TARGET), "An SSH host or a database server.")],
+};
+
+static INVENTORY: Table = Table {
+    about: "Targets that a program or a directory lists, read again and again.",
+    keys: &[
+        must("name", PLAIN, "What status and records call it."),
+        may(
+            "command",
+            Value::List(&Value::Text, 1),
+            "A program and its arguments: it prints {\"targets\": [{…}]} as JSON. No shell.",
+        ),
+        may("directory", Value::Text, "A directory of TOML files with [[target]]."),
+        may("every", POSITIVE, "From one look to the next. Default: \"5m\"."),
+        may("deadline", POSITIVE, "The program is killed after this. Default: \"30s\"."),
+        may("env", Value::List(&VARIABLE, 0), "Environment variables that it gets, beside PATH, HOME and LANG."),
     ],
 };
 

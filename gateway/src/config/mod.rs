@@ -14,6 +14,7 @@ mod entitlements;
 mod fault;
 mod gateway;
 mod include;
+pub(crate) mod inventory;
 mod issuers;
 mod keys;
 mod people;
@@ -35,6 +36,7 @@ pub(crate) use value::{duration, show_duration};
 
 use contradictions::Said;
 use fault::Findings;
+use inventory::{Inventory, Listings};
 use secret::Secret;
 use section::{Section, Whole};
 use sha2::{Digest, Sha256};
@@ -88,8 +90,30 @@ pub(crate) struct Config {
     pub(crate) secrets: Vec<Secret>,
     /// What is allowed and yet may not be what was meant.
     pub(crate) notes: Vec<String>,
+    /// Who else lists targets.
+    pub(crate) inventories: Vec<Inventory>,
+    /// What they listed, as far as it is in here.
+    pub(crate) listings: Listings,
+    /// The files that it is made of.
+    texts: Texts,
     /// As it was written, in all its files, to be compared with another.
     pub(crate) written: toml::Table,
+}
+
+/// The files that a configuration is made of.
+#[derive(Debug, Clone)]
+struct Texts {
+    main: Arc<Source>,
+    included: Vec<Arc<Source>>,
+}
+
+/// What inventories are taken to list while a configuration is read.
+#[derive(Debug, Clone)]
+pub(crate) enum Known {
+    /// What was kept beside the state.
+    Kept,
+    /// This.
+    Listed(Listings),
 }
 
 /// Why there is no configuration.
@@ -151,10 +175,43 @@ pub(crate) fn locate(named: Option<&Path>) -> Result<PathBuf, ConfigError> {
     places.iter().map(PathBuf::from).find(|place| place.exists()).ok_or(ConfigError::NotFound)
 }
 
-/// Reads and checks all of it.
+/// Reads and checks all of it, with what inventories listed last. Where that does not fit any more it is left out: what
+/// somebody's program printed is no reason not to start.
 pub(crate) fn load(file: &Path) -> Result<Config, ConfigError> {
     let text = read(file)?;
-    Ok(parse(file, &text)?)
+    match parse(file, &text) {
+        Err(faults) if faults.list.iter().any(|fault| fault.place.line == 0) => {
+            let mut config = parse_with(file, &text, &Known::Listed(Listings::new()))?;
+            let list = faults.list.iter().filter(|fault| fault.place.line == 0).map(|fault| {
+                format!("{}: what it listed last is left out: {}: {}", fault.place, fault.key, fault.wrong)
+            });
+            config.notes.extend(list);
+            Ok(config)
+        }
+        parsed => Ok(parsed?),
+    }
+}
+
+/// The file as it is now, with these listings.
+pub(crate) fn load_with(file: &Path, listings: Listings) -> Result<Config, ConfigError> {
+    let text = read(file)?;
+    Ok(parse_with(file, &text, &Known::Listed(listings))?)
+}
+
+/// Only who else lists targets, as the file has it now, whatever is wrong with the rest.
+pub(crate) fn inventories(file: &Path) -> Result<Vec<Inventory>, ConfigError> {
+    let main = Arc::new(Source::file(file, file.display().to_string(), read(file)?));
+    let findings = Findings::new(&main);
+    let table = table_of(&main, &findings);
+    let section = table.as_ref().map(|table| Section::whole(&main, &keys::ROOT, table.get_ref(), &findings));
+    Ok(section.map(|main| inventory::inventories(&Whole { main, parts: Vec::new() })).unwrap_or_default())
+}
+
+impl Config {
+    /// The same files, as they were read, with other listings.
+    pub(crate) fn listing(&self, listings: Listings) -> Result<Config, Faults> {
+        parse_texts(&self.texts.main, Some(&self.texts.included), &Known::Listed(listings))
+    }
 }
 
 /// Only where the state is, for commands that work beside a running gateway whatever else the file says by now.
@@ -179,31 +236,82 @@ fn read(file: &Path) -> Result<String, ConfigError> {
     String::from_utf8(bytes).map_err(|_| unreadable(std::io::Error::other("not UTF-8 text")))
 }
 
-/// Checks a file's text, with the files that it includes. `file` names it in messages and is what relative paths start from.
+/// Checks a file's text, with the files that it includes and what inventories listed last. `file` names it in messages and
+/// is what relative paths start from.
 pub(crate) fn parse(file: &Path, text: &str) -> Result<Config, Faults> {
+    parse_with(file, text, &Known::Kept)
+}
+
+/// The same, with what is known of inventories.
+pub(crate) fn parse_with(file: &Path, text: &str, known: &Known) -> Result<Config, Faults> {
     let main = Arc::new(Source::file(file, file.display().to_string(), text.to_owned()));
-    let findings = Findings::new(&main);
-    let config = read_all(&main, &findings);
+    parse_texts(&main, None, known)
+}
+
+fn parse_texts(main: &Arc<Source>, included: Option<&[Arc<Source>]>, known: &Known) -> Result<Config, Faults> {
+    let findings = Findings::new(main);
+    let config = read_all(main, included, known, &findings);
     if config.is_none() && !findings.any() {
         // A value that could not be made has said why; if one ever has not, that is a fault of ours, and still no yes.
-        findings.add(&main, 0, "", "this file could not be understood", "report this as a bug");
+        findings.add(main, 0, "", "this file could not be understood", "report this as a bug");
     }
     findings.into_result()?;
     config.ok_or_else(|| Faults { list: Vec::new() })
 }
 
 /// `None` has said why. Some may have said that something is wrong, too.
-fn read_all(main: &Arc<Source>, findings: &Findings) -> Option<Config> {
+fn read_all(
+    main: &Arc<Source>,
+    included: Option<&[Arc<Source>]>,
+    known: &Known,
+    findings: &Findings,
+) -> Option<Config> {
     let table = table_of(main, findings)?;
     let section = Section::whole(main, &keys::ROOT, table.get_ref(), findings);
-    let (included, notes) = include::included(&section);
-    let tables: Vec<_> = included.iter().map(|source| table_of(source, findings)).collect();
+    let (included, notes) = match included {
+        Some(read_before) => {
+            section.pass_over(&["include"]);
+            (read_before.to_vec(), Vec::new())
+        }
+        None => include::included(&section),
+    };
+    let state_dir = gateway::state_dir(&section);
+    let mut whole = Whole { main: section, parts: Vec::new() };
+    let inventories = inventory::inventories(&whole);
+    let listings = listings(state_dir.as_deref(), &inventories, known);
+    let listed: Vec<Arc<Source>> =
+        listings.values().flat_map(|listing| listing.texts.iter().cloned().map(Arc::new)).collect();
+    let all: Vec<(&'static keys::Table, &Arc<Source>)> = included
+        .iter()
+        .map(|source| (&keys::INCLUDED, source))
+        .chain(listed.iter().map(|source| (&keys::LISTED, source)))
+        .collect();
+    let tables: Vec<_> = all.iter().map(|(_, source)| table_of(source, findings)).collect();
     let tables: Vec<Spanned<DeTable<'_>>> = tables.into_iter().collect::<Option<_>>()?;
-    let part = |(source, table)| Section::whole(source, &keys::INCLUDED, Spanned::get_ref(table), findings);
-    let whole = Whole { main: section, parts: included.iter().zip(&tables).map(part).collect() };
-    let mut config = assemble(&whole, findings, hash(main, &included), written::merged(main, &included))?;
+    let part = |((known, source), table)| Section::whole(source, known, Spanned::get_ref(table), findings);
+    whole.parts = all.iter().copied().zip(&tables).map(part).collect();
+    let sources: Vec<Arc<Source>> = included.iter().chain(&listed).cloned().collect();
+    let texts = Texts { main: main.clone(), included: included.clone() };
+    let mut config =
+        assemble(&whole, findings, hash(main, &sources), written::merged(main, &sources), texts, state_dir)?;
     config.notes.splice(0..0, notes);
+    for unknown in inventories.iter().filter(|inventory| !listings.contains_key(&inventory.name)) {
+        config.notes.push(format!(
+            "inventory[{}]: what it lists is not known here (`tidegate check --inventory` looks)",
+            unknown.name
+        ));
+    }
+    (config.inventories, config.listings) = (inventories, listings);
     Some(config)
+}
+
+/// What is known, and of these inventories.
+fn listings(state: Option<&Path>, inventories: &[Inventory], known: &Known) -> Listings {
+    let of = |inventory: &Inventory| match known {
+        Known::Kept => inventory::kept(state?, inventory),
+        Known::Listed(listings) => listings.get(&inventory.name).filter(|listing| listing.is_of(inventory)).cloned(),
+    };
+    inventories.iter().filter_map(|inventory| Some((inventory.name.clone(), of(inventory)?))).collect()
 }
 
 /// The syntax tree of a text, if it has no fault.
@@ -247,10 +355,16 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Every section is read whatever the others came to, so that all faults are found at once.
-fn assemble(whole: &Whole<'_>, findings: &Findings, hash: String, written: toml::Table) -> Option<Config> {
+fn assemble(
+    whole: &Whole<'_>,
+    findings: &Findings,
+    hash: String,
+    written: toml::Table,
+    texts: Texts,
+    state_dir: Option<PathBuf>,
+) -> Option<Config> {
     let root = &whole.main;
     let version = gateway::version(root);
-    let state_dir = gateway::state_dir(root);
     let gateway = gateway::gateway(root);
     let roles = gateway::roles(root);
     let doors = gateway::doors(root);
@@ -300,6 +414,9 @@ fn assemble(whole: &Whole<'_>, findings: &Findings, hash: String, written: toml:
         postgres_targets: targets.postgres,
         secrets: issuers.secrets.into_iter().chain(targets.secrets).collect(),
         notes,
+        inventories: Vec::new(),
+        listings: Listings::new(),
+        texts,
         written,
     })
 }

@@ -98,6 +98,10 @@ fn rules(name: &str, table: &Table) -> Vec<Value> {
                 { "required": ["databases", "roles"], "allOf": [none_of(&ssh)] },
             ] })]
         }
+        "inventory" => vec![
+            one_of(&["command", "directory"]),
+            json!({ "dependencies": { "env": ["command"], "deadline": ["command"] } }),
+        ],
         "issuer" => {
             let secret = ["secret_file", "secret_env"];
             let shared = json!({ "allOf": [one_of(&secret), none_of(&["public_key"])] });

@@ -104,11 +104,16 @@ impl TextSpot<'_> {
 pub(super) struct Whole<'a> {
     /// The file itself: what there is once stands here.
     pub(super) main: Section<'a>,
-    /// What it includes, by name.
+    /// What it includes, by name, and what inventories list.
     pub(super) parts: Vec<Section<'a>>,
 }
 
 impl<'a> Whole<'a> {
+    /// Whether there may be targets that nobody has listed yet.
+    pub(super) fn has_inventories(&self) -> bool {
+        self.main.has("inventory")
+    }
+
     /// All `[[key]]` of all texts.
     pub(super) fn sections(&self, key: &'static str) -> impl Iterator<Item = Section<'a>> {
         let having = move |text: &&Section<'a>| text.known.key(key).is_some();

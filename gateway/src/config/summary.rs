@@ -1,7 +1,8 @@
 //! What `check` says about a configuration without faults: who may do what, and which keys and secrets are held, and
 //! why (promise 7).
 
-use super::{Config, show_duration};
+use super::{Config, inventory::Origin, show_duration};
+use crate::text::plain;
 use std::fmt::Write as _;
 use tidegate_grants::{Entitlement, Files, Leftovers, Terms, entitlement::Selector, grant::IssuerKey};
 use tidegate_proxy::protocol::postgres::{Auth, PostgresTarget};
@@ -50,6 +51,16 @@ fn write_summary(out: &mut String, config: &Config) -> std::fmt::Result {
         )?;
     }
     writeln!(out, "{} user(s), {} target(s)", policy.identities.len(), policy.targets.len())?;
+    for inventory in &config.inventories {
+        let known = config.listings.get(&inventory.name).map_or(0, |listing| listing.names().len());
+        let every = show_duration(inventory.every);
+        // Arguments may be nobody else's business.
+        let from = match &inventory.from {
+            Origin::Command { command, .. } => command.first().cloned().unwrap_or_default(),
+            Origin::Directory(folder) => folder.display().to_string(),
+        };
+        writeln!(out, "  {known} of them listed by inventory {}, every {every}: {}", inventory.name, plain(&from))?;
+    }
     for entitlement in policy.entitlements.values() {
         write_entitlement(out, entitlement)?;
     }

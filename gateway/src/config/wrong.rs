@@ -148,6 +148,12 @@ const WRONG: &[Row] = &[
     seen("algorithm = \"HS256\"", "algorithm = \"EdDSA\""),
     unseen("name = \"servicedesk\"", "name = \"gate\""),
     unseen("entitlements = [\"readonly\"]", "entitlements = [\"readnly\"]"),
+    seen("[[issuer]]", "[[inventory]]\nname = \"cloud\"\n[[issuer]]"),
+    seen("[[issuer]]", "[[inventory]]\nname = \"cloud\"\ncommand = \"list\"\n[[issuer]]"),
+    seen("[[issuer]]", "[[inventory]]\nname = \"cloud\"\ncommand = [\"list\"]\ndirectory = \"d\"\n[[issuer]]"),
+    seen("[[issuer]]", "[[inventory]]\nname = \"cloud\"\ncommand = [\"list\"]\nevery = \"0s\"\n[[issuer]]"),
+    seen("[[issuer]]", "[[inventory]]\nname = \"cloud\"\ndirectory = \"d\"\nenv = [\"HOME\"]\n[[issuer]]"),
+    seen("[[issuer]]", "[[inventory]]\nname = \"cloud\"\ncommand = [\"list\"]\nevry = \"5m\"\n[[issuer]]"),
 ];
 
 /// Each row with its text.
