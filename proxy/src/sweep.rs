@@ -201,9 +201,9 @@ impl Sweeper {
 
     /// Says what is new, once.
     async fn remember(&self, target: &TargetName, sighting: Sighting, orphans: &[Marked]) {
-        let last = match self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(target) {
-            Some(seen) => seen.server.clone(),
-            None => None,
+        let last = {
+            let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.get(target).and_then(|seen| seen.server.clone())
         };
         let last = match last {
             Some(last) => Some(last),
