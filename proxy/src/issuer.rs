@@ -1,9 +1,10 @@
 //! What creates a credential on a target, and what removes it again.
 
 use futures::{FutureExt as _, future::BoxFuture};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
-use tidegate_grants::{Lease, LeaseId, LeasePlan, Permit, Receipt, TargetName};
+use tidegate_grants::{Lease, LeaseId, LeasePlan, Permit, Receipt, TargetName, lease::Finding};
 use tokio::sync::Mutex;
 
 /// Why a target did not do what we asked.
@@ -101,6 +102,15 @@ pub trait Teardown: std::fmt::Debug + Send + Sync {
     fn adopt(&self, target: &TargetName, _marked: &Marked) -> Result<LeasePlan, TargetError> {
         Err(TargetError::Unknown(target.to_string()))
     }
+}
+
+/// In a receipt: whoever goes by the target's name now is not who the session was on, so nothing was looked for. Why is its item.
+pub const ELSEWHERE: &str = "another server than the session's: nothing was looked for";
+
+/// The receipt of a look that was not taken.
+pub(crate) fn not_looked(at: Timestamp, why: String) -> Receipt {
+    let findings = vec![Finding { what: ELSEWHERE.to_owned(), found: 1, items: vec![why] }];
+    Receipt { at, clean: false, findings, unverifiable: Vec::new(), accepted: None }
 }
 
 /// What a human can do about one thing that is left.

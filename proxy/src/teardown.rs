@@ -5,7 +5,7 @@
 
 use crate::{
     gate::Gate,
-    issuer::{TargetError, Teardown},
+    issuer::{ELSEWHERE, TargetError, Teardown},
     pause,
 };
 use tidegate_grants::{Lease, LeaseState};
@@ -42,7 +42,7 @@ pub async fn finish(gate: &Gate, issuer: &dyn Teardown, lease: &mut Lease) -> bo
     match issuer.inspect(lease).await {
         Ok(receipt) if receipt.clean => written(lease.id(), gate.store.closed(lease, receipt, gate.now()).await),
         Ok(receipt) => {
-            let why = format!("the target still knows of it: {}", left(&receipt));
+            let why = left(&receipt);
             tracing::error!(lease = %lease.id(), target = %lease.target(), why, "lease held");
             written(lease.id(), gate.store.held(lease, &why, Some(receipt), gate.now()).await);
             false
@@ -55,8 +55,11 @@ pub async fn finish(gate: &Gate, issuer: &dyn Teardown, lease: &mut Lease) -> bo
 }
 
 fn left(receipt: &tidegate_grants::Receipt) -> String {
+    if let Some(elsewhere) = receipt.findings.iter().find(|finding| finding.what == ELSEWHERE) {
+        return elsewhere.items.join(", ");
+    }
     let found = receipt.findings.iter().filter(|f| f.found > 0).map(|f| format!("{} {}", f.found, f.what));
-    found.collect::<Vec<_>>().join(", ")
+    format!("the target still knows of it: {}", found.collect::<Vec<_>>().join(", "))
 }
 
 async fn give_up(gate: &Gate, lease: &mut Lease, error: &TargetError) {

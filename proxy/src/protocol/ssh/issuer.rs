@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     gate::Clock,
-    issuer::{Issuer, TARGET_DEADLINE, TargetError, Teardown},
+    issuer::{ELSEWHERE, Issuer, TARGET_DEADLINE, TargetError, Teardown, not_looked},
     pause,
     session::{Way, about},
     targets::Targets,
@@ -216,6 +216,9 @@ impl SshIssuer {
             let findings = vec![Finding { what, found: 0, items: Vec::new() }];
             return Ok(Receipt { at: (self.clock)(), clean: true, findings, unverifiable: Vec::new(), accepted: None });
         }
+        if let Some(why) = detail.elsewhere(&*self.targets.known(lease.target())?) {
+            return Ok(not_looked((self.clock)(), why));
+        }
         let open = self.made_here(lease.id());
         if open.is_none() {
             self.outlive(&detail).await;
@@ -261,9 +264,19 @@ impl Teardown for SshIssuer {
     fn inspect<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<Receipt, TargetError>> {
         Box::pin(async {
             let receipt = self.receipt(lease).await?;
+            if !receipt.clean {
+                return Ok(receipt);
+            }
             self.made_here.lock().unwrap_or_else(PoisonError::into_inner).remove(&lease.id());
             Ok(receipt)
         })
+    }
+
+    fn acceptable(&self, lease: &Lease, receipt: &Receipt) -> Result<(), String> {
+        match receipt.findings.iter().any(|finding| finding.what == ELSEWHERE) {
+            true => Ok(()),
+            false => Err(format!("what is left on {} is no fault: this lease closes by itself", lease.target())),
+        }
     }
 }
 
@@ -271,9 +284,9 @@ impl Issuer for SshIssuer {
     type Credential = Minted;
 
     fn plan(&self, permit: &Permit) -> Result<LeasePlan, TargetError> {
-        self.target(permit.target())?;
+        let target = self.target(permit.target())?;
         let name = login(permit)?;
-        Ok(LeasePlan { kind: LeaseKind::SshCertificate, name, detail: Detail::default().value()? })
+        Ok(LeasePlan { kind: LeaseKind::SshCertificate, name, detail: Detail::on(&target).value()? })
     }
 
     async fn mint(&self, permit: &Permit, lease: &Mutex<Lease>) -> Result<Minted, TargetError> {

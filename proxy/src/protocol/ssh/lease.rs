@@ -8,15 +8,19 @@
 //! are what the receipt asks the target about after a crash. So the shape of what is stored is here, with all that
 //! writes it and all that is told from it alone.
 
-use super::issuer::{Purpose, SshIssuer};
+use super::{
+    HostTrust, SshTarget,
+    issuer::{Purpose, SshIssuer},
+};
 use crate::{
     issuer::TargetError,
     refusal::Refusal,
     session::{Way, about},
 };
 use jiff::Timestamp;
+use russh::keys::{HashAlg, PublicKey};
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
+use std::{collections::BTreeSet, net::SocketAddr};
 use tidegate_grants::{Event, Lease, Store, lease::Finding};
 use tokio_util::task::TaskTracker;
 
@@ -41,8 +45,37 @@ pub(super) struct Noted {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Detail {
     pub(super) connections: Vec<Noted>,
+    /// Which host it is about. A configuration can give its name to another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    host: Option<Host>,
     #[serde(default, skip_serializing_if = "Forwarding::is_none")]
     forwarding: Forwarding,
+}
+
+/// A host, as the configuration of the lease's time described it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Host {
+    address: String,
+    /// What it proves itself by.
+    proofs: BTreeSet<String>,
+}
+
+impl Host {
+    pub(super) fn of(target: &SshTarget) -> Self {
+        let fingerprint = |key: &PublicKey| key.fingerprint(HashAlg::Sha256).to_string();
+        let proofs = match &target.host {
+            HostTrust::Keys(keys) => keys.iter().map(fingerprint).collect(),
+            HostTrust::Certificate { authorities, name } => {
+                authorities.iter().map(|key| format!("{name} by {}", fingerprint(key))).collect()
+            }
+        };
+        Self { address: target.address.clone(), proofs }
+    }
+
+    /// A host that moves keeps its key, and one whose key is changed keeps its address.
+    fn is(&self, now: &Self) -> bool {
+        self.address == now.address || !self.proofs.is_disjoint(&now.proofs)
+    }
 }
 
 /// The connections that only forward: browsers open hundreds, and none of them can leave a process behind, so they are
@@ -62,6 +95,22 @@ impl Forwarding {
 }
 
 impl Detail {
+    /// Of a lease that begins.
+    pub(super) fn on(target: &SshTarget) -> Self {
+        Self { host: Some(Host::of(target)), ..Self::default() }
+    }
+
+    /// Why this is not the host that the lease is about, if so.
+    pub(super) fn elsewhere(&self, target: &SshTarget) -> Option<String> {
+        let (name, now) = (&target.name, Host::of(target));
+        let before = &self.host.as_ref().filter(|before| !before.is(&now))?.address;
+        Some(format!(
+            "{name} is another host now, at {}, than the one that the session was on, at {before}: name that one as {name} \
+             again, and it is asked what is left; if it is gone for good, `tidegate lease accept` this",
+            now.address
+        ))
+    }
+
     pub(super) fn of(lease: &Lease) -> Result<Self, TargetError> {
         serde_json::from_value(lease.detail().clone()).map_err(|error| ours("a lease that cannot be read", &error))
     }
@@ -171,4 +220,21 @@ pub(super) async fn room(purpose: Purpose, way: &Way<'_, SshIssuer>) -> Result<(
 /// A fault of our own: `what` did not come about.
 pub(super) fn ours(what: &str, error: &dyn std::fmt::Display) -> TargetError {
     TargetError::Ours(format!("{what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(address: &str, proofs: &[&str]) -> Host {
+        Host { address: address.to_owned(), proofs: proofs.iter().map(ToString::to_string).collect() }
+    }
+
+    #[test]
+    fn a_host_that_moves_or_changes_a_key_is_the_same_and_one_that_does_both_is_another() {
+        let before = host("10.0.0.11:22", &["one", "two"]);
+        assert!(before.is(&host("10.0.0.12:22", &["two", "three"])), "it keeps a key");
+        assert!(before.is(&host("10.0.0.11:22", &["three"])), "it keeps its place");
+        assert!(!before.is(&host("10.0.0.12:22", &["three"])));
+    }
 }
