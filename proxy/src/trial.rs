@@ -4,7 +4,7 @@ use crate::{gate::Gate, text::plain};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
-use tidegate_grants::{LeaseState, Receipt, SessionId, TargetName};
+use tidegate_grants::{Access, DatabaseName, LeaseState, Login, Receipt, SessionId, TargetName};
 use tidegate_recorder::{Event, LiveRecording};
 
 /// What came of one step.
@@ -13,6 +13,8 @@ use tidegate_recorder::{Event, LiveRecording};
 pub enum Outcome {
     /// As it should be.
     Ok,
+    /// As good as this kind of target can be, and weaker than it could be with another: no fault, and worth knowing.
+    Weak,
     /// Sessions work, but this is not as `target trust` says.
     Open,
     /// Sessions do not work because of this.
@@ -25,7 +27,7 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// `permit`, `dial`, `host`, `mint`, `login`, `clock`, `teardown`; SSH also `command`, `terminal`, `ways around`,
-    /// `configuration`; PostgreSQL also `administrator`, `version`, `primary`, `settings`, `functions`, `privileges`,
+    /// `configuration`; PostgreSQL also `administrator`, `own door`, `version`, `primary`, `settings`, `functions`, `privileges`,
     /// `pg_hba`, `session`, `past the gate`.
     pub step: String,
     /// What came of it.
@@ -42,8 +44,12 @@ pub struct Step {
 pub struct Report {
     /// Which target.
     pub target: TargetName,
-    /// As which login, or in which database.
-    pub login: String,
+    /// SSH: as which login.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<Login>,
+    /// PostgreSQL: in which database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<DatabaseName>,
     /// Its session in the ledger, once it had a permit.
     pub session: Option<SessionId>,
     /// Nothing failed and nothing is open.
@@ -59,9 +65,13 @@ pub struct Report {
 pub struct Notes(Arc<Mutex<Report>>);
 
 impl Notes {
-    /// About this login on this target.
-    pub fn new(target: TargetName, login: String) -> Self {
-        let report = Report { target, login, session: None, sound: true, steps: Vec::new(), receipt: None };
+    /// About this login or database on this target.
+    pub fn new(target: TargetName, access: Access) -> Self {
+        let (login, database) = match access {
+            Access::Login(login) => (Some(login), None),
+            Access::Database(database) => (None, Some(database)),
+        };
+        let report = Report { target, login, database, session: None, sound: true, steps: Vec::new(), receipt: None };
         Self(Arc::new(Mutex::new(report)))
     }
 
@@ -88,6 +98,11 @@ impl Notes {
         if self.report().steps.iter().all(|step| step.outcome != Outcome::Failed) {
             self.step(step, Outcome::Failed, said, Vec::new());
         }
+    }
+
+    /// Whether something was said of this step.
+    pub fn has(&self, step: &str) -> bool {
+        self.report().steps.iter().any(|found| found.step == step)
     }
 
     /// A step that went well.

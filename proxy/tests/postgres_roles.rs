@@ -11,7 +11,7 @@ mod server;
 use gate::{Gate, is_held, is_unreachable, issuer, pass};
 use std::time::{Duration, Instant};
 use tidegate_grants::{Lease, Receipt};
-use tidegate_proxy::issuer::{Issuer, TARGET_DEADLINE, TargetError, Teardown};
+use tidegate_proxy::issuer::{ELSEWHERE, Issuer, TARGET_DEADLINE, TargetError, Teardown};
 
 async fn torn_down(issuer: &impl Teardown, lease: &Lease) -> Receipt {
     issuer.disable(lease).await.unwrap();
@@ -101,6 +101,40 @@ async fn what_a_session_changed_of_a_role_that_it_could_become_holds_the_lease()
     gate.server.script("shop", "alter default privileges for role shop_owner revoke select on tables from public;");
     let receipt = gate.issuer.inspect(&lease).await.unwrap();
     assert!(receipt.clean, "{receipt:?}");
+}
+
+#[tokio::test]
+async fn another_server_by_the_targets_name_says_nothing_of_a_role() {
+    let gate = Gate::open();
+    let (lease, credential) = gate.minted("write").await;
+    let (_other, target) = gate.another_server();
+    let moved = gate::issuer(&gate.store, &gate.keys, &target);
+    for held in [moved.disable(&lease).await, moved.clean(&lease).await] {
+        let Err(TargetError::Held { cause, .. }) = held else { panic!("{held:?}") };
+        for part in ["is another server now", &gate.target.address, &target.address, "again, and this lease goes on"] {
+            assert!(cause.contains(part), "{part}: {cause}");
+        }
+    }
+    let receipt = moved.inspect(&lease).await.unwrap();
+    assert!(!receipt.clean, "{receipt:?}");
+    assert_eq!(found(&receipt, ELSEWHERE), 1);
+    assert_eq!(moved.acceptable(&lease, &receipt), Ok(()), "or a lease on a server that is gone stays for ever");
+    assert!(gate.login(&credential).await.is_ok(), "nothing was done to it meanwhile");
+    assert!(torn_down(&gate.restarted(), &lease).await.clean);
+}
+
+#[tokio::test]
+async fn a_role_that_may_have_been_made_is_not_looked_for_at_another_address() {
+    let gate = Gate::open();
+    let (_permit, lease) = gate.session("write").await;
+    let lease = lease.into_inner();
+    let (_other, target) = gate.another_server();
+    pass(11);
+    let moved = gate::issuer(&gate.store, &gate.keys, &target);
+    let receipt = moved.inspect(&lease).await.unwrap();
+    let finding = receipt.findings.iter().find(|finding| finding.what == ELSEWHERE).unwrap();
+    assert!(finding.items[0].contains(&format!("may have been made at {}", gate.target.address)), "{finding:?}");
+    assert!(!receipt.clean && gate.restarted().inspect(&lease).await.unwrap().clean);
 }
 
 #[tokio::test]

@@ -39,6 +39,7 @@ fn a_test_goes_the_way_of_a_session_and_finds_a_sound_target_sound() {
         "ok      dial",
         "ok      host",
         "ok      administrator",
+        "ok      own door",
         "ok      version",
         "ok      settings",
         "ok      clock",
@@ -56,7 +57,9 @@ fn a_test_goes_the_way_of_a_session_and_finds_a_sound_target_sound() {
     ] {
         assert!(output.out().contains(line), "{line:?} is not in\n{}", output.out());
     }
-    let ledger = world.gateway.until_ledger("session.closed", 1, secs(20));
+    let report = tested(&world).0;
+    assert_eq!((&report["database"], report.get("login")), (&Value::from("shop"), None));
+    let ledger = world.gateway.until_ledger("session.closed", 2, secs(20));
     ledger.assert_order(&[
         "grant.issued",
         "grant.revoked",
@@ -69,11 +72,12 @@ fn a_test_goes_the_way_of_a_session_and_finds_a_sound_target_sound() {
         "lease.closed",
         "session.closed",
     ]);
-    assert_eq!(ledger.one("session.opened")["identity"], "operator");
+    let opened = ledger.last("session.opened").unwrap();
+    assert_eq!(opened["identity"], "operator");
     assert_eq!(world.gateway.leases(), Vec::<Value>::new());
     assert_eq!(world.pg().ephemeral_roles(), Vec::<String>::new());
     world.gateway.cli(&["recording", "verify", "--all"]).ok();
-    let events = world.gateway.events(ledger.one("session.opened")["session"].as_str().unwrap());
+    let events = world.gateway.events(opened["session"].as_str().unwrap());
     assert!(events.iter().any(|event| event.to_string().contains("past the gate: ")), "{events:?}");
     // The password that the test set for a moment is in no log.
     assert!(!world.pg().log().contains("SCRAM-SHA-256$"), "{}", world.pg().log());

@@ -12,6 +12,7 @@ mod certificate;
 mod channels;
 mod clients;
 mod crash;
+mod database_login;
 mod database_trial;
 mod disk;
 mod door;

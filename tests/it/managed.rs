@@ -53,10 +53,17 @@ fn a_session_logs_in_by_a_password_of_its_own_that_no_log_holds() {
 #[test]
 fn a_test_says_that_a_session_could_come_in_directly() {
     let world = scram();
-    let open = said(&world, "past the gate", "open");
-    assert!(open.contains("by password over TLS, into shop") && open.contains("only auth = "), "{open}");
-    // Ours are the lines of pg_hba.conf all the same: no other way is open.
-    assert!(!open.contains("template1") && !open.contains("without TLS"), "{open}");
+    world.pg().script("shop", "revoke create on schema public from public;").ok();
+    let weak = said(&world, "past the gate", "weak");
+    assert!(
+        weak.contains("by password over TLS, into shop") && weak.contains("\\\"scram\\\" cannot shut this"),
+        "{weak}"
+    );
+    // Ours are the lines of pg_hba.conf all the same: no other way is open. It is as good as it can be, and says what that is.
+    assert!(!weak.contains("template1") && !weak.contains("without TLS"), "{weak}");
+    let output = world.gateway.cli(&["target", "test", "orders"]).ok();
+    assert!(output.err().contains("warning: orders is as it can be for shop, with 1 weakness"), "{}", output.err());
+    assert!(output.out().contains("weak    past the gate"), "{}", output.out());
     assert!(said(&world, "functions", "ok").contains("in shop they are what was installed"));
     assert!(said(&world, "teardown", "ok").contains("closed by the receipt"));
 }
@@ -161,7 +168,8 @@ fn what_nobody_but_a_superuser_could_take_back_holds_the_lease_of_a_disabled_rol
 fn a_test_of_a_managed_service_says_what_cannot_be_shut_there() {
     let world = managed();
     let open = said(&world, "past the gate", "open");
-    assert!(open.contains("by password over TLS, into shop") && open.contains("into template1"), "{open}");
+    assert!(open.contains("into template1") && open.contains("revoke CONNECT on that database"), "{open}");
+    assert!(said(&world, "past the gate", "weak").contains("by password over TLS, into shop"));
     assert!(said(&world, "service", "unseen").contains("pg_hba.conf is the service's"));
     assert!(said(&world, "functions", "ok").contains("in shop they are what was installed"));
     assert!(said(&world, "teardown", "ok").contains("closed by the receipt"));

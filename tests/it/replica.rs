@@ -54,6 +54,36 @@ fn a_session_on_a_replica_has_a_role_of_the_primary_and_both_forget_it() {
 }
 
 #[test]
+fn a_standby_that_was_promoted_is_the_same_server_and_the_receipt_says_so() {
+    let mut world = Plan::new().only_postgres().start();
+    let replica = world.pg().replica(&world.dir().join("replica"));
+    world.gateway.grant("alice", "orders", "readwrite", "30m");
+    let mut psql = world.psql_start("alice");
+    psql.send("select 'in';\n");
+    psql.until_stdout("in", PATIENCE);
+    let role = roles(world.pg());
+    wait_until(PATIENCE, "the standby knows the role", || (roles(&replica) == role).then_some(()));
+    world.gateway.kill9();
+    let old = format!("127.0.0.1:{}", world.pg().port());
+    world.postgres.as_mut().unwrap().stop_at_once();
+    replica.ask("postgres", "select pg_promote()");
+    world.config.change(&old, &format!("127.0.0.1:{}", replica.port()));
+    world.gateway.configure(&world.config);
+    world.gateway.start();
+    world.gateway.until_no_lease(PATIENCE);
+    psql.finish(PATIENCE);
+    assert_eq!(roles(&replica), "");
+    let closed = world.gateway.ledger().last("lease.closed").unwrap()["detail"].to_string();
+    for said in [
+        "failed over or restored since its mint",
+        "made on timeline 1, looked for on timeline 2",
+        "still runs beside this one",
+    ] {
+        assert!(closed.contains(said), "{said}: {closed}");
+    }
+}
+
+#[test]
 fn a_replica_that_lags_lets_nobody_in_and_keeps_the_lease_until_it_has_caught_up() {
     let (world, replica) = world();
     let mut psql = world.psql_start("alice");

@@ -77,11 +77,21 @@ pub(super) fn test(client: &Client, name: &TargetName, body: &TestBody, json: bo
     } else {
         print(&shown(&report)?)?;
     }
+    let count = |outcomes: &[Outcome]| report.steps.iter().filter(|step| outcomes.contains(&step.outcome)).count();
+    let login = report.login.as_ref().map(ToString::to_string);
+    let about = login.or(report.database.as_ref().map(ToString::to_string)).unwrap_or_default();
     if report.sound {
+        match count(&[Outcome::Weak]) {
+            0 => {}
+            weak => writeln!(
+                io::stderr(),
+                "tidegate: warning: {name} is as it can be for {about}, with {weak} weakness(es)"
+            )?,
+        }
         return Ok(ExitCode::SUCCESS);
     }
-    let wrong = report.steps.iter().filter(|step| matches!(step.outcome, Outcome::Failed | Outcome::Open)).count();
-    writeln!(io::stderr(), "tidegate: {name} is not as it should be for {}: {wrong} fault(s)", report.login)?;
+    let wrong = count(&[Outcome::Failed, Outcome::Open]);
+    writeln!(io::stderr(), "tidegate: {name} is not as it should be for {about}: {wrong} fault(s)")?;
     Ok(ExitCode::from(1))
 }
 
@@ -90,6 +100,7 @@ fn shown(report: &Report) -> anyhow::Result<String> {
     for step in &report.steps {
         let outcome = match step.outcome {
             Outcome::Ok => "ok",
+            Outcome::Weak => "weak",
             Outcome::Open => "OPEN",
             Outcome::Failed => "FAILED",
             Outcome::Unseen => "unseen",

@@ -56,28 +56,18 @@ impl Gate {
     pub(crate) fn open() -> Self {
         let state = tempfile::tempdir().unwrap();
         let keys = Arc::new(Keys::create(&state.path().join("keys"), "gate", now()).unwrap());
-        // The server's certificate comes from an authority of its own, as it would.
-        let theirs = Keys::create(&state.path().join("theirs"), "dba", now()).unwrap();
-        let names = ["127.0.0.1".to_owned()];
-        let certificate = theirs.x509.server(&names, now(), now() + SignedDuration::from_hours(1)).unwrap();
-        let mut server = Server::create(&pem_chain(&certificate), &pem("PRIVATE KEY", certificate.key.secret_der()));
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(certificate.chain.last().unwrap().clone()).unwrap();
-        let target = PostgresTarget {
-            admin_address: None,
-            name: "orders".parse().unwrap(),
-            address: format!("127.0.0.1:{}", server.port),
-            roots: Arc::new(roots),
-            admin_user: "tidegate".into(),
-            auth: Auth::Certificate,
-        };
-        server.start(&trust::trust(&target, &policy(), &["127.0.0.1".into()], keys.x509.certificate_pem()));
+        let (server, target) = server(&keys);
         let ledger = keys.ledger.clone();
         let public = ledger.verifying_key().to_bytes();
         let store = Arc::new(Store::open(state.path(), "a", "", Arc::new(ledger), public).unwrap());
         let authority = Authority::new(store.clone(), policy(), keys.grants.clone());
         let issuer = issuer(&store, &keys, &target);
         Self { server, store, issuer, keys, target, authority, _state: state }
+    }
+
+    /// Another server that trusts this gate, by the same name.
+    pub(crate) fn another_server(&self) -> (Server, PostgresTarget) {
+        server(&self.keys)
     }
 
     /// Alice's permit for the shop under this entitlement, and its lease, on disk.
@@ -168,6 +158,27 @@ impl Gate {
         tokio::spawn(connection);
         Ok(client)
     }
+}
+
+/// A server that trusts these keys. Its certificate comes from an authority of its own, as it would.
+fn server(keys: &Keys) -> (Server, PostgresTarget) {
+    let dir = tempfile::tempdir().unwrap();
+    let theirs = Keys::create(&dir.path().join("theirs"), "dba", now()).unwrap();
+    let names = ["127.0.0.1".to_owned()];
+    let certificate = theirs.x509.server(&names, now(), now() + SignedDuration::from_hours(1)).unwrap();
+    let mut server = Server::create(&pem_chain(&certificate), &pem("PRIVATE KEY", certificate.key.secret_der()));
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate.chain.last().unwrap().clone()).unwrap();
+    let target = PostgresTarget {
+        admin_address: None,
+        name: "orders".parse().unwrap(),
+        address: format!("127.0.0.1:{}", server.port),
+        roots: Arc::new(roots),
+        admin_user: "tidegate".into(),
+        auth: Auth::Certificate,
+    };
+    server.start(&trust::trust(&target, &policy(), &["127.0.0.1".into()], keys.x509.certificate_pem()));
+    (server, target)
 }
 
 /// An issuer as a restarted gateway has it.

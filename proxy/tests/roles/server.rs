@@ -97,6 +97,19 @@ impl Server {
         self.script("postgres", &self.install);
     }
 
+    /// Kills this backend as a fault would, and waits until the server has recovered.
+    pub(crate) fn crash(&self, pid: &str) {
+        let ready = || self.log().matches("ready to accept connections").count();
+        let before = ready();
+        let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        let start = Instant::now();
+        while ready() == before {
+            assert!(start.elapsed() < Duration::from_secs(60), "{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// What it logged so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()

@@ -32,7 +32,7 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// Version of the functions that this program calls; the schema must say the same.
-pub(super) const SCHEMA: i32 = 2;
+pub(super) const SCHEMA: i32 = 3;
 /// Connect, TLS and login together.
 const CONNECT: Duration = Duration::from_secs(5);
 /// A kept connection is not used again after this; the server ends it a little later by itself.
@@ -164,25 +164,18 @@ impl Admin {
 
     /// TLS to a target, where it takes certificates with one of a minute for this login; also that one's serial number.
     pub(super) fn tls(&self, target: &PostgresTarget, login: &str) -> Result<(ClientConfig, Option<String>), String> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(target.roots.clone());
-        let (mut config, serial) = match &target.auth {
-            Auth::Certificate => {
-                let now = (self.clock)();
-                let TlsIdentity { chain, key, serial } =
-                    self.keys.x509.client(login, now, now + CERTIFICATE).map_err(|error| error.to_string())?;
-                let config = builder.with_client_auth_cert(chain, key).map_err(|error| error.to_string())?;
-                (config, Some(serial))
-            }
-            Auth::Scram(_) => (builder.with_no_client_auth(), None),
+        let shown = match &target.auth {
+            Auth::Certificate => Some(self.certificate(login)?),
+            Auth::Scram(_) => None,
         };
-        config.alpn_protocols = vec![b"postgresql".to_vec()];
-        // A resumed session would outlive the certificate's minute.
-        config.resumption = rustls::client::Resumption::disabled();
-        Ok((config, serial))
+        let serial = shown.as_ref().map(|identity| identity.serial.clone());
+        Ok((target.tls(shown).map_err(|error| error.to_string())?, serial))
+    }
+
+    /// A certificate of a minute for this login, or for who is none.
+    pub(super) fn certificate(&self, login: &str) -> Result<TlsIdentity, String> {
+        let now = (self.clock)();
+        self.keys.x509.client(login, now, now + CERTIFICATE).map_err(|error| error.to_string())
     }
 
     /// A connection to this database: a kept one, or a new one.
@@ -248,9 +241,7 @@ impl Admin {
         let row = line.one("select version, clock from tidegate.version()", &[], lane).await?;
         let version: i32 = read(&row, 0)?;
         if version != SCHEMA {
-            return Err(Fault::Refused(format!(
-                "its functions are of version {version}, not {SCHEMA}: install the output of `tidegate target trust` again"
-            )));
+            return Err(Fault::Outdated(version));
         }
         line.clock = (Instant::now(), read(&row, 1)?);
         Ok(line)

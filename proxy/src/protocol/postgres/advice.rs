@@ -4,24 +4,29 @@
 //! find what they are about by the names of our configuration and by OID, and those that put things in order print what they
 //! would run: `\gexec` in the place of the semicolon runs it.
 
-use super::role::Notes;
-use crate::issuer::Advice;
+use super::{
+    quoted::{ident, literal, psql_argument, text_array},
+    receipt::{MEANWHILE, NOBODY_SAYS_WHO},
+    role::Notes,
+};
+use crate::issuer::{Advice, ELSEWHERE};
 use tidegate_grants::{Lease, Receipt};
 
 /// What of a receipt is of others: an admin may accept it. The rest is the role itself.
-const OF_OTHERS: [(&str, Recipe); 13] = [
+const OF_OTHERS: [(&str, Recipe); 14] = [
     ("prepared transactions of roles that it could become", prepared),
     ("changed while it lived: roles", roles),
     ("changed while it lived: memberships", memberships),
     ("changed while it lived: default privileges", default_privileges),
     ("changed while it lived: privileges given on", privileges),
     ("changed while it lived: settings", settings),
-    (ELSEWHERE, server),
     ("made or changed while it lived: SECURITY DEFINER routines of roles that it could become", routines),
     ("made while it lived: objects of group roles", objects),
     ("made while it lived: code on tables of others", code),
     ("on tables of others: uses what the session left", hanging),
     ("children of tables of others", children),
+    ("left with the heir: code that could not be taken off", expressions),
+    (ELSEWHERE, server),
     ("schemas that come first for the role of their name", schemas),
 ];
 
@@ -42,8 +47,7 @@ struct Names {
 impl Names {
     fn of(lease: &Lease, notes: &Notes) -> Self {
         let heir = lease.name().replacen("tg_", "tgq_", 1);
-        let reach: Vec<String> =
-            notes.groups().into_iter().chain(notes.owner()).chain(["tidegate_sessions"]).map(literal).collect();
+        let reach = text_array(notes.groups().into_iter().chain(notes.owner()).chain(["tidegate_sessions"]));
         let oid = notes.oid.map_or_else(
             || format!("(select oid from pg_roles where rolname = {})", literal(lease.name())),
             |oid| oid.to_string(),
@@ -52,14 +56,13 @@ impl Names {
             notes.before.as_deref().and_then(|before| serde_json::from_str(before).ok());
         let mint = before.as_ref().and_then(|before| before.get("transaction")?.get(0)?.as_str()?.parse::<u64>().ok());
         Self {
-            role: identifier(lease.name()),
+            role: ident(lease.name()),
             role_text: literal(lease.name()),
             heir: literal(&heir),
             oid,
             reach: format!(
-                "(with recursive reach (oid) as (select oid from pg_roles where rolname = any (array[{}]::text[]) union select \
-                 roleid from pg_auth_members join reach on member = reach.oid) select oid from reach)",
-                reach.join(", ")
+                "(with recursive reach (oid) as (select oid from pg_roles where rolname = any ({reach}) union select \
+                 roleid from pg_auth_members join reach on member = reach.oid) select oid from reach)"
             ),
             minted: notes.minted.map_or_else(|| "'-infinity'".to_owned(), |at| format!("to_timestamp({at})")),
             mint: mint.map_or_else(|| "2147483647".to_owned(), |xid| format!("age('{xid}'::xid8::xid)")),
@@ -67,12 +70,9 @@ impl Names {
     }
 }
 
-/// The look was at another server: what it says of the role is nothing, so nobody can accept it.
-const ELSEWHERE: &str = "changed while it lived: server";
-
 /// Whether this line of a receipt is about others, and not about the role itself.
 pub(super) fn is_of_others(what: &str) -> bool {
-    what != ELSEWHERE && OF_OTHERS.iter().any(|(of_others, _)| *of_others == what)
+    OF_OTHERS.iter().any(|(of_others, _)| *of_others == what)
 }
 
 /// For each thing that is left.
@@ -88,7 +88,14 @@ pub(super) fn advice(lease: &Lease, receipt: Option<&Receipt>) -> Vec<Advice> {
     }
     for (about, recipe) in OF_OTHERS.iter().filter(|(about, _)| left(about)) {
         let (look, finish) = recipe(&names);
-        advice.push(Advice { about: (*about).to_owned(), look: vec![connect.clone(), look], finish: vec![finish] });
+        let mut look = vec![connect.clone(), look];
+        if about.contains(MEANWHILE) {
+            look.push(format!(
+                "-- Who did it: {NOBODY_SAYS_WHO}. If so: tidegate lease accept {} --reason …",
+                lease.id()
+            ));
+        }
+        advice.push(Advice { about: (*about).to_owned(), look, finish: vec![finish] });
     }
     advice
 }
@@ -195,13 +202,6 @@ fn settings(names: &Names) -> (String, String) {
     )
 }
 
-fn server(_: &Names) -> (String, String) {
-    (
-        "select system_identifier, pg_postmaster_start_time() from pg_control_system();".to_owned(),
-        "-- This is another server than the one where the role was made: was it meant to be?".to_owned(),
-    )
-}
-
 fn routines(names: &Names) -> (String, String) {
     let of = format!("from pg_proc where prosecdef and proowner in {} and age(xmin) < {}", names.reach, names.mint);
     (
@@ -260,6 +260,18 @@ fn children(names: &Names) -> (String, String) {
     )
 }
 
+fn server(_: &Names) -> (String, String) {
+    (
+        "select system_identifier, pg_postmaster_start_time() from pg_control_system();".to_owned(),
+        "-- On the server where the role was made, not on this one: is it there, may it log in?".to_owned(),
+    )
+}
+
+fn expressions(names: &Names) -> (String, String) {
+    let of = format!("from pg_roles h, tidegate._calling(h.oid) c where h.rolname = {}", names.heir);
+    (format!("select c.name, c.definition {of};"), format!("select c.off {of};"))
+}
+
 fn schemas(names: &Names) -> (String, String) {
     let of = format!(
         "from pg_namespace n join pg_roles h on h.oid = n.nspowner where h.rolname = {} and nspname in (select rolname from pg_roles)",
@@ -269,17 +281,4 @@ fn schemas(names: &Names) -> (String, String) {
         format!("select nspname {of};"),
         format!("select format('alter schema %I rename to %I', nspname, 'left_' || n.oid) {of};"),
     )
-}
-
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}
-
-fn identifier(text: &str) -> String {
-    format!("\"{}\"", text.replace('"', "\"\""))
-}
-
-/// A database name has neither quotes nor backslashes by its grammar; psql takes one in double quotes.
-fn psql_argument(text: &str) -> String {
-    format!("\"{}\"", text.replace(['"', '\\'], ""))
 }

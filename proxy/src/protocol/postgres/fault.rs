@@ -3,7 +3,9 @@
 //! Texts of a target are hostile: they end up in leases, logs and terminals, so they are cut and their control characters
 //! go.
 
+use super::admin::SCHEMA;
 use crate::issuer::TargetError;
+use rustls::AlertDescription;
 use std::error::Error;
 use tidegate_grants::TargetName;
 
@@ -21,6 +23,8 @@ pub(super) enum Fault {
     Human(String),
     /// TLS or login was refused, or what answered is not what we installed.
     Refused(String),
+    /// Our functions there are of this version, and not of the one that is called.
+    Outdated(i32),
     /// The server answered with an error.
     Sql {
         /// SQLSTATE; `TG…` are raised by our own functions.
@@ -51,12 +55,22 @@ impl Fault {
         }
         match tls_cause(error) {
             Some(cause @ rustls::Error::InvalidCertificate(_)) => Self::Impostor(plain(&cause.to_string())),
+            Some(rustls::Error::AlertReceived(alert)) => Self::Refused(no_to_our_certificate(*alert)),
             Some(cause) => Self::Refused(plain(&cause.to_string())),
-            None => {
-                let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-                Self::Silent(plain(&format!("{error}{cause}")))
-            }
+            None => Self::of_no_answer(error),
         }
+    }
+
+    /// A connection that broke, or a log-in that the client library gave up: the server asked for what we do not have.
+    fn of_no_answer(error: &tokio_postgres::Error) -> Self {
+        let cause = error.source();
+        let said = plain(&format!("{error}{}", cause.map(|cause| format!(": {cause}")).unwrap_or_default()));
+        if cause.is_none_or(|cause| cause.is::<std::io::Error>()) {
+            return Self::Silent(said);
+        }
+        Self::Refused(format!(
+            "it asked for what our credential is not ({said}): see its pg_hba.conf, and `auth` of the target"
+        ))
     }
 
     /// Whether the server certainly did not do what it was asked.
@@ -84,7 +98,7 @@ impl Fault {
     /// Whether the database does not exist, or does not let us in, or has not our functions.
     pub(super) fn is_shut_out(&self) -> bool {
         match self {
-            Self::Refused(_) => true,
+            Self::Refused(_) | Self::Outdated(_) => true,
             Self::Sql { code, .. } => {
                 code.starts_with("28") || ["3D000", "3F000", "42883", "42501", "55000"].contains(&code.as_str())
             }
@@ -104,6 +118,12 @@ impl Fault {
             Self::Silent(cause) => TargetError::Unreachable { target, cause },
             Self::Impostor(cause) => TargetError::Impostor { target, cause },
             Self::Refused(cause) => TargetError::Refused { target, cause },
+            Self::Outdated(version) => TargetError::Refused {
+                target,
+                cause: format!(
+                    "its functions are of version {version}, not {SCHEMA}: install the output of `tidegate target trust` again"
+                ),
+            },
             Self::Human(cause) => TargetError::Held { target, cause },
             Self::Sql { code, message } => {
                 let cause = format!("{message} (SQLSTATE {code})");
@@ -124,6 +144,23 @@ impl Fault {
 /// Classes of errors that pass: connection, rollback, resources, operator, system (PostgreSQL appendix A).
 fn passes(code: &str) -> bool {
     ["08", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class))
+}
+
+/// What a target's TLS means by an alert once it has seen our certificate (RFC 8446 section 6.2).
+pub(super) fn no_to_our_certificate(alert: AlertDescription) -> String {
+    match alert {
+        AlertDescription::UnknownCA => {
+            "it does not know our CA: the file of its ssl_ca_file does not hold it".to_owned()
+        }
+        AlertDescription::CertificateExpired => {
+            "it takes our certificate of a minute for expired: its clock is ahead of ours".to_owned()
+        }
+        AlertDescription::BadCertificate => {
+            "it does not take our certificate: its clock is behind ours, or its ssl_ca_file holds another CA of our name"
+                .to_owned()
+        }
+        alert => format!("its TLS refused ours: {alert:?}"),
+    }
 }
 
 /// A target's text, bounded and fit for a terminal.
@@ -175,6 +212,13 @@ mod tests {
         assert!(sql("42710").is_definite() && sql("57014").is_definite());
         assert!(!sql("57P01").is_definite() && !sql("08006").is_definite());
         assert!(!Fault::Silent(String::new()).is_definite());
+    }
+
+    #[test]
+    fn what_a_target_says_of_our_certificate_names_the_clock_or_the_ca() {
+        assert!(no_to_our_certificate(AlertDescription::CertificateExpired).contains("clock is ahead"));
+        assert!(no_to_our_certificate(AlertDescription::BadCertificate).contains("clock is behind"));
+        assert!(no_to_our_certificate(AlertDescription::UnknownCA).contains("ssl_ca_file"));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use super::{
     Auth, PostgresTarget,
     admin::{Admin, Lane, Link, epoch, read},
-    fault::{Fault, Step},
+    fault::{Fault, Step, plain},
     role::{MINT_WINDOW, Mint, Notes, role_name},
 };
 use crate::{
@@ -96,7 +96,7 @@ impl Issuer for PostgresIssuer {
     type Credential = RoleCredential;
 
     fn plan(&self, permit: &Permit) -> Result<LeasePlan, TargetError> {
-        self.admin.target(permit.target())?;
+        let target = self.admin.target(permit.target())?;
         let (Access::Database(database), Terms::Postgres { owner, leftovers, .. }) =
             (permit.access(), &permit.entitlement().terms)
         else {
@@ -114,6 +114,8 @@ impl Issuer for PostgresIssuer {
             oid: None,
             minted: None,
             before: None,
+            address: Some(target.primary().to_owned()),
+            server: None,
         };
         let name = role_name(permit.identity(), random);
         Ok(LeasePlan { kind: LeaseKind::PostgresRole, name, detail: notes.to_json() })
@@ -125,7 +127,10 @@ impl Issuer for PostgresIssuer {
         let mut notes = Notes::of(&lease).map_err(TargetError::Ours)?;
         // Before the role: nothing that can fail on our side comes between the role and its use.
         let (tls, serial) = self.admin.tls(&target, lease.name()).map_err(TargetError::Ours)?;
-        let password = random_password(&target.auth)?;
+        let password = match target.auth {
+            Auth::Certificate => None,
+            Auth::Scram(_) => Some(random_password()?),
+        };
         if notes.mint == Mint::Planned {
             let proof = Proof { serial, verifier: password.as_ref().map(verifier) };
             self.create(permit, &mut lease, &mut notes, &proof).await?;
@@ -148,12 +153,11 @@ struct Proof {
     verifier: Option<String>,
 }
 
-/// 160 bits, where the target takes passwords.
-fn random_password(auth: &Auth) -> Result<Option<SecretString>, TargetError> {
-    let Auth::Scram(_) = auth else { return Ok(None) };
+/// 160 bits.
+pub(super) fn random_password() -> Result<SecretString, TargetError> {
     let mut random = Zeroizing::new([0; 20]);
     getrandom::fill(random.as_mut()).map_err(|error| TargetError::Ours(error.to_string()))?;
-    Ok(Some(SecretString::from(BASE32_NOPAD.encode(random.as_ref()))))
+    Ok(SecretString::from(BASE32_NOPAD.encode(random.as_ref())))
 }
 
 /// As `pg_authid` keeps it (PostgreSQL chapter 53.8).
@@ -223,7 +227,7 @@ impl PostgresIssuer {
         let (lease_id, session) = (lease.id().to_string(), lease.session().to_string());
         let row = link
             .one(
-                "select role, before::text, extract(epoch from clock_timestamp())::float8 from tidegate.mint(\
+                "select role, before::text, extract(epoch from clock_timestamp())::float8, tidegate.server() from tidegate.mint(\
                  $1, $2, $3, $4, to_timestamp($5), $6, $7, to_timestamp($8), $9, $10::uuid, $11::uuid)",
                 &[
                     (&lease.name(), Type::TEXT),
@@ -244,6 +248,7 @@ impl PostgresIssuer {
         let before: Option<String> = read(&row, 1)?;
         notes.before = before.filter(|before| before.len() <= LONGEST_WITNESS);
         notes.minted = Some(read(&row, 2)?);
+        notes.server = Some(plain(read(&row, 3)?));
         notes.mint = Mint::Done;
         Ok(())
     }

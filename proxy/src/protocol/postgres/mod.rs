@@ -20,6 +20,8 @@ mod login;
 mod names;
 mod proof;
 mod pump;
+mod quoted;
+mod receipt;
 mod relay;
 mod replica;
 mod role;
@@ -38,9 +40,10 @@ pub use trial::{Tested, trial};
 use crate::{authenticate::Passwords, gate::Gate, listener};
 use door::Door;
 use issuer::PostgresIssuer;
+use rustls::{ClientConfig, client::Resumption, crypto::aws_lc_rs};
 use secrecy::SecretString;
 use std::sync::Arc;
-use tidegate_ca::Keys;
+use tidegate_ca::{Keys, TlsIdentity};
 use tidegate_grants::TargetName;
 use tokio::net::TcpListener;
 
@@ -65,6 +68,21 @@ impl PostgresTarget {
     /// Where roles are made and removed.
     pub(crate) fn primary(&self) -> &str {
         self.admin_address.as_deref().unwrap_or(&self.address)
+    }
+
+    /// TLS that verifies the target in full, and shows it this certificate, or none.
+    fn tls(&self, shown: Option<TlsIdentity>) -> Result<ClientConfig, rustls::Error> {
+        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(self.roots.clone());
+        let mut config = match shown {
+            Some(TlsIdentity { chain, key, .. }) => builder.with_client_auth_cert(chain, key)?,
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![tls::ALPN.to_vec()];
+        // A resumed session would outlive the certificate's minute.
+        config.resumption = Resumption::disabled();
+        Ok(config)
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
     fault::{Fault, Step},
     issuer::PostgresIssuer,
     role::Notes,
+    teardown::{Watch, sever},
 };
 use crate::issuer::TargetError;
 use std::time::Duration;
@@ -17,16 +18,8 @@ use tokio_postgres::types::Type;
 
 /// So long after its mint a role is waited for.
 const ARRIVAL: Duration = Duration::from_secs(5);
-/// Between two looks.
+/// Between two looks whether it has arrived.
 const PAUSE: Duration = Duration::from_millis(20);
-
-/// What a replica knows of a role.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Known {
-    Working,
-    Disabled,
-    Unknown,
-}
 
 impl PostgresIssuer {
     fn has_replica(&self, target: &TargetName) -> bool {
@@ -40,7 +33,7 @@ impl PostgresIssuer {
         let blame = |fault: Fault| fault.blame(lease.target(), Step::Mint);
         let by = Instant::now() + ARRIVAL;
         let link = self.replica(lease, notes).await.map_err(blame)?;
-        while known(&link, oid).await.map_err(blame)? != Known::Working {
+        while !works(&link, oid).await.map_err(blame)? {
             if Instant::now() > by {
                 let late = ARRIVAL.as_secs();
                 let cause = format!("its replica lags behind: it had not heard of the new role after {late} s");
@@ -59,19 +52,10 @@ impl PostgresIssuer {
         }
         let notes = Notes::of(lease).map_err(Fault::Refused)?;
         let (link, name) = (self.replica(lease, &notes).await?, lease.name());
-        let role = [(&name as _, Type::TEXT), (&oid as _, Type::OID)];
-        let mut quiet = 0;
-        while quiet < 2 {
-            if known(&link, oid).await? == Known::Working {
-                quiet = 0;
-            } else {
-                let told: i32 = read(&link.one("select tidegate.sever($1, $2)", &role).await?, 0)?;
-                quiet = if told == 0 && sessions(&link, oid).await? == 0 { quiet + 1 } else { 0 };
-            }
-            if quiet < 2 && Instant::now() > give_up {
-                return Err(Fault::Silent(format!("the replica still lets {name} work, or has sessions of it")));
-            }
-            sleep(PAUSE).await;
+        let mut watch = Watch::until(give_up);
+        while watch.goes_on(still_there(&link, name, oid).await?).await {}
+        if !watch.is_quiet() {
+            return Err(Fault::Silent(format!("the replica still lets {name} work, or has sessions of it")));
         }
         link.keep();
         Ok(())
@@ -99,13 +83,15 @@ impl PostgresIssuer {
     }
 }
 
-async fn known(link: &Link, oid: u32) -> Result<Known, Fault> {
+/// Whether the role can log in there, as far as the replica has heard.
+async fn works(link: &Link, oid: u32) -> Result<bool, Fault> {
     let rows = link.rows("select rolcanlogin from pg_roles where oid = $1", &[(&oid, Type::OID)]).await?;
-    Ok(match rows.first() {
-        Some(row) if read(row, 0)? => Known::Working,
-        Some(_) => Known::Disabled,
-        None => Known::Unknown,
-    })
+    rows.first().map_or(Ok(false), |row| read(row, 0))
+}
+
+/// Whether the role still works there, or has sessions; these are told to end.
+async fn still_there(link: &Link, name: &str, oid: u32) -> Result<bool, Fault> {
+    Ok(works(link, oid).await? || sever(link, name, oid).await? > 0 || sessions(link, oid).await? > 0)
 }
 
 async fn sessions(link: &Link, oid: u32) -> Result<u64, Fault> {

@@ -50,6 +50,12 @@ pub(super) struct Notes {
     /// What mint saw of the roles that the session could become.
     #[serde(default)]
     pub(super) before: Option<String>,
+    /// Where roles were made at this target: a configuration can give its name to another server.
+    #[serde(default)]
+    pub(super) address: Option<String>,
+    /// Which server it was that made this one, and where in its history (`tidegate.server()`).
+    #[serde(default)]
+    pub(super) server: Option<String>,
 }
 
 impl Notes {
@@ -115,6 +121,8 @@ mod tests {
             oid: None,
             minted: None,
             before: None,
+            address: None,
+            server: None,
         };
         assert!(!notes.is_settled(planned + SignedDuration::from_secs(9)));
         assert!(notes.is_settled(planned + SETTLED));

@@ -58,6 +58,8 @@ impl PostgresIssuer {
             oid: Some(marked.id),
             minted: None,
             before: None,
+            address: self.admin.known(target).ok().map(|target| target.primary().to_owned()),
+            server: None,
         };
         Ok(LeasePlan { kind: LeaseKind::PostgresRole, name: marked.name.clone(), detail: notes.to_json() })
     }
@@ -76,7 +78,7 @@ fn mark(comment: &str) -> (Option<String>, Option<LeaseId>) {
         let (gateway, rest) = mark.split_once(" lease ")?;
         Some((plain(gateway), rest.split(' ').next()?.parse().ok()?))
     });
-    parsed.map_or((None, None), |(gateway, lease)| (Some(gateway), Some(lease)))
+    parsed.unzip()
 }
 
 #[cfg(test)]

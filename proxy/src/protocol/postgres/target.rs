@@ -6,7 +6,7 @@
 
 use super::{
     PostgresTarget,
-    fault::plain,
+    fault::{no_to_our_certificate, plain},
     fields::Fields,
     frame::{Framer, Go, Sender},
     issuer::RoleCredential,
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::issuer::{TARGET_DEADLINE, TargetError};
 use bytes::BytesMut;
-use rustls::{ClientConfig, crypto::aws_lc_rs, pki_types::ServerName};
+use rustls::{ClientConfig, pki_types::ServerName};
 use std::{future::Future, io, sync::Arc};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
@@ -75,13 +75,8 @@ pub(super) async fn connect(
 /// and the session's may have ended.
 pub(super) async fn cancel(target: &PostgresTarget, key: &CancelKey) -> Result<(), TargetError> {
     within_deadline(target, async {
-        let ours = |error: rustls::Error| TargetError::Ours(error.to_string());
-        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(ours)?
-            .with_root_certificates(target.roots.clone())
-            .with_no_client_auth();
-        let mut stream = secured(target, Arc::new(config)).await?;
+        let tls = target.tls(None).map_err(|error| TargetError::Ours(error.to_string()))?;
+        let mut stream = secured(target, Arc::new(tls)).await?;
         let lost = |error| lost(target.name.as_str(), &error);
         stream.write_all(&cancel_request(key)).await.map_err(lost)?;
         stream.flush().await.map_err(lost)?;
@@ -136,7 +131,9 @@ fn host(address: &str) -> Option<ServerName<'static>> {
 fn lost(target: &str, error: &io::Error) -> TargetError {
     let (target, cause) = (target.to_owned(), error.to_string());
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(rustls::Error::AlertReceived(_)) => TargetError::Refused { target, cause },
+        Some(rustls::Error::AlertReceived(alert)) => {
+            TargetError::Refused { target, cause: no_to_our_certificate(*alert) }
+        }
         Some(_) => TargetError::Impostor { target, cause },
         None => TargetError::Unreachable { target, cause },
     }

@@ -9,6 +9,7 @@ use super::{
     advice,
     fault::{Fault, Step, plain},
     issuer::PostgresIssuer,
+    receipt,
     role::{Mint, Notes},
     sweep,
 };
@@ -28,12 +29,9 @@ const BATCH: i32 = 500;
 /// So many batches in one attempt; a session that left more is cleaned over several.
 const MOST_BATCHES: u32 = 2_000;
 
-/// Lines of a receipt that may be more than nothing.
-const HARMLESS: [&str; 2] = ["heir", "on tables of others: triggers without effect"];
-
 /// Where the role of a lease is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Whereabouts {
+pub(super) enum Whereabouts {
     /// This one, if it still exists.
     Oid(u32),
     /// It was never made, or is gone.
@@ -59,7 +57,7 @@ impl Teardown for PostgresIssuer {
 
     fn acceptable(&self, lease: &Lease, receipt: &Receipt) -> Result<(), String> {
         let own = |finding: &&Finding| {
-            finding.found > 0 && !advice::is_of_others(&finding.what) && !HARMLESS.contains(&finding.what.as_str())
+            finding.found > 0 && !advice::is_of_others(&finding.what) && !receipt::is_harmless(&finding.what)
         };
         match receipt.findings.iter().find(own) {
             None => Ok(()),
@@ -119,8 +117,13 @@ impl PostgresIssuer {
         Ok(())
     }
 
-    async fn teardown_link(&self, lease: &Lease, notes: &Notes, lane: Lane) -> Result<Link, TargetError> {
-        self.any_link(lease.target(), Some(&notes.database), lane).await
+    /// To the server where the lease's role was made, and to no other that goes by its name now.
+    pub(super) async fn teardown_link(&self, lease: &Lease, notes: &Notes, lane: Lane) -> Result<Link, TargetError> {
+        let link = self.any_link(lease.target(), Some(&notes.database), lane).await?;
+        match self.elsewhere(lease, notes, &link).await? {
+            None => Ok(link),
+            Some(cause) => Err(TargetError::Held { target: lease.target().to_string(), cause }),
+        }
     }
 
     /// To this database, or if that is gone or does not let us in, to any other that has our functions: roles are the whole
@@ -145,7 +148,12 @@ impl PostgresIssuer {
         Err(fault.blame(target, Step::Teardown))
     }
 
-    async fn whereabouts(&self, lease: &Lease, notes: &Notes, link: &Link) -> Result<Whereabouts, TargetError> {
+    pub(super) async fn whereabouts(
+        &self,
+        lease: &Lease,
+        notes: &Notes,
+        link: &Link,
+    ) -> Result<Whereabouts, TargetError> {
         let found_before = self.found.lock().unwrap_or_else(PoisonError::into_inner).get(&lease.id()).copied();
         if let Some(oid) = notes.oid.or(found_before) {
             return Ok(Whereabouts::Oid(oid));
@@ -171,7 +179,7 @@ impl PostgresIssuer {
         Err(TargetError::Held { target: lease.target().to_string(), cause })
     }
 
-    /// No login any more, and no session: none seen twice running, since one may have been starting up at the first look.
+    /// No login any more, and no session.
     ///
     /// A session, or a transaction that it prepared, can hold its role's row locked: those end first then, so that what a
     /// session holds puts its end off by no more than a moment.
@@ -191,18 +199,12 @@ impl PostgresIssuer {
                 Err(fault) => return Err(fault),
             }
         }
-        let mut quiet = 0;
-        loop {
-            let seen = sever(link, name, oid).await?;
-            quiet = if seen == 0 { quiet + 1 } else { 0 };
-            if quiet == 2 {
-                return self.sever_on_replica(lease, oid, give_up).await;
-            }
-            if seen > 0 && Instant::now() > give_up {
-                return Err(Fault::Silent(format!("{seen} backends of {name} were told to end and have not")));
-            }
-            sleep(SEVER_PAUSE).await;
+        let mut watch = Watch::until(give_up);
+        while watch.goes_on(sever(link, name, oid).await? > 0).await {}
+        if !watch.is_quiet() {
+            return Err(Fault::Silent(format!("backends of {name} were told to end and have not")));
         }
+        self.sever_on_replica(lease, oid, give_up).await
     }
 
     /// Rolled back as their owner, which the administrator becomes for that moment, on connections of their own.
@@ -256,31 +258,6 @@ impl PostgresIssuer {
         link.keep();
         Ok(())
     }
-
-    async fn look_again(&self, lease: &Lease) -> Result<Receipt, TargetError> {
-        let notes = Notes::of(lease).map_err(TargetError::Ours)?;
-        // Nobody needs to be reached for what was never made: else a target that is down would pile up leases.
-        if notes.mint == Mint::Failed {
-            return Ok(never_made(lease, &notes, self.now()));
-        }
-        let link = self.teardown_link(lease, &notes, Lane::Slow).await?;
-        let receipt = match self.whereabouts(lease, &notes, &link).await? {
-            Whereabouts::Nowhere => never_made(lease, &notes, self.now()),
-            Whereabouts::Oid(oid) => {
-                let mut findings = findings(&link, lease, &notes, oid).await.map_err(|fault| blame(fault, lease))?;
-                let replica = self.replica_findings(lease, &notes, oid).await.map_err(|fault| blame(fault, lease))?;
-                findings.extend(replica.map(|finding| (finding, false)));
-                let clean = findings.iter().all(|(finding, harmless)| *harmless || finding.found == 0);
-                let findings = findings.into_iter().map(|(finding, _)| finding).collect();
-                Receipt { at: self.now(), clean, findings, unverifiable: unverifiable(&notes), accepted: None }
-            }
-        };
-        link.keep();
-        if receipt.clean {
-            self.found.lock().unwrap_or_else(PoisonError::into_inner).remove(&lease.id());
-        }
-        Ok(receipt)
-    }
 }
 
 /// What may hold the role's row locked after every session of it has ended: a transaction that it prepared as a role that it
@@ -308,8 +285,37 @@ async fn prepared_by_groups(link: &Link, lease: &Lease) -> Result<Option<Fault>,
     Ok((!todo.is_empty()).then_some(Fault::Human(why)))
 }
 
+/// Looks again and again, until nothing was seen twice running (a backend may have been starting up at the first look), or until
+/// it is too late.
+pub(super) struct Watch {
+    quiet: u8,
+    give_up: Instant,
+}
+
+impl Watch {
+    /// Not beyond this moment while something is seen.
+    pub(super) fn until(give_up: Instant) -> Self {
+        Self { quiet: 0, give_up }
+    }
+
+    /// After a look that saw something, or nothing: whether to look again, once a moment has passed.
+    pub(super) async fn goes_on(&mut self, seen: bool) -> bool {
+        self.quiet = if seen { 0 } else { self.quiet + 1 };
+        let over = self.is_quiet() || seen && Instant::now() > self.give_up;
+        if !over {
+            sleep(SEVER_PAUSE).await;
+        }
+        !over
+    }
+
+    /// Whether nothing was seen twice running.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.quiet == 2
+    }
+}
+
 /// Tells its backends to end; how many were still seen.
-async fn sever(link: &Link, name: &str, oid: u32) -> Result<i32, Fault> {
+pub(super) async fn sever(link: &Link, name: &str, oid: u32) -> Result<i32, Fault> {
     let role = [(&name as _, Type::TEXT), (&oid as _, Type::OID)];
     read(&link.one("select tidegate.sever($1, $2)", &role).await?, 0)
 }
@@ -366,77 +372,6 @@ fn too_much(name: &str) -> Fault {
     Fault::Silent(format!("{name} left very much behind; going on at the next attempt"))
 }
 
-/// What the target knows of the OID now; `true` where it may be more than nothing.
-async fn findings(link: &Link, lease: &Lease, notes: &Notes, oid: u32) -> Result<Vec<(Finding, bool)>, Fault> {
-    let (groups, owner) = (notes.groups(), notes.owner());
-    let rows = link
-        .rows(
-            "select what, found, items, harmless from tidegate.inspect($1, $2, $3, $4, to_timestamp($5), $6::jsonb)",
-            &[
-                (&lease.name(), Type::TEXT),
-                (&oid, Type::OID),
-                (&groups, Type::TEXT_ARRAY),
-                (&owner, Type::TEXT),
-                (&notes.minted, Type::FLOAT8),
-                (&notes.before, Type::TEXT),
-            ],
-        )
-        .await?;
-    let mut findings = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let items: Option<Vec<String>> = read(row, 2)?;
-        let items = items.unwrap_or_default().iter().take(MOST_ITEMS).map(|item| plain(item)).collect();
-        // A count below zero is no answer of ours: it counts as something.
-        let found = u64::try_from(read::<i64>(row, 1)?).unwrap_or(u64::MAX);
-        findings.push((Finding { what: plain(read(row, 0)?), found, items }, read(row, 3)?));
-    }
-    // An answer that says nothing about the role itself must not read as "nothing is left".
-    let asked =
-        ["pg_roles", "pg_shdepend", "pg_stat_activity", "pg_auth_members", "pg_db_role_setting", "pg_prepared_xacts"];
-    if asked.iter().any(|what| !findings.iter().any(|(finding, harmless)| finding.what == *what && !harmless)) {
-        return Err(Fault::Refused("its answer does not say what is left".into()));
-    }
-    Ok(findings)
-}
-
-/// Named in a receipt; the count says how many there are.
-const MOST_ITEMS: usize = 50;
-
-fn never_made(lease: &Lease, notes: &Notes, at: jiff::Timestamp) -> Receipt {
-    let why = match notes.mint {
-        Mint::Failed => "the target refused to make it, or was never asked",
-        Mint::Planned | Mint::Done => {
-            "asked by name, mark and lease, after the last moment at which the target would make it"
-        }
-    };
-    let what = format!("role {}: {why}", lease.name());
-    Receipt {
-        at,
-        clean: true,
-        findings: vec![Finding { what, found: 0, items: Vec::new() }],
-        unverifiable: Vec::new(),
-        accepted: None,
-    }
-}
-
-fn unverifiable(notes: &Notes) -> Vec<String> {
-    let mut unverifiable = vec![
-        "what the session changed in data and objects of other roles: the recording has its statements".to_owned(),
-    ];
-    // What `_witness` says where nobody is a superuser.
-    if notes.before.as_ref().is_some_and(|before| before.contains("\"passwords\"")) {
-        unverifiable.push("changes to passwords of the roles that it could become: no superuser could look".to_owned());
-    }
-    if notes.before.is_none() {
-        unverifiable.push(
-            "changes to passwords, memberships, default privileges and settings of the roles that it could become: what \
-             they were at its start is not known"
-                .to_owned(),
-        );
-    }
-    unverifiable
-}
-
-fn blame(fault: Fault, lease: &Lease) -> TargetError {
+pub(super) fn blame(fault: Fault, lease: &Lease) -> TargetError {
     fault.blame(lease.target(), Step::Teardown)
 }

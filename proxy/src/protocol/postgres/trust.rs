@@ -3,7 +3,11 @@
 //! The functions themselves are in `schema/*.sql`, as psql scripts; here they get the names that this configuration needs.
 //! Names come from strict grammars, and are quoted all the same.
 
-use super::{Auth, PostgresTarget, issuer::verifier};
+use super::{
+    Auth, PostgresTarget,
+    issuer::verifier,
+    quoted::{conninfo_value, hba_name, psql_argument, text_array},
+};
 use crate::trust::Part;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,8 +18,12 @@ use tidegate_grants::{DatabaseName, Policy, RoleName, TargetName, Terms};
 const CLUSTER: &str = include_str!("schema/cluster.sql");
 const DATABASE: &str = include_str!("schema/database.sql");
 /// As `tidegate_owner`, in this order: functions in SQL check what they call when they are created.
-pub(super) const OWNED: [&str; 3] =
-    [include_str!("schema/roles.sql"), include_str!("schema/clean.sql"), include_str!("schema/inspect.sql")];
+pub(super) const OWNED: [&str; 4] = [
+    include_str!("schema/roles.sql"),
+    include_str!("schema/clean.sql"),
+    include_str!("schema/silence.sql"),
+    include_str!("schema/inspect.sql"),
+];
 /// What only a superuser can do.
 pub(super) const SUPERUSER: &str = include_str!("schema/superuser.sql");
 /// Who may call what.
@@ -125,12 +133,12 @@ max_prepared_transactions = 0
 
 /// The administrator first: while it rolls back a prepared transaction it is a member of `tidegate_sessions` too.
 fn pg_hba(target: &PostgresTarget, databases: &BTreeSet<DatabaseName>, source_addresses: &[String]) -> String {
-    let admin = hba_quoted(&target.admin_user);
+    let admin = hba_name(&target.admin_user);
     let method = match target.auth {
         Auth::Certificate => "cert",
         Auth::Scram(_) => "scram-sha-256",
     };
-    let names: Vec<String> = databases.iter().map(|name| hba_quoted(name.as_str())).collect();
+    let names: Vec<String> = databases.iter().map(|name| hba_name(name.as_str())).collect();
     let names = names.join(",");
     let mut text = String::from(
         "# tidegate: first of all lines, in this order. The first line that matches a connection decides.\n\
@@ -180,12 +188,12 @@ fn sql(target: &PostgresTarget, reach: &Reach, installer: Installer) -> String {
         ("admin", target.admin_user.clone()),
         ("admin_password", password),
         ("harmless", harmless.to_owned()),
-        ("groups", text_array(&reach.groups)),
-        ("owners", text_array(&reach.owners)),
+        ("groups", text_array(reach.groups.iter().map(RoleName::as_str))),
+        ("owners", text_array(reach.owners.iter().map(RoleName::as_str))),
         ("group_query", variable("group_query", reach).unwrap_or_default()),
         ("owner_query", variable("owner_query", reach).unwrap_or_default()),
     ] {
-        text.push_str(&format!("\\set {name} {}\n", psql_quoted(&value)));
+        text.push_str(&format!("\\set {name} {}\n", psql_argument(&value)));
     }
     text.push_str(&format!("\nbegin;\n{CLUSTER}commit;\n"));
     let (joins, leaves, helpers) = match installer {
@@ -194,11 +202,8 @@ fn sql(target: &PostgresTarget, reach: &Reach, installer: Installer) -> String {
     };
     text.push_str(joins);
     for database in &reach.databases {
-        let conninfo = psql_quoted(&format!("dbname={}", conninfo_quoted(database.as_str())));
-        text.push_str(&format!(
-            "\n\\connect -reuse-previous=on {conninfo}\n{PREAMBLE}begin;\n{DATABASE}\n{}\n{helpers}{FINISH}commit;\n",
-            OWNED.join("\n")
-        ));
+        let (begun, owned) = (begun_in(database), OWNED.join("\n"));
+        text.push_str(&format!("{begun}{DATABASE}\n{owned}\n{helpers}{FINISH}commit;\n"));
     }
     text.push_str(leaves);
     text
@@ -206,23 +211,24 @@ fn sql(target: &PostgresTarget, reach: &Reach, installer: Installer) -> String {
 
 /// Everything that the other scripts made, in the reverse order; nothing while a session's role or an heir is left.
 fn sql_remove(target: &PostgresTarget, reach: &Reach) -> String {
-    let databases: Vec<String> = reach.databases.iter().map(|name| format!("'{}'", name.as_str())).collect();
-    let databases = format!("array[{}]::text[]", databases.join(", "));
     let mut text = format!(
         "{REMOVAL}\\set ON_ERROR_STOP on\n\\set QUIET on\n{PREAMBLE}\\set admin {}\n\\set databases {}\n\nbegin;\n{REMOVE_CHECK}\
          {SHUT}commit;\n",
-        psql_quoted(&target.admin_user),
-        psql_quoted(&databases),
+        psql_argument(&target.admin_user),
+        psql_argument(&text_array(reach.databases.iter().map(DatabaseName::as_str))),
     );
     for (number, database) in reach.databases.iter().enumerate() {
-        let conninfo = psql_quoted(&format!("dbname={}", conninfo_quoted(database.as_str())));
         let again = if number == 0 { REMOVE_CHECK } else { "" };
-        text.push_str(&format!(
-            "\n\\connect -reuse-previous=on {conninfo}\n{PREAMBLE}begin;\n{again}{REMOVE_DATABASE}commit;\n"
-        ));
+        text.push_str(&format!("{}{again}{REMOVE_DATABASE}commit;\n", begun_in(database)));
     }
-    text.push_str(&format!("\nbegin;\n{REMOVE_CLUSTER}commit;\n\\echo {}\n", psql_quoted(REMOVED)));
+    text.push_str(&format!("\nbegin;\n{REMOVE_CLUSTER}commit;\n\\echo {}\n", psql_argument(REMOVED)));
     text
+}
+
+/// The beginning of a transaction in this database.
+fn begun_in(database: &DatabaseName) -> String {
+    let conninfo = psql_argument(&format!("dbname={}", conninfo_value(database.as_str())));
+    format!("\n\\connect -reuse-previous=on {conninfo}\n{PREAMBLE}begin;\n")
 }
 
 const REMOVAL: &str = "\
@@ -275,37 +281,13 @@ pub(super) fn variable(name: &str, reach: &Reach) -> Option<String> {
         "owner_query" => &reach.owners,
         _ => return None,
     };
-    Some(format!("select {}", text_array(names)))
-}
-
-/// An array of literals.
-fn text_array(names: &BTreeSet<RoleName>) -> String {
-    let names: Vec<String> = names.iter().map(|name| format!("'{}'", name.as_str().replace('\'', "''"))).collect();
-    format!("array[{}]::text[]", names.join(", "))
-}
-
-/// An argument of a psql command in single quotes: backslashes escape there.
-fn psql_quoted(text: &str) -> String {
-    let plain = text.chars().filter(|c| !c.is_control()).collect::<String>();
-    format!("'{}'", plain.replace('\\', "\\\\").replace('\'', "''"))
-}
-
-/// A value of a connection string in single quotes.
-fn conninfo_quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
-}
-
-/// A name in `pg_hba.conf`: in quotes, `all` and `replication` are names like others.
-fn hba_quoted(name: &str) -> String {
-    let plain = name.chars().filter(|c| !c.is_control()).collect::<String>();
-    format!("\"{}\"", plain.replace('"', "\"\""))
+    Some(format!("select {}", text_array(names.iter().map(RoleName::as_str))))
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     fn target(auth: Auth) -> PostgresTarget {
         PostgresTarget {
@@ -346,20 +328,6 @@ mod tests {
     fn without_databases_or_addresses_nobody_is_let_in() {
         for lines in [lines(&[], &["10.0.0.5"]), lines(&["shop"], &[]), lines(&["shop"], &["0.0.0.0/0", "all"])] {
             assert!(lines.iter().all(|line| line.ends_with("reject")), "{lines:?}");
-        }
-    }
-
-    /// As psql reads an argument in single quotes.
-    fn psql_reads(quoted: &str) -> Option<String> {
-        let mut rest = quoted.strip_prefix('\'')?.chars().peekable();
-        let mut value = String::new();
-        loop {
-            match rest.next()? {
-                '\'' if rest.peek() == Some(&'\'') => value.push(rest.next()?),
-                '\'' => return rest.next().is_none().then_some(value),
-                '\\' => value.push(rest.next()?),
-                c => value.push(c),
-            }
         }
     }
 
@@ -408,20 +376,5 @@ mod tests {
             declared.map(|text| text.split(" returns").next().unwrap().to_owned()).collect()
         };
         assert_eq!(names(MANAGED), names(SUPERUSER));
-    }
-
-    proptest! {
-        #[test]
-        fn a_quoted_argument_is_one_argument(text in "[ -~]{0,40}") {
-            prop_assert_eq!(psql_reads(&psql_quoted(&text)), Some(text));
-        }
-
-        #[test]
-        fn a_quoted_name_stays_on_its_line_and_in_its_quotes(name in any::<String>()) {
-            let quoted = hba_quoted(&name);
-            prop_assert!(!quoted.contains('\n') && !quoted.contains('\r'));
-            let inside = quoted.strip_prefix('"').and_then(|q| q.strip_suffix('"')).unwrap();
-            prop_assert!(!inside.replace("\"\"", "").contains('"'));
-        }
     }
 }

@@ -58,7 +58,7 @@ pub async fn trial(gate: &Gate, issuer: &SshIssuer, by: &IdentityName, tested: T
     let (identity, access) = (by.clone(), Access::Login(login.clone()));
     let ask = Ask { identity, target: target.clone(), access, entitlement: None, source };
     let permit = gate.authority.permit_trial(ask.clone(), gate.now()).await?;
-    let (session, notes) = (permit.session(), Notes::new(target, login.to_string()));
+    let (session, notes) = (permit.session(), Notes::new(target, ask.access.clone()));
     notes.session(session);
     notes.ok("permit", format!("on the word of {by}, until {}; it carries nothing of anybody", permit.expires()));
     let tester = Tester { issuer, ask, login, parts, notes: notes.clone() };

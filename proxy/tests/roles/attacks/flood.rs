@@ -23,6 +23,20 @@ async fn thirty_thousand_objects_are_dropped() {
     assert_eq!(attack.ask("select count(*) from pg_class where relnamespace = 'app'::regnamespace"), "1");
 }
 
+#[tokio::test]
+async fn thousands_of_temporary_functions_of_a_crashed_backend_are_dropped() {
+    for entitlement in ["write", "scratch"] {
+        let attack = Attack::by(entitlement, "").await;
+        many(&attack, "function pg_temp.f%() returns int language sql as ''select 1''", 10_000).await;
+        attack.gate.server.crash(&attack.ask("select pid from pg_stat_activity where usename ~ '^tg_'"));
+        let left =
+            "select count(*) from pg_proc p join pg_namespace n on n.oid = pronamespace where nspname ~ '^pg_temp_'";
+        assert_eq!(attack.ask(left), "10000", "or nothing is tried here");
+        attack.leaves_nothing().await;
+        assert_eq!(attack.ask(left), "0");
+    }
+}
+
 /// Some at a time, because a statement of the session runs out of lock memory just as ours would.
 async fn many(attack: &Attack, what: &str, count: u32) {
     for from in (1..=count).step_by(1_000) {

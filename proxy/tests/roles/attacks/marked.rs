@@ -54,6 +54,43 @@ async fn a_view_keeps_its_columns_and_nothing_that_runs() {
 }
 
 #[tokio::test]
+async fn a_default_a_check_or_a_policy_keeps_nothing_that_runs() {
+    let attack = Attack::by("write", "").await;
+    attack
+        .does(
+            "create domain app.word as int default lo_create(424242) check (value is null or lo_create(424243) > 0);
+             create table app.bait (id serial, kept int default 7 check (kept > 0 and length(kept::text) < 9), at timestamptz default now(),
+               said oid default lo_create(424244), w app.word, check (lo_create(424245) is not null));
+             create table app.parts (n int default lo_create(424246), check (lo_create(424247) > 0)) partition by list (n);
+             create table app.part partition of app.parts default;
+             create view app.shown as select id, kept from app.bait; alter view app.shown alter kept set default lo_create(424248);
+             alter table app.bait enable row level security; create policy p on app.bait using (lo_create(424249) > 0)",
+        )
+        .await;
+    // Superusers write to each of them in the meantime.
+    attack.leaves_nothing().await;
+    assert_eq!(attack.ask("select count(*) from pg_largeobject_metadata where oid between 424240 and 424260"), "0");
+    assert!(attack.ask("insert into app.bait default values returning id > 0, kept, at = now()").starts_with("t|7|t"));
+    assert!(
+        attack
+            .ask("select string_agg(conname, ' ') from pg_constraint where conrelid = 'app.bait'::regclass")
+            .contains("bait_kept_check")
+    );
+    let texts =
+        "select count(*) from tidegate_attic.routine where is_now = 'taken off' and definition like '%lo_create%'";
+    assert_eq!(attack.ask(texts), "9", "the partition has its own copy of a default");
+}
+
+#[tokio::test]
+async fn code_that_the_heir_cannot_take_off_is_shown() {
+    let attack = Attack::by("write", "").await;
+    attack.does("create table app.mine (n int, constraint c check (lo_create(424250) > 0)); create table app.child () inherits (app.mine)").await;
+    // Somebody else's by now: what their parent says cannot be changed without them.
+    attack.gate.server.script("shop", "alter table app.child owner to shop_owner;");
+    attack.is_shown("left with the heir: code that could not be taken off", "check c of app.mine").await;
+}
+
+#[tokio::test]
 async fn a_type_that_nobody_may_use_keeps_no_routine_from_being_emptied() {
     let attack = Attack::by("write", "").await;
     attack.does("create type app.tt as enum ('a'); create function app.ff(app.tt) returns int language sql as 'select 1'; revoke usage on type app.tt from public, current_user").await;

@@ -96,6 +96,60 @@ async fn default_privileges_for_a_group_role_are_shown() {
 }
 
 #[tokio::test]
+async fn default_privileges_that_a_migration_gives_a_group_are_in_the_receipt_and_hold_nothing() {
+    let attack = Attack::by("migrate", "").await;
+    attack
+        .does(
+            "alter default privileges grant select on tables to shop_reader;
+             alter default privileges in schema app grant usage on sequences to shop_writer;
+             alter default privileges revoke execute on functions from public",
+        )
+        .await;
+    let receipt = attack.torn_down().await.unwrap();
+    assert!(receipt.clean, "{receipt:#?}");
+    let done = receipt.findings.iter().find(|finding| finding.what == "done as the owner: default privileges").unwrap();
+    for line in [
+        "+ SELECT on r for role shop_owner",
+        "+ USAGE on S for role shop_owner in schema app: to shop_writer",
+        "- OPEN EXECUTE on f",
+    ] {
+        assert!(done.items.iter().any(|item| item.starts_with(line)), "{line}: {done:#?}");
+    }
+}
+
+#[tokio::test]
+async fn default_privileges_of_the_owner_that_open_its_work_to_more_are_shown() {
+    let kept_out = "alter default privileges for role shop_owner revoke execute on functions from public;";
+    let boss = "create role boss createrole; create role clerk; grant boss to clerk;";
+    let flood = "do $$ begin for i in 1..200 loop execute format('create schema s%s', i); execute format('grant usage on schema s%s to shop_owner', i); \
+                 end loop; end $$;";
+    for (before, done, item) in [
+        ("", "alter default privileges grant select on tables to shop_reader with grant option", "to give on"),
+        (boss, "alter default privileges grant select on tables to clerk", "to clerk"),
+        (kept_out, "alter default privileges grant execute on functions to public", "OPEN EXECUTE on f"),
+        ("", "alter default privileges grant select on tables to tidegate_owner", "to tidegate_owner"),
+        (
+            flood,
+            "do $$ begin for i in 1..200 loop execute format('alter default privileges in schema s%s grant select on tables to public', i); \
+             end loop; end $$",
+            "digest",
+        ),
+    ] {
+        let attack = Attack::by("migrate", before).await;
+        attack.does(done).await;
+        let receipt = attack.torn_down().await.unwrap_or_else(|error| panic!("{done}: {error}"));
+        let what = "changed while it lived: default privileges";
+        let shown = receipt.findings.iter().find(|finding| finding.what == what && finding.found > 0);
+        let shown = shown.unwrap_or_else(|| panic!("{done}: {receipt:#?}"));
+        assert!(!receipt.clean && shown.items.iter().any(|line| line.contains(item)), "{done}: {shown:#?}");
+        assert!(
+            receipt.unverifiable.iter().any(|line| line.contains("it may have been somebody else")),
+            "{receipt:#?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn default_privileges_of_its_own_go_with_it() {
     let attack = Attack::by("write", "").await;
     attack.does("alter default privileges grant all on tables to public; create table app.t (id int)").await;

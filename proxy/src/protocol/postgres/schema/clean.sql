@@ -1,5 +1,6 @@
 -- What a session leaves behind. The functions run as tidegate_owner, which a disabled role made its member; nothing here
--- runs code that a session wrote, and nothing is dropped with cascade but temporary objects.
+-- runs code that a session wrote, and nothing is dropped with cascade but temporary objects. What is handed over is silenced by
+-- the next script.
 
 -- The heir: a role for this lease alone (a shared one would pool privileges; giving to the application's owner let an index
 -- function of the session read that owner's secrets at the next ANALYZE). It is a member of the session's role until the
@@ -120,7 +121,8 @@ declare
 begin
   if not tidegate._ours(p_name, p_oid, true) or not tidegate._owns_here(p_oid) then return 0; end if;
   perform tidegate._no_trap();
-  perform tidegate._drop_temporary(p_name, p_oid);
+  moved := tidegate._drop_temporary(p_name, p_oid, p_max);
+  if moved > 0 then return moved; end if;
   heir := tidegate._heir(p_name, p_oid);
   for thing in select nspname as name from pg_namespace where nspowner = p_oid limit p_max loop
     execute format('alter schema %I owner to %I', thing.name, heir);
@@ -137,152 +139,6 @@ begin
   end if;
   execute format('revoke %I from %I', p_name, heir);
   return moved;
-end $$;
-
--- A session can make its function a member of an extension: that excuses nothing. (What a trusted extension brings along
--- belongs to a superuser, and so is never asked about here.)
-create function tidegate._detach(p_routine oid) returns void
-language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
-declare
-  member record;
-begin
-  for member in select e.extname, tidegate._kind(p.prokind) as kind, tidegate._signature(p.oid) as signature
-    from pg_depend d join pg_extension e on e.oid = d.refobjid join pg_proc p on p.oid = d.objid
-   where d.classid = 'pg_proc'::regclass and d.objid = p_routine and d.deptype = 'e'
-     and d.refclassid = 'pg_extension'::regclass
-  loop
-    execute format('alter extension %I drop %s %s', member.extname, member.kind, member.signature);
-  end loop;
-end $$;
-
--- What the routines of sessions said, for whoever wants one back. They themselves are emptied.
-create table if not exists tidegate_attic.routine (
-  put_away timestamptz not null default now(),
-  heir name not null,
-  was text not null,
-  is_now text not null,
-  definition text
-);
-
--- Nothing that the session wrote may run with anybody's rights: routines are emptied and become SECURITY INVOKER, nobody may
--- execute them, and they move to a schema that is on no search_path. Emptied, because a superuser needs no EXECUTE: who
--- looks into a view that a session left would else run its functions. One of a trigger lets every row pass: it may be on
--- somebody else's table, and cannot go without taking the trigger along.
-create function tidegate._silence_routines(p_heir oid, p_max int) returns table (what text, item text)
-language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
-declare
-  routine record;
-  grantee oid;
-  renamed text;
-begin
-  for routine in
-    select p.oid, n.nspname, tidegate._kind(p.prokind) as kind, tidegate._signature(p.oid) as signature, p.prosecdef,
-           p.prokind, p.proargtypes::oid[] as argument_types, pg_get_function_identity_arguments(p.oid) as arguments,
-           coalesce(p.proacl, acldefault('f', p.proowner)) as acl, l.lanname not in ('c', 'internal') as has_text
-      from pg_proc p join pg_namespace n on n.oid = p.pronamespace join pg_language l on l.oid = p.prolang
-     where p.proowner = p_heir and n.nspname <> 'tidegate_attic' and n.nspname !~ '^pg_temp_'
-       and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid
-                          and d.deptype = 'i')
-     limit p_max
-  loop
-    perform tidegate._detach(routine.oid);
-    renamed := 'r_' || md5(random()::text || routine.oid);
-    insert into tidegate_attic.routine (heir, was, is_now, definition) values (p_heir::regrole::text, routine.signature,
-      renamed, case when routine.prokind <> 'a' then pg_get_functiondef(routine.oid) end);
-    if routine.has_text then
-      execute tidegate._emptied(routine.oid);
-    end if;
-    if routine.prosecdef then
-      execute format('alter %s %s security invoker', routine.kind, routine.signature);
-    end if;
-    execute format('alter %s %s rename to %I', routine.kind, routine.signature, renamed);
-    -- By OIDs of types: REVOKE does not know the ORDER BY of an ordered-set aggregate's arguments.
-    for grantee in select distinct a.grantee from aclexplode(routine.acl) a loop
-      execute format('revoke all on routine %I.%I(%s) from %s cascade', routine.nspname, renamed,
-        case when routine.prokind = 'a' then (select string_agg(format_type(t, null), ',') from unnest(routine.argument_types) t)
-             else routine.arguments end,
-        case grantee when 0 then 'public' else (select quote_ident(rolname) from pg_roles where oid = grantee) end);
-    end loop;
-    execute format('alter %s %I.%I(%s) set schema tidegate_attic', routine.kind, routine.nspname, renamed, routine.arguments);
-    what := 'put away'; item := format('%s %s as %s', routine.kind, routine.signature, renamed); return next;
-  end loop;
-end $$;
-
--- The statement that takes everything out of a routine but its signature.
-create function tidegate._emptied(p_routine oid) returns text
-language sql stable set search_path = pg_catalog, pg_temp as $$
-  select format('create or replace %s %I.%I(%s) %s language plpgsql as %L', tidegate._kind(p.prokind), n.nspname, p.proname,
-                pg_get_function_arguments(p.oid), 'returns ' || pg_get_function_result(p.oid),
-                case p.prorettype
-                  when 'trigger'::regtype then 'begin if tg_op = ''DELETE'' then return old; end if; return new; end'
-                  else 'begin raise exception ''put away by tidegate: its text is in tidegate_attic.routine''; end' end)
-    from pg_proc p join pg_namespace n on n.oid = p.pronamespace where p.oid = p_routine
-$$;
-
-create function tidegate._silence_rest(p_heir oid, p_max int) returns table (what text, item text)
-language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
-declare
-  thing record;
-begin
-  for thing in select o.oid::regoperator::text as name from pg_operator o join pg_namespace n on n.oid = o.oprnamespace
-    where o.oprowner = p_heir and n.nspname <> 'tidegate_attic' and n.nspname !~ '^pg_temp_'
-      and obj_description(o.oid, 'pg_operator') is distinct from 'put away' limit p_max
-  loop
-    what := 'put away';
-    begin
-      execute format('alter operator %s set schema tidegate_attic', thing.name);
-    exception when unique_violation then
-      -- An operator cannot be renamed, and the attic has one like it. It is nothing without its function, put away above.
-      begin
-        execute format('drop operator %s restrict', thing.name);
-        what := 'dropped';
-      exception when dependent_objects_still_exist then
-        execute format('comment on operator %s is ''put away''', thing.name);
-        what := 'left in place, without its function';
-      end;
-    end;
-    item := 'operator ' || thing.name; return next;
-  end loop;
-  -- A superuser who looks into a view runs what it says, built-in functions at least: only its columns stay, and its text
-  -- where those of routines are.
-  for thing in select c.oid, c.oid::regclass::text as name, (select string_agg(format('null::%s as %I',
-      format_type(a.atttypid, a.atttypmod), a.attname), ', ' order by a.attnum) from pg_attribute a
-        where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) as columns
-    from pg_class c where c.relowner = p_heir and c.relkind = 'v' and c.relpersistence <> 't'
-     and not exists (select from tidegate_attic.routine r where r.is_now = 'view ' || c.oid) limit p_max
-  loop
-    insert into tidegate_attic.routine (heir, was, is_now, definition)
-      values (p_heir::regrole::text, thing.name, 'view ' || thing.oid, pg_get_viewdef(thing.oid));
-    begin
-      execute format('create or replace view %s as select %s', thing.name, thing.columns);
-      what := 'emptied, its text is in tidegate_attic.routine';
-    exception when others then
-      what := 'left as it was: nobody should look into it as a superuser';
-    end;
-    item := 'view ' || thing.name; return next;
-  end loop;
-  -- Only tables know how to switch these off; the functions are empty anyway.
-  for thing in select distinct c.oid::regclass::text as name from pg_trigger t join pg_class c on c.oid = t.tgrelid
-    where c.relowner = p_heir and c.relkind in ('r', 'p', 'f') and c.relpersistence <> 't' and not t.tgisinternal
-      and t.tgenabled <> 'D' limit p_max
-  loop
-    execute format('alter table %s disable trigger user', thing.name);
-    what := 'triggers off'; item := thing.name; return next;
-  end loop;
-  for thing in select c.oid::regclass::text as name, w.rulename from pg_rewrite w join pg_class c on c.oid = w.ev_class
-    where c.relowner = p_heir and c.relkind in ('r', 'p') and c.relpersistence <> 't'
-      and w.rulename <> '_RETURN' and w.ev_enabled <> 'D' limit p_max
-  loop
-    execute format('alter table %s disable rule %I', thing.name, thing.rulename);
-    what := 'rule off'; item := thing.name; return next;
-  end loop;
-  -- A subscription has a process of its own, which goes on by itself.
-  for thing in select quote_ident(subname) as name from pg_subscription
-    where subowner = p_heir and subenabled and subdbid = (select oid from pg_database where datname = current_database())
-  loop
-    execute format('alter subscription %s disable', thing.name);
-    what := 'disabled'; item := 'subscription ' || thing.name; return next;
-  end loop;
 end $$;
 
 -- An event trigger runs its function at our DDL, with our rights. No session may own such a function, by way of any role.
@@ -319,7 +175,9 @@ begin
     raise exception '% is still connected', p_name using errcode = 'TG002';
   end if;
   perform tidegate._no_trap();
-  perform tidegate._drop_temporary(p_name, p_oid);
+  if tidegate._drop_temporary(p_name, p_oid, p_max) > 0 then
+    what := 'more'; item := ''; return next; return;
+  end if;
   if tidegate._owns_here(p_oid) then
     perform tidegate._heir(p_name, p_oid);
     execute format('reassign owned by %I to %I', p_name, heir);
@@ -340,6 +198,10 @@ begin
     get diagnostics lines = row_count;
     if lines < p_max then
       return query select * from tidegate._silence_rest(heir_oid, p_max);
+      get diagnostics lines = row_count;
+    end if;
+    if lines < p_max then
+      return query select * from tidegate._silence_expressions(heir_oid, p_max);
       get diagnostics lines = row_count;
     end if;
     execute format('revoke %I from %I', p_name, heir);
@@ -364,7 +226,8 @@ begin
     raise exception '% is still connected', p_name using errcode = 'TG002';
   end if;
   perform tidegate._no_trap();
-  perform tidegate._drop_temporary(p_name, p_oid);
+  dropped := tidegate._drop_temporary(p_name, p_oid, p_max);
+  if dropped > 0 then return dropped; end if;
   perform tidegate._detach(oid) from pg_proc where proowner = p_oid;
   if (select count(*) from pg_shdepend where refclassid = 'pg_authid'::regclass and refobjid = p_oid and deptype = 'o'
          and dbid = (select oid from pg_database where datname = current_database())) > p_max then

@@ -1,3 +1,33 @@
+-- Whether nobody should be given what others will make: everybody, roles of sessions or of ours, who is or can become a superuser.
+create function tidegate._is_open(p_grantee oid) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp as $$
+  select p_grantee = 0
+      or exists (select from pg_roles where oid = p_grantee and (rolname ~ '^tidegate_' or rolname = session_user))
+      or exists (select from pg_auth_members
+                  where member = p_grantee and roleid in ('tidegate_sessions'::regrole, 'tidegate_quarantine'::regrole))
+      or exists (with recursive reach (oid) as (
+                   select p_grantee union select m.roleid from pg_auth_members m join reach on m.member = reach.oid)
+                 select from reach join pg_roles r using (oid) where r.rolsuper or r.rolcreaterole)
+$$;
+
+-- What the owner's future objects are open to, a line each. A migration that works as the owner may give that to whom it likes,
+-- as it may grant what is there; OPEN is what a human looks at.
+create function tidegate._given_ahead(p_owner text) returns table (line text)
+language sql stable set search_path = pg_catalog, pg_temp as $$
+  with owner (oid) as (select oid from pg_roles where rolname = p_owner),
+  given (kind, place, grantee, privilege, is_grantable) as (
+    select d.defaclobjtype, d.defaclnamespace, x.grantee, x.privilege_type, x.is_grantable
+      from pg_default_acl d join owner on owner.oid = d.defaclrole, aclexplode(d.defaclacl) x where x.grantee <> owner.oid
+    -- What is built in, as long as nobody said otherwise.
+    union select b.kind, 0::oid, 0::oid, b.privilege, false from owner, (values ('f'::"char", 'EXECUTE'), ('T', 'USAGE')) b (kind, privilege)
+     where not exists (select from pg_default_acl where defaclrole = owner.oid and defaclnamespace = 0 and defaclobjtype = b.kind)
+  )
+  select format('%s%s on %s for role %s in schema %s: to %s%s', case when tidegate._is_open(grantee) or is_grantable then 'OPEN ' else '' end,
+                privilege, kind, p_owner, case place when 0 then '(any)' else place::regnamespace::text end,
+                case grantee when 0 then 'public' else grantee::regrole::text end, case when is_grantable then ', to give on' else '' end)
+    from given
+$$;
+
 -- What a session could change of roles that it could become, as lists of lines to compare: their own rows, memberships
 -- that such a role granted or could grant, default privileges (they survive everything else that teardown does), settings
 -- of it and of its databases. The gateway's own roles come and go: left out. "transaction" tells what is younger than the
@@ -21,13 +51,16 @@ language plpgsql volatile set search_path = pg_catalog, pg_temp as $$ begin retu
        and roleid not in ('tidegate_sessions'::regrole, 'tidegate_quarantine'::regrole)
     union all select 'default privileges', format('%s for role %s in schema %s: %s', defaclobjtype, defaclrole::regrole,
                 case defaclnamespace when 0 then '(any)' else defaclnamespace::regnamespace::text end, defaclacl)
-      from pg_default_acl where defaclrole in (select oid from reach) or defaclrole = 'tidegate_sessions'::regrole
+      from pg_default_acl where (defaclrole in (select oid from reach) or defaclrole = 'tidegate_sessions'::regrole)
+       and defaclrole is distinct from (select oid from pg_roles where rolname = p_owner)
+    union all select 'default privileges of the owner', o.line from tidegate._given_ahead(p_owner) o
     union all select 'settings', format('%s %s: %s', case setrole when 0 then '' else setrole::regrole::text end,
                 'in database ' || d.datname, setconfig)
       from pg_db_role_setting left join pg_database d on d.oid = setdatabase
      where setrole in (select oid from reach) or setrole = 'tidegate_sessions'::regrole or setrole = 0 and d.datdba in (select oid from reach)
   ), kinds (kind) as (
-    select unnest(array['server', 'transaction', 'roles', 'memberships', 'default privileges', 'settings'])
+    select unnest(array['server', 'transaction', 'roles', 'memberships', 'default privileges',
+                        'default privileges of the owner', 'settings'])
     union select kind from lines
   )
   select jsonb_object_agg(k.kind, t.said)
@@ -171,6 +204,9 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
     from pg_inherits join pg_class c on c.oid = inhrelid join pg_class p on p.oid = inhparent, heir
    where c.relowner = heir.oid and p.relowner <> heir.oid
   union all
+  select 'left with the heir: code that could not be taken off', count(*), array_agg(c.name), false
+    from heir, tidegate._calling(heir.oid) c
+  union all
   select 'schemas that come first for the role of their name', count(*), array_agg(nspname::text), false
     from pg_namespace join heir on heir.oid = nspowner where nspname in (select rolname from pg_roles)
 $$;
@@ -197,11 +233,16 @@ begin
            array_agg(format('%s of %s in database %s', gid, owner, database)), false
       from tidegate.prepared(p_groups, p_owner, p_minted);
   return query
-    select 'changed while it lived: ' || b.key, count(*), array_agg(left(change, 300)), false
+    select case when k.own and c.fine then 'done as the owner: default privileges'
+                when k.own then 'changed while it lived: default privileges'
+                else 'changed while it lived: ' || b.key end,
+           count(*), array_agg(left(change, 300)), k.own and c.fine
       from jsonb_each(p_before) b, jsonb_each(tidegate._witness(p_groups, p_owner)) a,
-           lateral (select '+ ' || v from jsonb_array_elements_text(a.value) v where not b.value ? v
-                    union all select '- ' || v from jsonb_array_elements_text(b.value) v where not a.value ? v) c (change)
-     where a.key = b.key and b.key <> 'transaction' group by b.key;
+           lateral (select b.key = 'default privileges of the owner') k (own),
+           lateral (select '+ ' || v, v !~ '^OPEN |^[0-9]+ lines, digest ' from jsonb_array_elements_text(a.value) v where not b.value ? v
+                    union all select '- ' || v, v !~ '^[0-9]+ lines, digest '
+                      from jsonb_array_elements_text(b.value) v where not a.value ? v) c (change, fine)
+     where a.key = b.key and b.key <> 'transaction' group by 1, 4;
   return query select * from tidegate._younger(p_groups, p_owner, p_before);
   return query select * from tidegate._hanging('tgq_' || substr(p_name, 4));
   return query

@@ -62,7 +62,7 @@ begin
 end $$;
 
 -- Schemas of temporary objects are a superuser's. PostgreSQL's own autovacuum drops what crashed backends left in them.
-create function tidegate._drop_temporary(p_name text, p_oid oid) returns void
+create function tidegate._drop_temporary(p_name text, p_oid oid, p_max int) returns int
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 begin
   if exists (select from pg_shdepend s, pg_identify_object(s.classid, s.objid, 0) i
@@ -70,6 +70,7 @@ begin
        and s.dbid = (select oid from pg_database where datname = current_database())) then
     raise exception '% left temporary objects in %: waiting for autovacuum', p_name, current_database() using errcode = 'TG002';
   end if;
+  return 0;
 end $$;
 
 -- pg_authid is a superuser's: attributes are compared, and a changed password of a role that the session could become is

@@ -57,11 +57,13 @@ begin
   end loop;
 end $$;
 
--- Temporary objects that a crashed backend left behind: REASSIGN OWNED fails on them, having no rights on pg_temp_N.
-create function tidegate._drop_temporary(p_name text, p_oid oid) returns void
+-- Temporary objects that a crashed backend left behind, at most p_max of them; returns how many. REASSIGN OWNED fails on
+-- them, having no rights on pg_temp_N.
+create function tidegate._drop_temporary(p_name text, p_oid oid, p_max int) returns int
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
   thing record;
+  dropped int := 0;
 begin
   if (p_name ~ '^tg_[a-z0-9_]{1,27}$') is not true
     or exists (select from pg_roles where oid = p_oid and rolname = p_name and not rolcanlogin and not rolsuper) is not true
@@ -73,9 +75,12 @@ begin
     select i.type, i.identity from pg_shdepend s, pg_identify_object(s.classid, s.objid, 0) i
      where s.refclassid = 'pg_authid'::regclass and s.refobjid = p_oid and s.deptype = 'o' and i.schema ~ '^pg_temp_[0-9]+$'
        and s.dbid = (select oid from pg_database where datname = current_database())
+     limit p_max
   loop
     execute format('drop %s if exists %s cascade', thing.type, thing.identity);
+    dropped := dropped + 1;
   end loop;
+  return dropped;
 end $$;
 
 -- Of the roles that a session could become: xmin changes with every ALTER ROLE, passwords included, and is no secret.

@@ -33,6 +33,15 @@ union all
 select 'absent', array[n] from unnest(array[$1, 'tidegate_owner', 'tidegate_sessions', 'tidegate_quarantine']) n
  where n not in (select name from ours)
 union all
+select 'powerless', '{}' from ours join pg_roles r using (oid) where r.rolname = 'tidegate_owner' and not r.rolcreaterole
+union all
+-- From 16 on CREATEROLE alone gives nothing of what others made.
+select 'no admin', array[role.rolname::text] from pg_roles role
+ where current_setting('server_version_num')::int >= 160000
+   and (role.rolname = any ($2) or role.rolname in ('tidegate_sessions', 'tidegate_quarantine'))
+   and not exists (select from pg_auth_members m join ours on ours.oid = m.member
+                    where ours.name = 'tidegate_owner' and m.roleid = role.oid and m.admin_option)
+union all
 select 'member', array[m.who::text, m.whose::text] from membership m
  where m.member in (select oid from ours) and m.roleid not in (select oid from passing)
    and (m.who = 'tidegate_owner' and m.bare and (m.whose = any ($2) or m.whose in ('tidegate_sessions', 'tidegate_quarantine')))

@@ -35,7 +35,7 @@ impl Tester<'_> {
         self.issuer.admin.forget(&self.target.name);
         let link = match self.link(self.tested.database.as_str()).await {
             Ok(link) => link,
-            Err(fault) => return self.no_administrator(fault),
+            Err(fault) => return self.unable(fault, &self.tested.database),
         };
         self.notes.ok("host", "it proved itself by its certificate (verify-full)");
         self.notes.ok("administrator", format!("{} logs in", self.target.admin_user));
@@ -45,10 +45,10 @@ impl Tester<'_> {
         link.keep();
         for database in &self.reach.databases {
             if let Err(fault) = self.look_into(database).await {
-                let next = vec![self.install("pg_hba"), self.install("sql")];
-                self.failed("functions", fault, next);
+                self.unable(fault, database);
             }
         }
+        self.own_doors().await;
         self.unseen();
     }
 
@@ -67,33 +67,6 @@ impl Tester<'_> {
             format!("{} cannot be reached: {}", self.target.name, plain(cause)),
             vec![next],
         );
-    }
-
-    /// Why the gateway's own login did not come in.
-    fn no_administrator(&self, fault: Fault) {
-        let (step, next) = match &fault {
-            Fault::Impostor(_) => (
-                "host",
-                vec![
-                    format!(
-                        "tls_ca of target {} must hold the CA of the server's certificate, and the certificate must name the host of its address",
-                        self.target.name
-                    ),
-                    "if neither was changed: somebody may stand between; nothing was sent".to_owned(),
-                ],
-            ),
-            Fault::Sql { code, .. } if code.starts_with("28") => {
-                ("administrator", vec![self.install("pg_hba"), self.install("sql"), self.as_superuser(&self.log())])
-            }
-            Fault::Sql { code, .. } if ["3F000", "42883", "42501"].contains(&code.as_str()) => {
-                ("functions", vec![self.install("sql")])
-            }
-            Fault::Refused(_) => ("administrator", vec![self.install("ca"), self.install("sql")]),
-            Fault::Silent(_) | Fault::Human(_) | Fault::Sql { .. } => {
-                ("administrator", vec![self.as_superuser(&self.log())])
-            }
-        };
-        self.failed(step, fault, next);
     }
 
     /// Version, standby, settings, clock.
@@ -190,8 +163,7 @@ impl Tester<'_> {
             self.as_superuser("select line_number, type, database, user_name, address, auth_method, error from pg_hba_file_rules order by 1;"),
             "  its first lines must be:".to_owned(),
         ];
-        let hba = self.tested.parts.iter().filter(|part| part.name == "pg_hba").flat_map(|part| part.text.lines());
-        next.extend(hba.filter(|line| !line.starts_with('#')).map(|line| format!("  {line}")));
+        next.extend(self.hba().map(|line| format!("  {line}")));
         if matches!(self.target.auth, Auth::Certificate) {
             next.push(format!(
                 "the file that ssl_ca_file names must hold this and no other: `tidegate target trust {} --part ca`",

@@ -8,13 +8,15 @@ mod functions;
 mod look;
 mod past;
 mod privileges;
+mod unable;
 
 use super::{
     Auth, PostgresTarget,
     admin::read,
     client::note_connected,
     fault::{Fault, Step, plain},
-    issuer::{PostgresIssuer, RoleCredential, verifier},
+    issuer::{PostgresIssuer, RoleCredential, random_password, verifier},
+    quoted::ident,
     startup::{Version, start_packet},
     target::{self, Link},
     trust::Reach,
@@ -27,12 +29,11 @@ use crate::{
     trial::{Notes, Outcome, Report, conclude},
     trust::Part,
 };
-use data_encoding::BASE32_NOPAD;
 use past::{Door, Tried};
-use privileges::ident;
 use secrecy::{ExposeSecret as _, SecretString};
 use std::{
     net::{IpAddr, Ipv4Addr},
+    sync::Arc,
     time::Duration,
 };
 use tidegate_grants::{Access, Ask, DatabaseName, EntitlementName, IdentityName, TargetName, authority::GrantError};
@@ -70,7 +71,7 @@ pub async fn trial(
     let ask = Ask { identity, target: name.clone(), access, entitlement, source: IpAddr::V4(Ipv4Addr::LOCALHOST) };
     let permit = gate.authority.permit_trial(ask.clone(), gate.now()).await?;
     let target = &*issuer.admin.target(&name).map_err(|error| GrantError::NotFound(error.to_string()))?;
-    let (session, notes) = (permit.session(), Notes::new(name, tested.database.to_string()));
+    let (session, notes) = (permit.session(), Notes::new(name, ask.access.clone()));
     notes.session(session);
     notes.ok("permit", format!("on the word of {by}, until {}; it carries nothing of anybody", permit.expires()));
     let reach = Reach::of(target, &gate.authority.policy());
@@ -89,6 +90,13 @@ struct Tester<'a> {
     tested: Tested,
     reach: Reach,
     notes: Notes,
+}
+
+/// A way past the gate.
+struct WayIn {
+    said: String,
+    /// Whoever takes passwords for sessions cannot shut it.
+    inherent: bool,
 }
 
 /// What the relay needs of the log-in.
@@ -208,23 +216,11 @@ impl Tester<'_> {
         };
         let (mut shut, mut unknown) = (0u32, Vec::new());
         let before = self.notes.report().steps.len();
-        for (way, door) in self.doors(credential, &password) {
+        for (way, door) in self.doors(credential, password.expose_secret()) {
             match door.attempt().await {
-                Tried::Open => {
-                    let said = format!("a session can log in past the gate: {way}");
-                    let next = match self.target.auth {
-                        Auth::Certificate => vec![
-                            "those lines must stand before every other line of pg_hba.conf".to_owned(),
-                            self.install("pg_hba"),
-                        ],
-                        Auth::Scram(_) => {
-                            vec!["until its teardown takes password and role; only auth = \"cert\" shuts it".to_owned()]
-                        }
-                    };
-                    self.notes.step("past the gate", Outcome::Open, said, next);
-                }
+                Tried::Open => self.open(way),
                 Tried::Shut => shut += 1,
-                Tried::Unknown(cause) => unknown.push(format!("{way}: {cause}")),
+                Tried::Unknown(cause) => unknown.push(format!("{}: {cause}", way.said)),
             }
         }
         if !unknown.is_empty() {
@@ -239,13 +235,10 @@ impl Tester<'_> {
     }
 
     /// A random password, set as any role may set its own; as a verifier, so that no log holds it.
-    async fn own_password(&self, credential: &RoleCredential) -> Result<String, Fault> {
-        let mut random = [0; 20];
-        getrandom::fill(&mut random).map_err(|error| Fault::Refused(error.to_string()))?;
-        let password = BASE32_NOPAD.encode(&random);
-        let verifier = verifier(&SecretString::from(password.clone()));
+    async fn own_password(&self, credential: &RoleCredential) -> Result<SecretString, Fault> {
+        let password = random_password().map_err(|error| Fault::Refused(error.to_string()))?;
         let client = self.enter(credential).await?;
-        let set = format!("set role none; alter role {} password '{verifier}'", ident(&credential.role));
+        let set = format!("set role none; alter role {} password '{}'", ident(&credential.role), verifier(&password));
         match client.batch_execute(&set).await.map_err(|error| Fault::of(&error)) {
             // A replica: nobody sets a password there. The ways in are tried all the same.
             Err(Fault::Sql { code, .. }) if code == READ_ONLY => Ok(password),
@@ -253,8 +246,30 @@ impl Tester<'_> {
         }
     }
 
+    /// A session came in past the gate.
+    fn open(&self, way: WayIn) {
+        let said = format!("a session can log in past the gate: {}", way.said);
+        let (outcome, next) = match (&self.target.auth, way.inherent) {
+            (Auth::Scram(_), true) => (
+                Outcome::Weak,
+                vec!["auth = \"scram\" cannot shut this; its teardown takes password and role. auth = \"cert\" does".to_owned()],
+            ),
+            _ => (
+                Outcome::Open,
+                vec![
+                    "those lines must stand before every other line of pg_hba.conf".to_owned(),
+                    self.install("pg_hba"),
+                    "where pg_hba.conf is a service's: have it take TLS alone, and revoke CONNECT on that database from PUBLIC".to_owned(),
+                ],
+            ),
+        };
+        let next =
+            if matches!(self.target.auth, Auth::Certificate) { next.into_iter().take(2).collect() } else { next };
+        self.notes.step("past the gate", outcome, said, next);
+    }
+
     /// Ways in that a session could try.
-    fn doors<'d>(&'d self, credential: &'d RoleCredential, password: &'d str) -> Vec<(String, Door<'d>)> {
+    fn doors<'d>(&'d self, credential: &'d RoleCredential, password: &'d str) -> Vec<(WayIn, Door<'d>)> {
         let door = |database, tls| Door {
             target: self.target,
             user: &credential.role,
@@ -264,14 +279,15 @@ impl Tester<'_> {
             options: String::new(),
         };
         let (here, mut doors) = (self.tested.database.as_str(), Vec::new());
-        if let Ok(tls) = past::without_certificate(self.target) {
-            doors.push((format!("by password over TLS, into {here}"), door(here, Some(tls))));
+        let way = |said: String, inherent| WayIn { said, inherent };
+        if let Ok(tls) = self.target.tls(None) {
+            doors.push((way(format!("by password over TLS, into {here}"), true), door(here, Some(Arc::new(tls)))));
         }
-        doors.push((format!("by password without TLS, into {here}"), door(here, None)));
+        doors.push((way(format!("by password without TLS, into {here}"), false), door(here, None)));
         for other in ["postgres", "template1"] {
             if self.reach.databases.iter().all(|database| database.as_str() != other) {
-                let way = format!("with its certificate or password, into {other}, which no entitlement names");
-                doors.push((way, door(other, Some(credential.tls.clone()))));
+                let said = format!("with its certificate or password, into {other}, which no entitlement names");
+                doors.push((way(said, false), door(other, Some(credential.tls.clone()))));
             }
         }
         doors

@@ -10,10 +10,14 @@ use super::super::{
     budget::Budget,
     fault::{Fault, plain},
 };
-use rustls::{ClientConfig, crypto::aws_lc_rs};
+use rustls::ClientConfig;
 use std::{sync::Arc, time::Duration};
 use tokio::{net::TcpStream, time::timeout};
-use tokio_postgres::{Client, Config, NoTls, config::SslMode, tls::MakeTlsConnect};
+use tokio_postgres::{
+    Client, Config, NoTls,
+    config::SslMode,
+    tls::{MakeTlsConnect, TlsConnect},
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// Dial, TLS and log-in.
@@ -47,16 +51,6 @@ pub(super) enum Tried {
     Unknown(String),
 }
 
-/// TLS that verifies the target and shows no certificate.
-pub(super) fn without_certificate(target: &PostgresTarget) -> Result<Arc<ClientConfig>, String> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    let mut config = builder.with_root_certificates(target.roots.clone()).with_no_client_auth();
-    config.alpn_protocols = vec![b"postgresql".to_vec()];
-    Ok(Arc::new(config))
-}
-
 impl Door<'_> {
     /// Logs in. The connection ends when the client is dropped.
     pub(super) async fn enter(&self) -> Result<Client, Fault> {
@@ -70,7 +64,7 @@ impl Door<'_> {
             Ok(_) => Tried::Open,
             // Class 28: authorization. 3D000: no such database. 42501: no CONNECT on it.
             Err(Fault::Sql { code, .. }) if code.starts_with("28") || code == "3D000" || code == "42501" => Tried::Shut,
-            Err(Fault::Refused(_)) => Tried::Shut,
+            Err(Fault::Refused(_) | Fault::Outdated(_)) => Tried::Shut,
             Err(Fault::Sql { code, message }) => Tried::Unknown(format!("{message} (SQLSTATE {code})")),
             Err(Fault::Silent(cause) | Fault::Impostor(cause) | Fault::Human(cause)) => Tried::Unknown(cause),
         }
@@ -87,25 +81,24 @@ impl Door<'_> {
         if let Some(password) = self.password {
             config.password(password);
         }
-        match &self.tls {
-            Some(tls) => {
-                config.ssl_mode(SslMode::Require);
-                let tls = MakeTlsConnect::<Budget<TcpStream>>::make_tls_connect(
-                    &mut MakeRustlsConnect::new(tls.as_ref().clone()),
-                    host,
-                )
-                .map_err(|error| Fault::Refused(error.to_string()))?;
-                let (client, connection) = config.connect_raw(stream, tls).await.map_err(|error| Fault::of(&error))?;
-                tokio::spawn(connection);
-                Ok(client)
-            }
-            None => {
-                config.ssl_mode(SslMode::Disable);
-                let (client, connection) =
-                    config.connect_raw(stream, NoTls).await.map_err(|error| Fault::of(&error))?;
-                tokio::spawn(connection);
-                Ok(client)
-            }
-        }
+        let Some(tls) = &self.tls else {
+            config.ssl_mode(SslMode::Disable);
+            return logged_in(&config, stream, NoTls).await;
+        };
+        config.ssl_mode(SslMode::Require);
+        let mut tls = MakeRustlsConnect::new(tls.as_ref().clone());
+        let tls = MakeTlsConnect::<Budget<TcpStream>>::make_tls_connect(&mut tls, host)
+            .map_err(|error| Fault::Refused(error.to_string()))?;
+        logged_in(&config, stream, tls).await
     }
+}
+
+async fn logged_in<T>(config: &Config, stream: Budget<TcpStream>, tls: T) -> Result<Client, Fault>
+where
+    T: TlsConnect<Budget<TcpStream>>,
+    T::Stream: Send + 'static,
+{
+    let (client, connection) = config.connect_raw(stream, tls).await.map_err(|error| Fault::of(&error))?;
+    tokio::spawn(connection);
+    Ok(client)
 }

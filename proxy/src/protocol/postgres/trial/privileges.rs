@@ -7,6 +7,7 @@
 use super::super::{
     admin::{Link, read},
     fault::{Fault, plain},
+    quoted::ident,
     trust::Reach,
 };
 use crate::trial::Outcome;
@@ -49,14 +50,15 @@ pub(super) async fn surplus(link: &Link, admin: &str, reach: &Reach, database: &
 
 /// What one row of the survey means.
 fn judged(kind: &str, names: &[&str], admin: &str, database: &str) -> Surplus {
+    if let Some(missing) = missing(kind, names, database) {
+        return missing;
+    }
     let at = |index: usize| names.get(index).copied().unwrap_or("?");
-    let again = || "install `tidegate target trust` again (--part sql)".to_owned();
     let (said, next) = match kind {
         "attribute" => (
             format!("{} has {}", at(0), at(1)),
             sql(database, &format!("alter role {} no{}", ident(at(0)), keyword(at(1)))),
         ),
-        "absent" => return failed(format!("there is no role {}", at(0)), again()),
         "member" => (
             format!("{} is a member of {}", at(0), at(1)),
             sql(database, &format!("revoke {} from {}", ident(at(1)), ident(at(0)))),
@@ -108,6 +110,28 @@ fn judged(kind: &str, names: &[&str], admin: &str, database: &str) -> Surplus {
     Surplus { outcome: Outcome::Open, said, next }
 }
 
+/// The same, for what sessions do not open without.
+fn missing(kind: &str, names: &[&str], database: &str) -> Option<Surplus> {
+    let name = names.first().copied().unwrap_or("?");
+    let again = "install `tidegate target trust` again (--part sql)".to_owned();
+    let (said, next) = match kind {
+        "absent" => (format!("there is no role {name}"), again),
+        "powerless" => (
+            "tidegate_owner has no CREATEROLE: no role of a session can be made".to_owned(),
+            sql(database, "alter role \"tidegate_owner\" createrole"),
+        ),
+        "no admin" => {
+            (format!("tidegate_owner may not make sessions members of {name}: it has no ADMIN OPTION"), again)
+        }
+        "group absent" => (
+            format!("an entitlement names the role {name}, which is not there"),
+            format!("create it, or correct the entitlement: create role {} nologin", ident(name)),
+        ),
+        _ => return None,
+    };
+    Some(failed(said, next))
+}
+
 /// The same, for what is not the gateway's own.
 fn judged_of_others(kind: &str, names: &[&str], database: &str) -> Surplus {
     let at = |index: usize| names.get(index).copied().unwrap_or("?");
@@ -142,12 +166,6 @@ fn judged_of_others(kind: &str, names: &[&str], database: &str) -> Surplus {
             format!("the gateway's login starts with {}, which we did not set", at(0)),
             "alter role … reset it, as a superuser".to_owned(),
         ),
-        "group absent" => {
-            return failed(
-                format!("an entitlement names the role {}, which is not there", at(0)),
-                format!("create it, or correct the entitlement: create role {} nologin", ident(at(0))),
-            );
-        }
         "group power" => {
             let said = format!("a session can become {}, which is {}", at(0), at(1));
             let next =
@@ -178,11 +196,6 @@ fn sql(database: &str, statement: &str) -> String {
 /// An attribute or a privilege: one word.
 fn keyword(word: &str) -> String {
     word.chars().filter(char::is_ascii_alphabetic).take(20).collect::<String>().to_lowercase()
-}
-
-/// A name in SQL, always quoted.
-pub(super) fn ident(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 #[cfg(test)]
