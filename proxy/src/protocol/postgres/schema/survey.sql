@@ -20,7 +20,8 @@ with recursive
       from pg_auth_members m join pg_roles member on member.oid = m.member join pg_roles role on role.oid = m.roleid),
   expected (setting) as (
     values ('synchronous_commit=local'), ('search_path=pg_catalog'), ('lock_timeout=3s'), ('statement_timeout=60s'),
-           ('idle_in_transaction_session_timeout=10s')),
+           ('idle_in_transaction_session_timeout=10s')
+    union all select 'transaction_timeout=0' where current_setting('server_version_num')::int >= 170000),
   setting (setting) as (
     select unnest(s.setconfig) from pg_db_role_setting s join ours on ours.oid = s.setrole where ours.name = $1)
 
