@@ -9,12 +9,16 @@ pub(crate) use inventories::InventoryView;
 
 use crate::config::{
     self, Config,
-    diff::{Change, changes},
+    diff::{Change, changes, whereabouts},
 };
 use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, PoisonError},
+};
 use tidegate_ca::Keys;
 use tidegate_grants::{Event, SessionId};
 use tidegate_proxy::{
@@ -64,6 +68,8 @@ pub(crate) struct Live {
     /// One reload at a time.
     changing: Mutex<()>,
     looks: inventories::Looks,
+    /// Where the targets were that have been taken out since the start: teardown still knows them there.
+    former: std::sync::Mutex<BTreeMap<String, toml::Table>>,
 }
 
 impl std::fmt::Debug for Live {
@@ -76,7 +82,16 @@ impl Live {
     /// What the gateway has started with.
     pub(crate) fn new(file: PathBuf, config: Config, keys: Arc<Keys>, gate: Gate, opened: Opened) -> Self {
         let config = ArcSwap::from_pointee(config);
-        Self { file, keys, gate, config, opened, changing: Mutex::default(), looks: Default::default() }
+        Self {
+            file,
+            keys,
+            gate,
+            config,
+            opened,
+            changing: Mutex::default(),
+            looks: Default::default(),
+            former: Default::default(),
+        }
     }
 
     /// The configuration in force.
@@ -100,19 +115,27 @@ impl Live {
     async fn compare(&self, new: &Config) -> anyhow::Result<Plan> {
         let changes = changes(&self.config.load().written, &new.written);
         let ends = self.gate.authority.would_end(&new.policy);
-        let moves = self.moves(&changes).await?;
+        let moves = self.moves(&changes, new).await?;
         Ok(Plan { config: new.policy.config.clone(), changes, ends, moves })
     }
 
     /// Teardown would look for an open lease at the new place, find nothing there, and close it clean.
-    async fn moves(&self, changes: &[Change]) -> anyhow::Result<Vec<String>> {
-        let moved: Vec<_> = changes.iter().filter_map(|change| Some((change.moves()?, &change.key))).collect();
+    async fn moves(&self, changes: &[Change], new: &Config) -> anyhow::Result<Vec<String>> {
+        let elsewhere = |name: &str| {
+            let former = self.former.lock().unwrap_or_else(PoisonError::into_inner);
+            former.get(name).is_some_and(|was| whereabouts(&new.written, name).as_ref() != Some(was))
+        };
+        let moved = |change: &'_ Change| {
+            let back = change.brings().filter(|name| elsewhere(name));
+            change.moves().or(back).map(str::to_owned)
+        };
+        let moved: Vec<_> = changes.iter().filter_map(|change| Some((moved(change)?, &change.key))).collect();
         if moved.is_empty() {
             return Ok(Vec::new());
         }
         let leases = self.gate.store.leases(false).await?;
         let open = |target: &str| leases.iter().filter(|lease| lease.target().as_str() == target).count();
-        let held = moved.into_iter().filter_map(|(target, key)| match open(target) {
+        let held = moved.into_iter().filter_map(|(target, key)| match open(&target) {
             0 => None,
             open => {
                 Some(format!("{key} cannot change while {open} lease(s) are open on {target} (tidegate lease list)"))
@@ -175,6 +198,7 @@ impl Live {
         }
         // Last: whoever is let in by the new terms finds the new targets.
         self.gate.authority.replace(new.policy.clone());
+        self.remember_former(&plan.changes);
         for (name, listing) in &new.listings {
             if let Err(error) = listing.keep(&new.state_dir, name) {
                 tracing::error!(inventory = name, %error, "what it lists could not be kept for the next start");
@@ -182,5 +206,14 @@ impl Live {
         }
         self.config.store(Arc::new(new));
         Ok(plan)
+    }
+
+    /// Of the targets that go by these changes, where they were. Before the new configuration takes the place of the old.
+    fn remember_former(&self, changes: &[Change]) {
+        let mut former = self.former.lock().unwrap_or_else(PoisonError::into_inner);
+        changes.iter().filter_map(Change::brings).for_each(|name| drop(former.remove(name)));
+        let before = self.config();
+        let gone = changes.iter().filter_map(Change::takes);
+        former.extend(gone.filter_map(|name| Some((name.to_owned(), whereabouts(&before.written, name)?))));
     }
 }

@@ -95,6 +95,22 @@ fn a_target_that_is_no_longer_listed_ends_its_sessions_with_a_sentence_and_its_l
 }
 
 #[test]
+fn a_target_does_not_come_back_as_another_server_while_a_lease_of_it_is_open() {
+    let mut listed = Listed::start();
+    let shell = listed.inside();
+    listed.world.sshd_mut().stop(); // its lease cannot be closed
+    listed.lists(&[other("web-7"), other("web-8"), other("web-9")]);
+    drop(shell);
+    assert!(!listed.world.gateway.list(&["lease", "list"]).is_empty());
+    put(&listed.file, &[other("web-1"), other("web-7"), other("web-8"), other("web-9")]);
+    let says = "target[web-1] cannot change while 1 lease(s) are open on web-1";
+    listed.until(says, |inventory| inventory["fault"].as_str().is_some_and(|fault| fault.contains(says)));
+    listed.lists(&[target(&listed.world, "web-1"), other("web-7"), other("web-8"), other("web-9")]);
+    listed.world.sshd_mut().start();
+    listed.world.gateway.until_no_lease(PATIENCE);
+}
+
+#[test]
 fn a_program_that_fails_keeps_what_it_listed_last_and_status_says_so_over_a_restart_too() {
     let mut listed = Listed::start();
     let shell = listed.inside();

@@ -40,7 +40,29 @@ const FIXED: [&str; 10] = [
 const WHERE: [&str; 9] =
     ["address", "admin_address", "admin_user", "auth", "host_ca", "host_key", "host_name", "kind", "tls_ca"];
 
+/// What a configuration says about where a target is, if it names it.
+pub(crate) fn whereabouts(written: &Table, target: &str) -> Option<Table> {
+    let mut entries = written.get("target")?.as_array()?.iter().filter_map(Value::as_table);
+    let mut entry = entries.find(|entry| entry.get("name").and_then(Value::as_str) == Some(target))?.clone();
+    entry.retain(|key, _| WHERE.contains(&key));
+    Some(entry)
+}
+
 impl Change {
+    /// The target that comes by this, whole.
+    pub(crate) fn brings(&self) -> Option<&str> {
+        self.was.is_none().then(|| self.whole_target()).flatten()
+    }
+
+    /// The target that goes by this, whole.
+    pub(crate) fn takes(&self) -> Option<&str> {
+        self.is.is_none().then(|| self.whole_target()).flatten()
+    }
+
+    fn whole_target(&self) -> Option<&str> {
+        self.key.strip_prefix("target[")?.strip_suffix(']')
+    }
+
     /// The target that is another server by this. One that comes or goes whole is not: teardown knows the former.
     pub(crate) fn moves(&self) -> Option<&str> {
         let (target, key) = self.key.strip_prefix("target[")?.rsplit_once("].")?;

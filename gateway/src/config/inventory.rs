@@ -197,7 +197,7 @@ fn listed(name: &str, folder: &Path, printed: &[u8]) -> Result<Source, String> {
     Ok(Source { shown: format!("inventory[{name}]"), folder: folder.to_owned(), text, listed: true })
 }
 
-/// A program that runs; with all that it has started, it is gone when this is dropped.
+/// A program that runs. One that is given up is killed with all that it has started.
 struct Running {
     child: Child,
 }
