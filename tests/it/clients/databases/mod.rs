@@ -7,6 +7,7 @@
 mod bouncer;
 mod dumps;
 mod libraries;
+mod with_sqlx;
 
 use super::{GATE, LONG};
 use std::process::Command;
@@ -33,9 +34,16 @@ struct Databases {
 
 impl Databases {
     fn start() -> Self {
+        Self::with_room(30)
+    }
+
+    /// The same, where alice may have so many sessions at once.
+    fn with_room(sessions: usize) -> Self {
+        let most = format!("max_connections = {sessions}");
+        let whole = WHOLE.replace("max_connections = 30", &most);
         let names = format!("public_names = [\"{PUBLIC_NAME}\", \"{GATE}\"]");
         let plan = Plan::new().only_postgres().change(&format!("public_names = [\"{PUBLIC_NAME}\"]"), &names);
-        let world = plan.postgres_sql(SECOND).block(WHOLE).start();
+        let world = plan.postgres_sql(SECOND).block(whole).start();
         world.gateway.grant("alice", "orders", "whole", "30m");
         let password = world.password("alice", "orders");
         Self { world, password }
