@@ -20,6 +20,7 @@ pub mod teardown;
 pub mod text;
 pub mod trial;
 pub mod trust;
+mod vanish;
 
 pub use door::{Door, TurnedAway};
 pub use gate::{Clock, Gate};

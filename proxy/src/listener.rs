@@ -1,7 +1,7 @@
 //! Accept loops: one task per connection, a bound on how many, and a pause when the process is out of descriptors.
 //! `accept` never waits for a peer (Warpgate GHSA-78rf: a stalled handshake held the listener).
 
-use crate::gate::Gate;
+use crate::{gate::Gate, vanish};
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -31,8 +31,9 @@ where
         match accepted {
             (Ok(place), Ok((stream, peer))) => {
                 // Keystrokes and small messages must not wait for an acknowledgement.
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%peer, %error, "nodelay");
+                // And a client whose network has gone away must not keep a session open until its grant ends.
+                if let Err(error) = stream.set_nodelay(true).and_then(|()| vanish::probe(&stream)) {
+                    tracing::debug!(%peer, %error, "the socket's options");
                 }
                 let served = serve(stream, peer);
                 gate.tasks.spawn(async move {

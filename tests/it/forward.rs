@@ -14,7 +14,7 @@ use std::{
     thread,
 };
 use tidegate_tests::{
-    Ledger, Output, Running, World,
+    Cable, Ledger, Output, Running, World,
     daemon::{Daemon, Signal, mortal},
     running::run,
     scratch::Port,
@@ -409,44 +409,23 @@ fn a_live_forwarding_is_cut_when_its_grant_is_revoked_or_ends() {
 
 /// A host of its own behind the target, with a real web server.
 struct Host {
-    address: String,
-    gateway: String,
-    _port: Port,
+    cable: Cable,
     _server: Daemon,
 }
 
 impl Host {
     fn start(world_dir: &std::path::Path) -> Self {
-        let port = Port::take(); // its number is nobody else's: the network gets it too
-        let n = port.number() - 20_000;
-        let (gateway, address) =
-            (format!("10.{}.{}.1", 200 + n / 256, n % 256), format!("10.{}.{}.2", 200 + n / 256, n % 256));
-        let (outer, inner) = (format!("tg{n}"), format!("tgp{n}"));
+        let cable = Cable::lay(world_dir);
         let page = world_dir.join("page");
         fs::create_dir_all(&page).unwrap();
         fs::write(page.join("index.html"), "the database's page").unwrap();
-        let script = "while ! ip link show $1 >/dev/null 2>&1; do sleep 0.02; done; ip link set lo up; ip addr add $2/30 dev $1; \
-                      ip link set $1 up; cd $3; exec python3 -m http.server --bind $2 8080";
         let mut command = mortal("KILL", None);
-        command.args(["unshare", "--net", "sh", "-euc", script, "host", &inner, &address]).arg(&page);
-        let server = Daemon::spawn("a web server", command, &world_dir.join("host.log"), Signal::KILL, None);
-        // `unshare` execs the script, so that this process is the one in the new namespace, once it is.
-        let own = fs::read_link("/proc/self/ns/net").unwrap();
-        let ns = format!("/proc/{}/ns/net", server.pid());
-        wait_until(PATIENCE, "the namespace is there", || (fs::read_link(&ns).ok()? != own).then_some(()));
-        let pid = server.pid().to_string();
-        ip(&["link", "add", &outer, "type", "veth", "peer", "name", &inner, "netns", &pid]);
-        ip(&["addr", "add", &format!("{gateway}/30"), "dev", &outer]);
-        ip(&["link", "set", &outer, "up"]);
-        wait_until(PATIENCE, "the web server answers", || TcpStream::connect((address.as_str(), 8080)).ok());
-        Self { address, gateway, _port: port, _server: server }
+        command.args(["python3", "-m", "http.server", "--bind", &cable.far, "8080"]).current_dir(page);
+        let log = world_dir.join("web.log");
+        let server = Daemon::spawn("a web server", cable.on_it(&command), &log, Signal::KILL, None);
+        wait_until(PATIENCE, "the web server answers", || TcpStream::connect((cable.far.as_str(), 8080)).ok());
+        Self { cable, _server: server }
     }
-}
-
-fn ip(args: &[&str]) {
-    let mut command = Command::new("ip");
-    command.args(args);
-    run(command, secs(20)).ok();
 }
 
 #[test]
@@ -460,7 +439,7 @@ fn a_name_is_resolved_once_and_never_leads_to_what_is_nobodys() {
     };
     let mounts = "touch \"$1/hosts\"; mount --bind \"$1/hosts\" /etc/hosts";
     let world = with(Plan::new().mounts(mounts), &["db-1:8080".to_owned()]);
-    hosts(&world, &host.address);
+    hosts(&world, &host.cable.far);
     let local = Port::take();
     let to = format!("{}:db-1:8080", local.number());
     let url = format!("http://127.0.0.1:{}/", local.number());
@@ -473,13 +452,13 @@ fn a_name_is_resolved_once_and_never_leads_to_what_is_nobodys() {
     ssh.finish(PATIENCE).ok();
     let first = recording(&world);
     let text = world.gateway.export(&first, "text");
-    assert!(text.contains(&format!("forward db-1:8080, at {}:8080", host.address)), "{text}");
+    assert!(text.contains(&format!("forward db-1:8080, at {}:8080", host.cable.far)), "{text}");
     assert!(!text.contains("at 127.0.0.1"), "{text}");
 
     // In further sessions it would lead to the target's loopback, the gateway's own network, cloud metadata: refused.
     let loopback = TcpListener::bind("127.0.0.1:8080").ok();
     for (nth, address) in
-        ["127.0.0.1", "::1", "0.0.0.0", "::ffff:127.0.0.1", "169.254.169.254", &host.gateway].iter().enumerate()
+        ["127.0.0.1", "::1", "0.0.0.0", "::ffff:127.0.0.1", "169.254.169.254", &host.cable.near].iter().enumerate()
     {
         hosts(&world, address);
         let ssh = tunnel(&world, &["-L", &to]);

@@ -33,6 +33,7 @@ mod managed;
 mod many;
 mod memberships;
 mod outage;
+mod partition;
 mod postgres;
 mod protocol;
 mod raw;

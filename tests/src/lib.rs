@@ -16,6 +16,7 @@
 )]
 
 pub mod agent;
+pub mod cable;
 pub mod config;
 pub mod daemon;
 pub mod driver;
@@ -29,6 +30,7 @@ pub mod sshd;
 pub mod wait;
 pub mod world;
 
+pub use cable::Cable;
 pub use config::Config;
 pub use driver::{Driver, Lane, Route};
 pub use evidence::Ledger;

@@ -3,6 +3,7 @@
 //! `initdb` is slow, so one cluster is made per test run and copied for each server.
 
 use crate::{
+    cable::Cable,
     daemon::{Daemon, Signal, mortal},
     running::{Output, Running, run},
     scratch::{Lock, Port, base},
@@ -38,6 +39,7 @@ pub struct Postgres {
     daemon: Option<Daemon>,
     dir: PathBuf,
     port: Port,
+    cable: Option<Cable>,
 }
 
 /// Roles and data of the database `shop`: a reader, a writer who may also create, and an owner; none of them logs in.
@@ -62,7 +64,21 @@ impl Postgres {
         copy.args(["-a", "--reflink=auto"]).arg(template.join("data")).arg(dir.join("data"));
         run(copy, secs(60)).ok();
         chown(dir);
-        Self { daemon: None, dir: dir.to_owned(), port: Port::take() }
+        Self { daemon: None, dir: dir.to_owned(), port: Port::take(), cable: None }
+    }
+
+    /// The same on a host of its own, at the end of a cable.
+    pub fn prepare_remote(dir: &Path) -> Self {
+        let mut postgres = Self::prepare(dir);
+        let cable = Cable::lay(dir);
+        certify(dir, &cable.far);
+        postgres.cable = Some(cable);
+        postgres
+    }
+
+    /// The cable to its host, if that is not this one.
+    pub fn cable(&self) -> Option<&Cable> {
+        self.cable.as_ref()
     }
 
     /// Where it listens.
@@ -87,6 +103,12 @@ impl Postgres {
         let (port, dir, certs) = (self.port(), self.dir.display(), template());
         let authority =
             if trust.ca.is_empty() { String::new() } else { format!("ssl_ca_file = '{dir}/client-ca.pem'\n") };
+        let more = match &self.cable {
+            Some(cable) => {
+                format!("listen_addresses = '{}'\nssl_cert_file = '{dir}/server.pem'\n{more}", cable.far)
+            }
+            None => more.to_owned(),
+        };
         let conf = format!(
             "{}\n# the throwaway server's own; the last line of a setting counts\nlisten_addresses = '127.0.0.1'\n\
              port = {port}\nunix_socket_directories = '{dir}'\nfsync = off\nfull_page_writes = off\n\
@@ -114,7 +136,7 @@ impl Postgres {
         fs::write(&hba, format!("local replication {ACCOUNT} trust\n{lines}")).expect("pg_hba.conf");
         self.psql("postgres", "select pg_reload_conf()").ok();
         fs::create_dir_all(dir).expect("the replica's folder");
-        let mut replica = Self { daemon: None, dir: dir.to_owned(), port: Port::take() };
+        let mut replica = Self { daemon: None, dir: dir.to_owned(), port: Port::take(), cable: None };
         let mut backup = Command::new(binary("pg_basebackup"));
         backup.args(["-R", "-X", "stream", "-c", "fast", "-U", ACCOUNT, "-p", &self.port().to_string(), "-h"]);
         backup.arg(&self.dir).arg("-D").arg(dir.join("data"));
@@ -133,6 +155,9 @@ impl Postgres {
     pub fn start(&mut self) {
         let mut command = mortal("QUIT", Some(ACCOUNT));
         command.arg(binary("postgres")).arg("-D").arg(self.dir.join("data")).current_dir("/");
+        if let Some(cable) = &self.cable {
+            command = cable.on_it(&command);
+        }
         // QUIT ends it at once, and it still gives its shared memory back.
         self.daemon = Some(Daemon::spawn("postgres", command, &self.dir.join("postgres.log"), Signal::QUIT, None));
     }
@@ -283,6 +308,19 @@ fn single_user(data: &Path, database: &str, sql: &str) {
     let statements = sql.replace(";\n", ";\n\n"); // -j: a statement ends at semicolon, newline, newline
     child.stdin.take().expect("its stdin").write_all(statements.as_bytes()).expect("it reads");
     assert!(child.wait().expect("it ends").success(), "postgres --single failed");
+}
+
+/// A certificate for a server at this address, by the CA of all.
+fn certify(dir: &Path, address: &str) {
+    let script = r#"
+cd "$1"
+printf 'subjectAltName=IP:%s\nextendedKeyUsage=serverAuth\n' "$3" > server.ext
+openssl x509 -req -in "$2/server.csr" -CA "$2/ca.pem" -CAkey "$2/ca.key" -set_serial "0x$(openssl rand -hex 16)" -days 3650 \
+  -extfile server.ext -out server.pem
+"#;
+    let mut command = Command::new("sh");
+    command.args(["-euc", script, "certify"]).arg(dir).arg(template()).arg(address);
+    run(command, secs(60)).ok();
 }
 
 /// A CA of its own and a server certificate for loopback, by the `openssl` program.

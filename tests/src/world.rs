@@ -52,6 +52,7 @@ pub struct Plan {
     postgresql_conf: String,
     postgres_sql: String,
     managed: bool,
+    remote: bool,
     change: Vec<(String, String)>,
     blocks: Vec<String>,
     files: Vec<(String, String)>,
@@ -70,6 +71,7 @@ impl Plan {
             postgresql_conf: String::new(),
             postgres_sql: String::new(),
             managed: false,
+            remote: false,
             change: Vec::new(),
             blocks: Vec::new(),
             files: Vec::new(),
@@ -114,6 +116,11 @@ impl Plan {
         self.managed = true;
         self.scram()
     }
+    /// The PostgreSQL target is a host of its own, at the end of a cable that can be pulled.
+    pub fn remote(mut self) -> Self {
+        self.remote = true;
+        self
+    }
     /// Changes text in the configuration.
     pub fn change(mut self, from: &str, to: &str) -> Self {
         self.change.push((from.to_owned(), to.to_owned()));
@@ -154,7 +161,10 @@ impl Plan {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its mode");
         }
         let sshd = self.ssh.then(|| Sshd::prepare(&scratch.dir("web-1")));
-        let postgres = self.postgres.then(|| Postgres::prepare(&scratch.dir("orders")));
+        let postgres = self.postgres.then(|| {
+            let prepare = if self.remote { Postgres::prepare_remote } else { Postgres::prepare };
+            prepare(&scratch.dir("orders"))
+        });
         let config = self.configuration(&gateway, &clients, sshd.as_ref(), postgres.as_ref());
         gateway.configure(&config);
         gateway.write_trust(&clients);
@@ -186,6 +196,11 @@ impl Plan {
         if let Some(postgres) = postgres {
             config.postgres_target("orders", postgres.port(), &postgres.tls_ca());
             config.block(config::READONLY).block(config::READWRITE).block(config::MIGRATE);
+            if let Some(cable) = postgres.cable() {
+                config.change(&format!("127.0.0.1:{}", postgres.port()), &format!("{}:{}", cable.far, postgres.port()));
+                config
+                    .change("source_addresses = [\"127.0.0.1\"]", &format!("source_addresses = [\"{}\"]", cable.near));
+            }
         }
         for block in &self.blocks {
             config.block(block.clone());

@@ -16,7 +16,7 @@ pub(super) const CUT: &str = "57P01";
 /// `protocol_violation`.
 pub(super) const VIOLATION: &str = "08P01";
 /// `connection_failure`.
-const UNREACHABLE: &str = "08006";
+pub(super) const UNREACHABLE: &str = "08006";
 /// `system_error`.
 const OURS: &str = "58000";
 

@@ -9,7 +9,7 @@ use super::{
     frame::{FrameError, Framer, Sender},
     watch::{Found, Talk, Watch},
 };
-use crate::gate::Clock;
+use crate::{gate::Clock, vanish::unreachable};
 use bytes::{Buf as _, Bytes, BytesMut};
 use std::{future::Future as _, io, pin::pin, task::Poll, time::Duration};
 use tidegate_recorder::{Event, Keep, LiveRecording, RecordError, Recorded, Stream};
@@ -70,6 +70,8 @@ impl Unsent {
 pub(super) enum Stopped {
     /// The side that it reads from is done: hung up, or said good-bye.
     Done,
+    /// The side that it reads from can no longer be reached.
+    Vanished,
     /// The side that it writes to is gone.
     Lost,
     /// The side that it reads from broke the protocol.
@@ -122,6 +124,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<'a, R, W> {
                 self.buffer.reserve(BUFFER); // takes the same memory again where it can
             }
             match fill(&mut self.from, &mut self.buffer).await {
+                Err(error) if unreachable(&error) => return Stopped::Vanished,
                 Ok(0) | Err(_) => {
                     if self.plain == Stream::FromClient {
                         // The target finishes as it would if the client had hung up on it.

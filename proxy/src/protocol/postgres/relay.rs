@@ -81,7 +81,7 @@ async fn both(
         error = &mut cancels => Side::Client(Stopped::Unrecorded(error)),
     };
     // The client has hung up, or the target takes nothing more: what the target still says belongs to the client.
-    let Side::Client(Stopped::Done | Stopped::Lost) = first else { return first };
+    let Side::Client(Stopped::Done | Stopped::Vanished | Stopped::Lost) = first else { return first };
     match timeout(LINGER, &mut down).await {
         Ok(stopped) => Side::Target(stopped),
         Err(_) => first,
@@ -92,8 +92,14 @@ async fn both(
 fn ending(client: &mut PgClient, stopped: Side) -> Ending {
     let target = &client.ask.target;
     let refusal = match stopped {
-        Side::Client(Stopped::Done | Stopped::Lost) | Side::Target(Stopped::Done | Stopped::Lost) => {
-            return Ending::Closed;
+        Side::Client(Stopped::Done | Stopped::Vanished | Stopped::Lost)
+        | Side::Target(Stopped::Done | Stopped::Lost) => return Ending::Closed,
+        Side::Target(Stopped::Vanished) => {
+            client.code = Some(answer::UNREACHABLE);
+            let refusal = Refusal::new(format!("{target} does not answer any more"));
+            return Ending::Cut(refusal.next(
+                "what you sent last may have been done or not: look, once it can be reached, before you send it again",
+            ));
         }
         Side::Client(Stopped::Unrecorded(error)) | Side::Target(Stopped::Unrecorded(error)) => {
             return Ending::Cut(Refusal::from(&error));

@@ -13,7 +13,10 @@ use super::{
     proof,
     startup::{CancelKey, Version, cancel_request, ssl_request},
 };
-use crate::issuer::{TARGET_DEADLINE, TargetError};
+use crate::{
+    issuer::{TARGET_DEADLINE, TargetError},
+    vanish::Watched,
+};
 use bytes::BytesMut;
 use rustls::{ClientConfig, pki_types::ServerName};
 use std::{future::Future, io, sync::Arc};
@@ -31,7 +34,7 @@ const MOST_GREETING: usize = 128 * 1024;
 #[derive(Debug)]
 pub(super) struct Link {
     /// The connection.
-    pub(super) stream: TlsStream<TcpStream>,
+    pub(super) stream: TlsStream<Watched>,
     /// What it said on the way.
     pub(super) greeting: Greeting,
 }
@@ -97,19 +100,20 @@ async fn within_deadline<T>(
     })
 }
 
-async fn secured(target: &PostgresTarget, tls: Arc<ClientConfig>) -> Result<TlsStream<TcpStream>, TargetError> {
+async fn secured(target: &PostgresTarget, tls: Arc<ClientConfig>) -> Result<TlsStream<Watched>, TargetError> {
     let name = target.name.as_str();
     let impostor = |cause: &str| TargetError::Impostor { target: name.to_owned(), cause: cause.to_owned() };
     let host =
         host(&target.address).ok_or_else(|| TargetError::Ours(format!("{} is not an address", target.address)))?;
-    let mut tcp = TcpStream::connect(&target.address).await.map_err(|error| lost(name, &error))?;
+    let tcp = TcpStream::connect(&target.address).await.map_err(|error| lost(name, &error))?;
     tcp.set_nodelay(true).map_err(|error| lost(name, &error))?;
+    let mut tcp = Watched::new(tcp).map_err(|error| lost(name, &error))?;
     tcp.write_all(&ssl_request()).await.map_err(|error| lost(name, &error))?;
     let answer = tcp.read_u8().await.map_err(|error| lost(name, &error))?;
     if answer != b'S' {
         return Err(impostor("it does not offer TLS"));
     }
-    if something_is_buffered(&tcp) {
+    if something_is_buffered(tcp.socket()) {
         return Err(impostor("it sent bytes before TLS began"));
     }
     TlsConnector::from(tls).connect(host, tcp).await.map_err(|error| lost(name, &error))

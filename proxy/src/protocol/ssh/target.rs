@@ -12,7 +12,10 @@ use super::{
     host::{HostTrust, Impostor},
     line::plain,
 };
-use crate::issuer::{TARGET_DEADLINE, TargetError};
+use crate::{
+    issuer::{TARGET_DEADLINE, TargetError},
+    vanish::Watched,
+};
 use jiff::Timestamp;
 use russh::{
     AlgorithmKind, ChannelWriteHalf, SshId,
@@ -122,7 +125,8 @@ pub(super) async fn greet(
     let down = Arc::new(Queue::new(budget));
     let cut = CancellationToken::new();
     let guard = cut.clone().drop_guard(); // a handshake that is given up closes its connection
-    let stream = BufReader::with_capacity(64 << 10, stream);
+    let watched = Watched::new(stream).map_err(|error| lost(&target.name, &error.into()))?;
+    let stream = BufReader::with_capacity(64 << 10, watched);
     let stream = Cut::new(stream, Gated::new(down.clone()), cut).counted(open);
     let hearing = Hearing::new(down.clone(), target.host.clone(), now);
     let impostor = hearing.impostor();
@@ -188,7 +192,7 @@ fn config(host: &HostTrust) -> client::Config {
         preferred: host.preferred(),
         window_size: OPEN,
         maximum_packet_size: 32 << 10,
-        // A gated stream is not read, so neither timer can tell a dead target from a slow reader.
+        // A gated stream is not read, so neither timer can tell a dead target from a slow reader: `vanish` can.
         inactivity_timeout: None,
         keepalive_interval: None,
         ..client::Config::default()
