@@ -222,6 +222,9 @@ pub enum Event {
         /// The number of the statement, if it is known which one that is.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         statement: Option<u64>,
+        /// The types of its parameters in their order, as far as they are known; empty where one is not.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        types: Vec<String>,
     },
     /// A portal was executed.
     Executed {
@@ -270,7 +273,8 @@ pub enum Event {
         /// The backend that sent it.
         process: u32,
     },
-    /// The transaction's state changed: `I` idle, `T` in a transaction, `E` in a failed one.
+    /// The transaction's state: `I` idle, `T` in a transaction, `E` in a failed one. Told when it has changed, when a transaction has
+    /// ended, and where what was executed up to a Sync is over.
     Transaction {
         /// The status byte of ReadyForQuery.
         status: char,
@@ -317,6 +321,7 @@ mod tests {
                     ],
                     number: None,
                     statement: None,
+                    types: Vec::new(),
                 },
             ),
             (

@@ -19,7 +19,7 @@ const HOSTILE: &[u8] =
 
 fn exported(bench: &Bench, path: &Path, format: Format) -> Result<String, ExportError> {
     let mut out = Vec::new();
-    export(replay::open(path, &bench.auditor, true).unwrap(), format, None, &mut out)?;
+    export(|| replay::open(path, &bench.auditor, true), format, None, &mut out)?;
     Ok(String::from_utf8(out).unwrap())
 }
 
@@ -71,6 +71,7 @@ fn sql_session(bench: &Bench) -> std::path::PathBuf {
             parameters: vec![Parameter::Text("it's\nDROP TABLE t;".to_owned()), Parameter::Null],
             number: None,
             statement: None,
+            types: Vec::new(),
         },
         Event::Executed { portal: String::new(), rows: 0, number: None, statement: None },
         Event::Completed { tag: "SELECT 1".to_owned(), rows: 1, of: None, suspended: false },
@@ -140,7 +141,9 @@ fn sql_export_holds_statements_and_nothing_recorded_becomes_one() {
     let bench = bench(1024);
     let sql = exported(&bench, &sql_session(&bench), Format::Sql).unwrap();
     let statements: Vec<_> = sql.lines().filter(|line| !line.is_empty() && !line.starts_with("--")).collect();
-    assert_eq!(statements, ["SELEC 1;"], "{sql}");
+    assert_eq!(statements, ["SET client_encoding = 'UTF8';"], "{sql}");
+    let unnumbered = "--# MISSING: no answer to it is recorded, or it is not known whose that was\n-- SELEC 1;\n";
+    assert!(sql.contains(unnumbered) && sql.ends_with("Search for `MISSING`.\n"), "{sql}");
     assert!(sql.contains("\n-- SELECT $1\n--   AS \\x1b[2J a\n"), "what has a backslash is a comment: {sql}");
     assert!(sql.contains("$1 = 'it''s\\nDROP TABLE t;', $2 = NULL"), "{sql}");
     assert!(sql.contains("-- ERROR 42601: syntax error"), "{sql}");
@@ -162,24 +165,38 @@ fn sql_export_runs_the_statement_that_is_known_to_have_run_whatever_has_its_name
         parameters: Vec::new(),
         number: Some(3),
         statement,
+        types: Vec::new(),
     };
-    let executed =
-        |portal: &str, statement| Event::Executed { portal: portal.to_owned(), rows: 0, number: Some(4), statement };
+    let executed = |portal: &str, number, statement| Event::Executed {
+        portal: portal.to_owned(),
+        rows: 0,
+        number: Some(number),
+        statement,
+    };
+    let done = |of| Event::Completed { tag: "DELETE 1".to_owned(), rows: 0, of: Some(of), suspended: false };
     let path = bench.sealed(&[
         parsed("delete from t", 1),
         parsed("select 'harmless'", 2),
         bound("known", Some(1)),
-        executed("known", Some(1)),
+        executed("known", 4, Some(1)),
         bound("unknown", None),
-        executed("unknown", None),
+        executed("unknown", 5, None),
         bound("left-open", Some(2)),
-        executed("left-open", None),
+        executed("left-open", 6, None),
         bound("another", Some(2)),
-        executed("another", Some(1)),
+        executed("another", 7, Some(1)),
+        bound("unanswered", Some(2)),
+        executed("unanswered", 8, Some(2)),
+        done(4),
+        done(5),
+        done(6),
+        done(7),
+        Event::Transaction { status: 'I', ended: None },
     ]);
     let sql = exported(&bench, &path, Format::Sql).unwrap();
     let statements: Vec<_> = sql.lines().filter(|line| !line.is_empty() && !line.starts_with("--")).collect();
-    assert_eq!(statements, ["delete from t;"], "{sql}");
+    assert_eq!(statements, ["BEGIN;", "delete from t;", "COMMIT;"], "{sql}");
+    assert_eq!(sql.matches("--# MISSING: ").count(), 4, "{sql}");
 }
 
 #[test]

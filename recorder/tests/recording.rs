@@ -328,6 +328,7 @@ fn any_event() -> impl Strategy<Value = Event> {
             ],
             number: Some(2),
             statement: Some(1),
+            types: Vec::new()
         }),
         (text, any::<u64>(), proptest::option::of(any::<u64>())).prop_map(|(tag, rows, of)| Event::Completed {
             tag,

@@ -41,6 +41,7 @@ mod recording;
 mod rekey;
 mod reload;
 mod replay;
+mod replayed;
 mod replica;
 mod rogue_target;
 mod roles;

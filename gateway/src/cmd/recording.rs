@@ -39,15 +39,17 @@ pub(super) fn run(named: Option<&Path>, command: RecordingCommand) -> anyhow::Re
         RecordingCommand::Export { recording, format, identity, output, keystrokes, channel, key, unverified } => {
             let path = path(named, &recording)?;
             attest(named, &path, key.as_deref(), unverified)?;
-            let replay = open(&path, &identity, keystrokes)?;
+            let identities = Identities::from_file(&identity)?;
+            let open = || replay::open(&path, &identities, keystrokes);
+            open().with_context(|| path.display().to_string())?;
             match output {
-                None => export::export(replay, format.into(), channel, &mut io::BufWriter::new(io::stdout().lock()))?,
+                None => export::export(open, format.into(), channel, &mut io::BufWriter::new(io::stdout().lock()))?,
                 Some(file) => {
                     // What was in a session is not for everybody on this host.
                     let options = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).to_owned();
                     let out = options.open(&file).with_context(|| file.display().to_string())?;
                     let mut out = io::BufWriter::new(out);
-                    export::export(replay, format.into(), channel, &mut out)?;
+                    export::export(open, format.into(), channel, &mut out)?;
                     out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
                 }
             }

@@ -1,10 +1,10 @@
-//! What psql surely takes as it seems, and statements with their parameters in their places.
+//! What psql surely takes as it seems, and values that it takes as nothing else.
 //!
 //! Auditors run exports with `psql -f`, where `\!` runs a shell and an open quote turns what follows inside out. So a
 //! statement stands as one only if it is harmless to psql's own reading of it (PostgreSQL: psql, "Meta-Commands";
 //! CVE-2025-8714 is the same mistake in pg_dump).
 
-use crate::{event::Parameter, sentence::quote};
+use crate::event::Parameter;
 
 /// Whether psql surely takes this as statements that end where they seem to. Conservative: many a harmless one is not.
 ///
@@ -48,52 +48,72 @@ pub(super) fn surely_harmless(text: &str) -> bool {
     quote.is_none() && brackets_close && depth == 0 && dollars && !outside.replace("::", "").contains(':') && !swallows
 }
 
-/// A parameter as an expression of SQL that has its value; none if it was not kept whole, or has none.
-pub(super) fn expression(value: &Parameter) -> Option<String> {
-    let string = |text: &str| match text {
-        cut if cut.contains("… (") || cut.contains(char::REPLACEMENT_CHARACTER) => None,
-        plain if surely_harmless(&quote(plain)) && !plain.contains(char::is_control) => Some(quote(plain)),
-        other => Some(format!("convert_from(decode('{}', 'hex'), 'UTF8')", crate::frame::hex(other.as_bytes()))),
-    };
-    match value {
-        Parameter::Null => Some("NULL".to_owned()),
-        Parameter::Text(text) => string(text),
-        Parameter::Typed { kind, text } if kind == "bytea" => {
-            text.strip_prefix("\\x").map(|hex| format!("decode('{hex}', 'hex')"))
-        }
-        Parameter::Typed { kind, text } => string(text).map(|string| format!("{string}::{kind}")),
-        Parameter::Binary(_) | Parameter::Raw { .. } => None,
-    }
-}
-
-/// The statement with `values` in the places of `$1`, `$2`, …, if psql surely takes it as it seems before and afterwards, and each value
-/// that it needs is there.
-pub(super) fn with_values(text: &str, values: &[Option<String>]) -> Option<String> {
+/// The statements in this text, as PostgreSQL tells them apart; none if psql might take it for something else.
+pub(super) fn parts(text: &str) -> Option<Vec<&str>> {
     if !surely_harmless(text) {
         return None;
     }
-    let (mut out, mut rest, mut quote) = (String::with_capacity(text.len()), text, None);
-    while let Some(c) = rest.chars().next() {
-        rest = rest.get(c.len_utf8()..)?;
-        let in_a_name = out.ends_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '$'));
-        if quote.is_none() && c == '$' && !in_a_name {
-            let behind = rest.trim_start_matches(|c: char| c.is_ascii_digit());
-            let number: usize = rest.strip_suffix(behind)?.parse().ok()?;
-            if out.ends_with('\'') {
-                out.push(' '); // two strings that touch are one with a quote in it
+    let (mut parts, mut from, mut depth, mut quote) = (Vec::new(), 0, 0_u32, None);
+    for (at, c) in text.char_indices() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (Some(_), _) => {}
+            (None, '\'' | '"') => quote = Some(c),
+            (None, '(') => depth += 1,
+            (None, ')') => depth = depth.saturating_sub(1),
+            (None, ';') if depth == 0 => {
+                parts.extend(text.get(from..at));
+                from = at + 1;
             }
-            out.push_str(values.get(number.checked_sub(1)?)?.as_ref()?);
-            rest = behind;
-            continue;
+            (None, _) => {}
         }
-        quote = match quote {
-            Some(open) if c == open => None,
-            None if c == '\'' || c == '"' => Some(c),
-            same => same,
-        };
-        out.push(c);
     }
-    surely_harmless(&out).then_some(out)
+    parts.extend(text.get(from..));
+    Some(parts.into_iter().map(str::trim).filter(|part| !part.is_empty()).collect())
+}
+
+/// A string of SQL that nothing reads otherwise: neither psql, whatever its encoding, nor a server with or without
+/// `standard_conforming_strings`. None for what was not kept whole.
+pub(super) fn literal(text: &str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || " _.,+@#%&=()[]{}<>!?".contains(c);
+    if text.contains("… (") || text.contains(char::REPLACEMENT_CHARACTER) {
+        return None;
+    }
+    if text.chars().all(plain) {
+        return Some(format!("'{text}'"));
+    }
+    let mut string = String::from("E'");
+    for c in text.chars() {
+        match u32::from(c) {
+            _ if plain(c) => string.push(c),
+            code if code <= 0xffff => string += &format!("\\u{code:04X}"),
+            code => string += &format!("\\U{code:08X}"),
+        }
+    }
+    Some(string + "'")
+}
+
+/// A parameter as EXECUTE takes it: the text that its type's input function reads, as Bind brought it.
+pub(super) fn argument(value: &Parameter, utf8: bool) -> Option<String> {
+    match value {
+        Parameter::Null => Some("NULL".to_owned()),
+        Parameter::Text(text) | Parameter::Typed { text, .. } if text.is_ascii() || utf8 => literal(text),
+        _ => None,
+    }
+}
+
+/// The type of a parameter as PREPARE takes it: `unknown` leaves it to the statement, as Parse does.
+pub(super) fn type_name(declared: Option<&String>, value: &Parameter) -> Option<String> {
+    let name = match (declared.map(String::as_str).filter(|name| !name.is_empty()), value) {
+        (Some(name), _) => name,
+        (None, Parameter::Typed { kind, .. }) => kind,
+        (None, _) => "unknown",
+    };
+    let bare = name.trim_end_matches("[]");
+    let word = bare.strip_prefix('"').and_then(|bare| bare.strip_suffix('"')).unwrap_or(bare);
+    let sound = word.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    sound.then(|| name.to_owned())
 }
 
 #[cfg(test)]
@@ -136,43 +156,49 @@ mod tests {
         }
     }
 
-    fn filled(text: &str, values: &[Parameter]) -> Option<String> {
-        with_values(text, &values.iter().map(expression).collect::<Vec<_>>())
-    }
-
-    fn text(text: &str) -> Parameter {
-        Parameter::Text(text.to_owned())
+    #[test]
+    fn statements_are_told_apart_as_postgresql_does() {
+        let text =
+            "commit; insert into t values ('a;b');;create rule r as on delete to t do (select 1; select 2) ; \"x;\"";
+        let rule = "create rule r as on delete to t do (select 1; select 2)";
+        assert_eq!(parts(text), Some(vec!["commit", "insert into t values ('a;b')", rule, "\"x;\""]));
+        assert_eq!((parts("select '\u{e9}'"), parts(" ; ")), (None, Some(vec![])));
     }
 
     #[test]
-    fn parameters_stand_in_their_places_as_what_they_were() {
-        let typed = |kind: &str, text: &str| Parameter::Typed { kind: kind.to_owned(), text: text.to_owned() };
-        for (statement, values, result) in [
-            ("select $2, $1", vec![text("a"), Parameter::Null], "select NULL, 'a'"),
-            ("select $1::int + $11", (1..=11).map(|n| text(&n.to_string())).collect(), "select '1'::int + '11'"),
-            ("select '$1', \"$1\", a$1, $1", vec![text("it's")], "select '$1', \"$1\", a$1, 'it''s'"),
-            ("select $1", vec![typed("int4[]", "{1,2}")], "select '{1,2}'::int4[]"),
-            ("select $1", vec![typed("bytea", "\\x00ff")], "select decode('00ff', 'hex')"),
-            ("select $1", vec![text("\u{e9}")], "select convert_from(decode('c3a9', 'hex'), 'UTF8')"),
-            ("select $1", vec![text("a\n;")], "select convert_from(decode('610a3b', 'hex'), 'UTF8')"),
-            ("select 'a'$1", vec![text("b")], "select 'a' 'b'"),
+    fn a_literal_is_ascii_without_anything_that_is_read_in_two_ways() {
+        for (text, literal) in [
+            ("plain text, (1) {2}", "'plain text, (1) {2}'"),
+            ("it's", "E'it\\u0027s'"),
+            ("\\x00ff", "E'\\u005Cx00ff'"),
+            ("\u{e9}\n\u{1f600}", "E'\\u00E9\\u000A\\U0001F600'"),
+            ("2026-11-22 :x $1 /*", "E'2026\\u002D11\\u002D22 \\u003Ax \\u00241 \\u002F\\u002A'"),
         ] {
-            assert_eq!(filled(statement, &values).as_deref(), Some(result));
+            assert_eq!(super::literal(text).as_deref(), Some(literal));
         }
+        assert_eq!((super::literal("head… (7 bytes more)"), super::literal("\u{fffd}")), (None, None));
     }
 
     #[test]
-    fn what_is_not_whole_or_could_be_more_than_a_value_stands_nowhere() {
-        for value in [text("head… (7 bytes more)"), text("\u{fffd}"), Parameter::Binary("00".to_owned())] {
-            assert_eq!(filled("select $1", &[value]), None);
-        }
-        assert_eq!(filled("select $2", &[text("a")]), None);
-        assert_eq!(filled("select $0", &[text("a")]), None);
-        let hostile = Parameter::Typed { kind: "int4; drop table t; --".to_owned(), text: "1".to_owned() };
-        assert_eq!(filled("select $1", &[hostile]), None);
-        for tried in ["'; drop table t; --", "\\! touch /tmp/PWNED", "a\n\\q", ":x", "/*"] {
-            let filled = filled("select $1", &[text(tried)]).unwrap_or_default();
-            assert!(surely_harmless(&filled) && !filled.contains(';'), "{filled}");
+    fn a_parameter_is_an_argument_only_if_it_is_whole_and_its_encoding_is_known() {
+        let text = |text: &str| Parameter::Text(text.to_owned());
+        assert_eq!(argument(&text("\u{e9}"), true).as_deref(), Some("E'\\u00E9'"));
+        assert_eq!(
+            (argument(&text("\u{e9}"), false), argument(&Parameter::Binary("00".to_owned()), true)),
+            (None, None)
+        );
+        assert_eq!(argument(&Parameter::Null, false).as_deref(), Some("NULL"));
+    }
+
+    #[test]
+    fn a_type_is_named_as_it_was_declared_or_left_to_the_statement() {
+        let typed = |kind: &str| Parameter::Typed { kind: kind.to_owned(), text: "1".to_owned() };
+        let name = |declared: &str, value: &Parameter| type_name(Some(&declared.to_owned()), value);
+        assert_eq!(name("int4[]", &Parameter::Null).as_deref(), Some("int4[]"));
+        assert_eq!(name("", &typed("\"char\"")).as_deref(), Some("\"char\""));
+        assert_eq!(type_name(None, &Parameter::Null).as_deref(), Some("unknown"));
+        for hostile in ["int4; drop table t; --", "oid 16432", "\"a\"\"b\"", "Int4", "\\", "[]"] {
+            assert_eq!((name(hostile, &Parameter::Null), name("", &typed(hostile))), (None, None), "{hostile}");
         }
     }
 }

@@ -5,6 +5,7 @@
 //! recording play`, which is inert. A recording that breaks off says so in each format that has a place for it.
 
 mod asciicast;
+mod fate;
 mod harmless;
 mod jsonl;
 mod sql;
@@ -30,7 +31,7 @@ pub enum Format {
     AsciicastV2,
     /// Everything, one JSON object on each line.
     Jsonl,
-    /// Statements, with the rest as comments.
+    /// What stayed, as statements, with the rest as comments.
     Sql,
     /// A transcript.
     Text,
@@ -84,9 +85,10 @@ trait Exporter {
     }
 }
 
-/// Writes a whole recording. `channel`: of which terminal to make an asciicast; default: the first.
+/// Writes a whole recording. `open` opens it: SQL is written once it is known what stayed, so it is read twice. `channel`: of
+/// which terminal to make an asciicast; default: the first.
 pub fn export<R: Read>(
-    replay: Replay<R>,
+    open: impl Fn() -> Result<Replay<R>, ReadError>,
     format: Format,
     channel: Option<u32>,
     out: &mut dyn Write,
@@ -95,9 +97,10 @@ pub fn export<R: Read>(
         Format::Asciicast => Box::new(asciicast::Asciicast::new(asciicast::Version::V3, channel)),
         Format::AsciicastV2 => Box::new(asciicast::Asciicast::new(asciicast::Version::V2, channel)),
         Format::Jsonl => Box::new(jsonl::Jsonl),
-        Format::Sql => Box::new(sql::Sql::default()),
+        Format::Sql => Box::new(sql::Sql::new(fate::Fates::of(open()?))),
         Format::Text => Box::new(text::Text::default()),
     };
+    let replay = open()?;
     exporter.begin(replay.header(), out)?;
     for moment in replay {
         exporter.take(moment?, out)?;

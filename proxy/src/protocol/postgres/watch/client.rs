@@ -6,7 +6,7 @@ use super::{
         frame::{Go, Piece},
     },
     Found, MOST_KEPT, MOST_OF_A_MESSAGE, MOST_OF_A_NAME, Watch,
-    parameters::parameters,
+    parameters::{parameters, type_names},
     talk::{Asked, Note, State},
 };
 use std::sync::Arc;
@@ -145,6 +145,7 @@ impl Watch {
             parameters: parameters(body, beyond, prepared.types.as_deref()),
             number: Some(number),
             statement: prepared.number,
+            types: type_names(prepared.types.as_deref()),
         }));
         talk.ask(Asked::Bind(number))
     }
@@ -170,7 +171,7 @@ fn called(mut body: Fields<'_>, beyond: usize, number: u64) -> [Event; 2] {
     let (prepared, portal) = (format!("FunctionCall {oid}"), String::new());
     [
         Event::Statement { text, prepared: None, number: Some(number) },
-        Event::Bound { prepared, portal, parameters, number: None, statement: Some(number) },
+        Event::Bound { prepared, portal, parameters, number: None, statement: Some(number), types: Vec::new() },
     ]
 }
 

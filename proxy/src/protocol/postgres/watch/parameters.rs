@@ -41,6 +41,17 @@ pub(super) fn parameters(mut body: Fields<'_>, beyond: usize, types: Option<&[u3
     parameters
 }
 
+/// What SQL calls the types with these OIDs. One that is not built in has no name that would be the same elsewhere.
+pub(super) fn type_names(types: Option<&[u32]>) -> Vec<String> {
+    let known = types.unwrap_or_default().iter().rposition(|oid| *oid != 0).map_or(0, |last| last + 1);
+    let name = |oid: &u32| match values::known(*oid) {
+        _ if *oid == 0 => String::new(),
+        Some(kind) => values::name(&kind),
+        None => format!("OID {oid}"),
+    };
+    types.unwrap_or_default().iter().take(known).map(name).collect()
+}
+
 /// A value of this type, of which `missing` bytes are not here.
 fn binary(oid: u32, value: &[u8], missing: usize) -> Parameter {
     let whole = missing == 0;

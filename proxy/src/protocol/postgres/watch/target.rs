@@ -15,6 +15,8 @@ pub(super) struct Transaction {
     began: bool,
     /// and one ended so.
     ended: Option<Ended>,
+    /// The extended protocol has been answered since then: what was executed up to the Sync is over.
+    batch: bool,
 }
 
 impl Transaction {
@@ -36,7 +38,9 @@ impl Transaction {
         let was = began || matches!(before, Some(b'T' | b'E'));
         let over = |ended: &Ended| was && (status == b'I' || *ended != Ended::RolledBack);
         let ended = self.ended.take().filter(over);
-        (before != Some(status) || ended.is_some()).then(|| Event::Transaction { status: char::from(status), ended })
+        let batch = std::mem::take(&mut self.batch);
+        (before != Some(status) || ended.is_some() || batch)
+            .then(|| Event::Transaction { status: char::from(status), ended })
     }
 }
 
@@ -52,6 +56,7 @@ impl Watch {
             b'I' => self.completed(tag, String::new()),
             b'V' => self.completed(tag, "(the function has returned)".to_owned()),
             b'1' | b'2' | b'3' | b'T' | b'n' | b'G' | b'H' => {
+                self.transaction.batch |= tag == b'2';
                 let (_, note) = self.talk.lock().answered(tag);
                 self.note(note);
             }

@@ -75,7 +75,14 @@ fn simple_and_extended_queries_are_recorded_with_their_parameters() {
     let bytes = extended(&[(0, Some(b"text")), (1, Some(&[0xff, 1])), (0, None)]);
     let parameters = vec![Parameter::Text("text".to_owned()), Parameter::Binary("ff01".to_owned()), Parameter::Null];
     let (prepared, portal) = ("s1".to_owned(), "p1".to_owned());
-    let bound = Event::Bound { prepared, portal: portal.clone(), parameters, number: Some(2), statement: Some(1) };
+    let bound = Event::Bound {
+        prepared,
+        portal: portal.clone(),
+        parameters,
+        number: Some(2),
+        statement: Some(1),
+        types: Vec::new(),
+    };
     let executed = Event::Executed { portal, rows: 7, number: Some(3), statement: Some(1) };
     assert_eq!(of(Sender::Client, &bytes), [statement("select $1", Some("s1"), 1), bound, executed]);
 }
@@ -155,7 +162,7 @@ fn a_function_call_is_recorded_with_its_arguments() {
     let body = b"\0\0\x03\xbb\0\x01\0\x01\0\x02\0\0\0\x01\x07\xff\xff\xff\xff\0\x01";
     let parameters = vec![Parameter::Binary("07".to_owned()), Parameter::Null];
     let (prepared, portal) = ("FunctionCall 955".to_owned(), String::new());
-    let bound = Event::Bound { prepared, portal, parameters, number: None, statement: Some(1) };
+    let bound = Event::Bound { prepared, portal, parameters, number: None, statement: Some(1), types: Vec::new() };
     let called = statement("-- FunctionCall of the function with OID 955", None, 1);
     assert_eq!(of(Sender::Client, &message(b'F', body)), [called, bound]);
 }
@@ -329,7 +336,7 @@ fn pipelined_answers_are_told_of_what_they_answer_and_portals_of_their_statement
     let of = |event: &Event| if let Event::Reported { of, .. } = event { *of } else { panic!("{event:?}") };
     assert_eq!(answers[..2], [suspended, completed("SELECT 2", 2, Some(4))]);
     assert_eq!((of(&answers[3]), of(&answers[4])), (Some(6), Some(6)));
-    assert_eq!(answers[5..], [completed("", 0, Some(7))]);
+    assert_eq!(answers[5..], [transaction('I', None), completed("", 0, Some(7))], "and its Sync is told");
 }
 
 #[test]
@@ -369,7 +376,10 @@ fn a_name_that_sql_gives_anew_is_not_mistaken_for_the_one_before() {
     let bound = session.client(&[bind("", "s", b"abcd")]).pop();
     let parameters = vec![Parameter::Binary("61626364".to_owned())];
     let (prepared, portal) = ("s".to_owned(), String::new());
-    assert_eq!(bound, Some(Event::Bound { prepared, portal, parameters, number: Some(4), statement: None }));
+    assert_eq!(
+        bound,
+        Some(Event::Bound { prepared, portal, parameters, number: Some(4), statement: None, types: Vec::new() })
+    );
 }
 
 /// Which statement an answer's last execution is told to run.
