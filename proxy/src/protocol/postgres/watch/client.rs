@@ -25,6 +25,8 @@ pub(super) struct Sql {
     named: bool,
     /// A part of the text is out.
     begun: bool,
+    /// Running it may give a name another statement.
+    renames: bool,
     /// The text's NUL has come.
     ended: bool,
 }
@@ -73,6 +75,8 @@ impl Watch {
             self.sql.number = self.talk.lock().number();
         }
         let text = body.text();
+        // A word that is cut would not be seen.
+        self.sql.renames |= !self.sql.ended || may_rename(text);
         if tag == b'P' && self.sql.ended {
             self.define(body, last);
         }
@@ -92,7 +96,7 @@ impl Watch {
     fn define(&mut self, mut body: Fields<'_>, whole: bool) {
         let types: Arc<[u32]> = (0..body.u16().filter(|_| whole).unwrap_or(0)).map_while(|_| body.u32()).collect();
         let name = self.sql.name.as_deref().unwrap_or_default();
-        self.talk.lock().defined.prepare(name, self.sql.number, types);
+        self.talk.lock().defined.prepare(name, self.sql.number, types, self.sql.renames);
     }
 
     /// Any other message: beside an event, it is a question that waits for its answer.
@@ -110,7 +114,7 @@ impl Watch {
             }
             b'D' => {
                 let of = body.byte();
-                let name = Some(talk.defined.name(body.text()));
+                let name = talk.keeps_names().then(|| talk.defined.name(body.text()));
                 talk.ask(if of == Some(b'S') { Asked::DescribeStatement(name) } else { Asked::DescribePortal })
             }
             b'C' => {
@@ -158,8 +162,19 @@ impl Watch {
             number: Some(number),
             statement: talk.defined.runs(portal),
         }));
+        if talk.defined.may_rename(portal) {
+            talk.defined.opened(number);
+        }
         talk.ask(Asked::Execute(number))
     }
+}
+
+/// Whether running this may give or take names of prepared statements by itself.
+fn may_rename(text: &[u8]) -> bool {
+    let words = text.split(|byte| !byte.is_ascii_alphabetic());
+    let gives_or_takes =
+        |word: &[u8]| [&b"prepare"[..], b"deallocate", b"discard"].iter().any(|w| word.eq_ignore_ascii_case(w));
+    words.into_iter().any(gives_or_takes)
 }
 
 /// The fast path runs a function without any SQL: for the record, in words. Behind its OID its arguments come as Bind's parameters

@@ -4,7 +4,7 @@
 //! What always holds: memory is bounded, and what finds no place is not known, never mistaken for what had its name before. A statement that
 //! could not be prepared is forgotten. A Parse or Bind says what its name means only where nothing can have come between: in the same batch up to
 //! Sync (if it fails, what follows is skipped too), or once its answer has come; and not while a Query that may give or take names waits for
-//! its answer. Otherwise it is not known. Names that SQL itself gives (PREPARE) are not known until the target describes them.
+//! its answer, nor an Execute of what has PREPARE, DEALLOCATE or DISCARD in its text, or of what is not known. Otherwise it is not known. Names that SQL itself gives (PREPARE) are not known until the target describes them.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -27,6 +27,8 @@ pub(super) struct Prepared {
     pub(super) types: Option<Arc<[u32]>>,
     /// In which its Parse was sent.
     batch: u64,
+    /// Running it may give a name another statement.
+    renames: bool,
 }
 
 #[derive(Debug)]
@@ -37,6 +39,7 @@ struct Portal {
     statement: Option<u64>,
     /// In which its Bind was sent.
     batch: u64,
+    renames: bool,
 }
 
 #[derive(Debug, Default)]
@@ -49,7 +52,7 @@ pub(super) struct Defined {
     /// The last Parse and the last Bind that are done, by number.
     prepared: u64,
     bound: u64,
-    /// The last Query or FunctionCall, while it waits for its answer.
+    /// The last Query or FunctionCall, or Execute that may give or take names, while it waits for its answer.
     open: Option<u64>,
 }
 
@@ -64,8 +67,8 @@ fn cost(name: &[u8], types: Option<&Arc<[u32]>>) -> usize {
 
 impl Defined {
     /// Parse.
-    pub(super) fn prepare(&mut self, name: &[u8], number: u64, types: Arc<[u32]>) {
-        self.put(name, Prepared { number: Some(number), types: Some(types), batch: self.batch });
+    pub(super) fn prepare(&mut self, name: &[u8], number: u64, types: Arc<[u32]>, renames: bool) {
+        self.put(name, Prepared { number: Some(number), types: Some(types), batch: self.batch, renames });
     }
 
     fn put(&mut self, name: &[u8], prepared: Prepared) {
@@ -80,10 +83,11 @@ impl Defined {
 
     /// ParameterDescription.
     pub(super) fn describe(&mut self, name: &Name, types: Arc<[u32]>) {
-        let (number, batch) = self.statements.get(name).map_or((None, 0), |prepared| (prepared.number, prepared.batch));
+        let known = self.statements.get(name).map(|prepared| (prepared.number, prepared.batch, prepared.renames));
+        let (number, batch, renames) = known.unwrap_or((None, 0, true));
         // It tells of the one before, if a Parse has taken the name that is not done yet.
         if number.is_none_or(|number| number <= self.prepared) {
-            self.put(name, Prepared { number, types: Some(types), batch });
+            self.put(name, Prepared { number, types: Some(types), batch, renames });
         }
     }
 
@@ -102,12 +106,12 @@ impl Defined {
         self.bound = number;
     }
 
-    /// Query or FunctionCall: until it is answered, names given before may mean something else.
+    /// Query, FunctionCall, or such an Execute: until it is answered, names given before may mean something else.
     pub(super) fn opened(&mut self, number: u64) {
         self.open = Some(number);
     }
 
-    /// Its ReadyForQuery.
+    /// It is over.
     pub(super) fn answered(&mut self, number: u64) {
         self.open = self.open.filter(|open| *open != number);
     }
@@ -127,7 +131,10 @@ impl Defined {
         let cost = cost(portal, None);
         if self.held + cost <= MOST_HELD {
             self.held += cost;
-            self.portals.insert(portal.into(), Portal { number, statement: prepared.number, batch: self.batch });
+            self.portals.insert(
+                portal.into(),
+                Portal { number, statement: prepared.number, batch: self.batch, renames: prepared.renames },
+            );
         }
         prepared
     }
@@ -136,6 +143,18 @@ impl Defined {
     pub(super) fn runs(&self, portal: &[u8]) -> Option<u64> {
         let portal = self.portals.get(cut(portal))?;
         portal.statement.filter(|_| self.stands(portal.number, portal.batch, self.bound))
+    }
+
+    /// Execute: whether running it may give a name another statement. So may what is not known.
+    pub(super) fn may_rename(&self, portal: &[u8]) -> bool {
+        self.runs(portal).is_none() || self.portals.get(cut(portal)).is_none_or(|portal| portal.renames)
+    }
+
+    /// All that is asked is answered, and what came of it is not known.
+    pub(super) fn forget(&mut self, last: u64) {
+        self.renamed(last);
+        self.end_portals(last);
+        self.open = None;
     }
 
     /// A name to be kept for the answer.
@@ -208,9 +227,9 @@ mod tests {
     #[test]
     fn a_portal_runs_the_statement_that_it_was_bound_to() {
         let mut defined = Defined::default();
-        defined.prepare(b"s", 1, types(1));
+        defined.prepare(b"s", 1, types(1), false);
         assert_eq!(defined.bind(b"p", 2, b"s").types, Some(types(1)));
-        defined.prepare(b"s", 3, types(2));
+        defined.prepare(b"s", 3, types(2), false);
         assert_eq!((defined.runs(b"p"), defined.runs(b"q")), (Some(1), None));
         assert_eq!(defined.bind(b"p", 4, b"s").number, Some(3));
         defined.close_statement(b"s");
@@ -222,8 +241,8 @@ mod tests {
     #[test]
     fn what_finds_no_place_is_not_known_and_never_what_was_there_before() {
         let mut defined = Defined::default();
-        defined.prepare(b"s", 1, types(1));
-        defined.prepare(b"s", 2, types(MOST_HELD));
+        defined.prepare(b"s", 1, types(1), false);
+        defined.prepare(b"s", 2, types(MOST_HELD), false);
         assert_eq!(defined.bind(b"", 3, b"s").number, None);
     }
 
@@ -231,11 +250,11 @@ mod tests {
     fn names_that_postgresql_cuts_to_the_same_63_bytes_are_the_same() {
         let mut defined = Defined::default();
         let [one, other] = [b'a', b'b'].map(|last| [&[b'n'; 63][..], &[last]].concat());
-        defined.prepare(&one, 1, types(1));
+        defined.prepare(&one, 1, types(1), false);
         assert_eq!(defined.bind(&one, 2, &other).number, Some(1));
         assert_eq!((defined.runs(&other), defined.name(&other)), (Some(1), defined.name(&one)));
         defined.close_portal(&other);
-        defined.prepare(&other, 3, types(2));
+        defined.prepare(&other, 3, types(2), false);
         assert_eq!((defined.runs(&one), defined.bind(b"", 4, &one).number), (None, Some(3)));
         defined.close_statement(&one);
         assert_eq!(defined.bind(b"", 5, &other).number, None);
@@ -244,7 +263,7 @@ mod tests {
     #[test]
     fn a_name_means_what_was_sent_in_its_batch_or_is_done_and_no_query_may_have_changed() {
         let mut defined = Defined::default();
-        defined.prepare(b"s", 1, types(1));
+        defined.prepare(b"s", 1, types(1), false);
         defined.bind(b"p", 2, b"s");
         assert_eq!(defined.runs(b"p"), Some(1), "in the same batch");
         defined.next_batch();
@@ -258,6 +277,23 @@ mod tests {
         assert_eq!((defined.bind(b"", 7, b"s").number, defined.runs(b"p")), (Some(1), Some(1)));
     }
 
+    #[test]
+    fn an_execution_that_may_give_or_take_names_leaves_open_what_they_mean_until_it_is_answered() {
+        let mut defined = Defined::default();
+        defined.prepare(b"s", 1, types(1), false);
+        defined.prepare(b"plain", 2, types(0), false);
+        defined.prepare(b"renames", 3, types(0), true);
+        defined.bind(b"a", 4, b"plain");
+        defined.bind(b"b", 5, b"renames");
+        assert_eq!([b"a", b"b", b"c"].map(|portal| defined.may_rename(portal)), [false, true, true]);
+        defined.opened(6); // its Execute
+        assert_eq!((defined.bind(b"", 7, b"s").number, defined.runs(b"a")), (None, None));
+        defined.prepare(b"s", 8, types(2), false);
+        assert_eq!(defined.bind(b"", 9, b"s").number, Some(8), "what is named behind it is known");
+        defined.answered(6);
+        assert_eq!(defined.runs(b"a"), Some(2));
+    }
+
     proptest! {
         #[test]
         fn the_account_is_right_and_bounded_whatever_happens(steps in prop::collection::vec((0u8..8, "[a-c]{0,2}", 0usize..30_000), 0..200)) {
@@ -265,7 +301,7 @@ mod tests {
             for (number, (what, name, count)) in (1..).zip(steps) {
                 let name = name.as_bytes();
                 match what {
-                    0 | 1 => defined.prepare(name, number, types(count)),
+                    0 | 1 => defined.prepare(name, number, types(count), false),
                     2 => { defined.bind(name, number, b"a"); }
                     3 => defined.describe(&name.into(), types(count)),
                     4 => defined.close_statement(name),

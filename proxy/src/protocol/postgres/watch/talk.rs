@@ -3,7 +3,8 @@
 //! The target answers in the order in which it was asked, and a client may ask ahead (PostgreSQL chapter 55.2.4, "Pipelining"). So
 //! what waits for its answer stands in a queue that both directions of a session share. What always holds: an answer is given to what
 //! it answers, or the recording says that it is not known whose it is; it is never guessed. The queue is bounded: what a
-//! client asks beyond [`MOST_WAITING`] is counted by its ReadyForQuery, and matching begins again once all of it is answered.
+//! client asks beyond [`MOST_WAITING`] is counted by its ReadyForQuery, and so is all where an answer fits nothing; matching begins
+//! again once each that was asked for has come: then nothing waits, whatever it was.
 //! What is asked and answered is recorded in any case: only who belongs to whom is lost.
 
 use super::defined::{Defined, Name};
@@ -14,6 +15,8 @@ use std::{
 
 /// Questions that wait for their answers.
 pub(super) const MOST_WAITING: usize = 32 * 1024;
+/// Of so many that wait, names are kept for the answer.
+const MOST_NAMED: usize = 1024;
 /// A queue that grew beyond this is given back once it is empty.
 const KEPT_QUEUE: usize = 1024;
 
@@ -65,6 +68,11 @@ impl Asked {
         }
     }
 
+    /// Whether a ReadyForQuery ends it.
+    fn ends(&self) -> bool {
+        matches!(self, Self::Whole { .. } | Self::Sync(_))
+    }
+
     /// Whether a message of this type can answer it.
     fn takes(&self, answer: u8) -> bool {
         match self {
@@ -87,8 +95,8 @@ enum Following {
     All,
     /// Too much was asked. So many ReadyForQuery are owed for what did not find place; `open`: more behind the last of them.
     Beyond { ready: u64, open: bool },
-    /// Something came that answers nothing.
-    Lost,
+    /// Something came that answers nothing. At most so many ReadyForQuery are owed; `open`: more was asked behind the last of them.
+    Lost { ready: u64, open: bool },
 }
 
 /// COPY FROM STDIN. Up to CopyDone or CopyFail the target takes what comes for data.
@@ -96,8 +104,8 @@ enum Following {
 struct Copying {
     /// Neither has come yet.
     open: bool,
-    /// A Sync was taken for data.
-    took_sync: bool,
+    /// So many Syncs were taken for data.
+    took: u64,
 }
 
 /// What is to be said once, in the recording.
@@ -105,8 +113,8 @@ pub(super) type Note = Option<&'static str>;
 
 const TOO_MANY: &str = "more messages of the client wait for their answers than are followed: until all are answered, results do \
                         not say what they answer";
-const LOST: &str =
-    "what the target answers does not fit what it was asked: from here on, results do not say what they answer";
+const LOST: &str = "what the target answers does not fit what it was asked: until all that was asked is surely answered, results do \
+                    not say what they answer";
 
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -121,6 +129,8 @@ pub(super) struct State {
     /// COPY has failed, and whether the Sync behind it was taken for data is not known: the target may skip what comes up to the
     /// next Sync, or do it. Behind that Sync it is known again: a ReadyForQuery too many answers nothing.
     doubt: bool,
+    /// Syncs that may have been taken for data of a COPY that failed: their ReadyForQuery may come, or not.
+    perhaps: u64,
     pub(super) defined: Defined,
 }
 
@@ -137,7 +147,7 @@ impl State {
         match (&asked, open) {
             // COPY FROM STDIN reads over it (chapter 55.2.6).
             (Asked::Sync(_), Some(copying)) => {
-                copying.took_sync = true;
+                copying.took += 1;
                 return None;
             }
             (Asked::CopyEnd, Some(copying)) => {
@@ -146,15 +156,14 @@ impl State {
             }
             (Asked::Sync(_), None) => self.doubt = false,
             (Asked::CopyEnd, None) => {}
-            (_, Some(_)) => return Some(self.lose()), // the end of a session, for PostgreSQL
-            (_, None) if self.doubt => return Some(self.lose()),
+            (_, Some(_)) => return Some(self.lose_asking(&asked)), // the end of a session, for PostgreSQL
+            (_, None) if self.doubt => return Some(self.lose_asking(&asked)),
             (_, None) => {}
         }
-        let ends = matches!(asked, Asked::Whole { .. } | Asked::Sync(_));
+        let ends = asked.ends();
         match &mut self.following {
-            Following::Lost => None,
-            Following::Beyond { .. } if asked == Asked::CopyEnd => None,
-            Following::Beyond { ready, open } => {
+            Following::Lost { .. } | Following::Beyond { .. } if asked == Asked::CopyEnd => None,
+            Following::Lost { ready, open } | Following::Beyond { ready, open } => {
                 *ready += u64::from(ends);
                 *open = !ends;
                 None
@@ -199,7 +208,13 @@ impl State {
                 *begun = true;
                 false
             }
-            Asked::Execute(_) => !b"GH".contains(&answer),
+            Asked::Execute(number) => {
+                let over = !b"GH".contains(&answer);
+                if over {
+                    self.defined.answered(*number);
+                }
+                over
+            }
             Asked::DescribeStatement(_) => answer != b't',
             _ => true,
         };
@@ -220,26 +235,52 @@ impl State {
         }
     }
 
+    /// Nothing is known of what waits but how many ReadyForQuery it can bring at most.
     fn lose(&mut self) -> &'static str {
-        (self.following, self.waiting) = (Following::Lost, VecDeque::new());
-        (self.skipping, self.doubt, self.copying) = (false, false, None);
+        let took = self.copying.as_ref().map_or(0, |copying| copying.took);
+        let (owed, behind) = match self.following {
+            Following::All => (0, false),
+            Following::Beyond { ready, open } | Following::Lost { ready, open } => (ready, open),
+        };
+        let ready = self.waiting.iter().filter(|asked| asked.ends()).count() as u64 + took + self.perhaps + owed;
+        let open = behind || self.waiting.back().is_some_and(|asked| !asked.ends());
+        (self.following, self.waiting) = (Following::Lost { ready, open }, VecDeque::new());
+        (self.skipping, self.doubt, self.copying, self.perhaps) = (false, false, None, 0);
         LOST
+    }
+
+    /// The same when the client asks for this.
+    fn lose_asking(&mut self, asked: &Asked) -> &'static str {
+        let told = self.lose();
+        if let Following::Lost { ready, open } = &mut self.following {
+            *ready += u64::from(asked.ends());
+            *open = !asked.ends();
+        }
+        told
+    }
+
+    /// Whether a name is kept for the answer to what is asked next: they are longer than all else that waits.
+    pub(super) fn keeps_names(&self) -> bool {
+        self.waiting.len() < MOST_NAMED
     }
 
     /// CopyInResponse: what the client has sent behind it is read as data, up to CopyDone or CopyFail. Whether that can be.
     fn copy_in(&mut self) -> bool {
-        let (mut nth, mut open, mut took_sync, mut fits) = (0, true, false, true);
+        let (mut nth, mut open, mut took, mut fits) = (0, true, 0, true);
         self.waiting.retain(|asked| {
             nth += 1;
             match asked {
                 _ if nth == 1 || !open => return true,
-                Asked::Sync(_) => took_sync = true,
+                Asked::Sync(_) => took += 1,
                 Asked::CopyEnd => open = false,
-                _ => fits = false,
+                _ => {
+                    fits = false;
+                    return true; // it counts
+                }
             }
             false
         });
-        self.copying = Some(Copying { open, took_sync });
+        self.copying = Some(Copying { open, took });
         fits
     }
 
@@ -261,7 +302,10 @@ impl State {
             Asked::Sync(_) => {} // the commit failed
             _ => self.skipping = true,
         }
-        if !self.skipping || !copying.is_some_and(|copying| copying.took_sync) {
+        let took = copying.map_or(0, |copying| copying.took);
+        // Whichever of them came behind the failure, each brings a ReadyForQuery of its own.
+        self.perhaps += took;
+        if !self.skipping || took == 0 {
             return (number, None);
         }
         let mut behind = self.waiting.iter().skip(1).skip_while(|asked| **asked == Asked::CopyEnd);
@@ -311,6 +355,7 @@ impl State {
                 return Some(upto);
             }
             if let Some(number) = asked.number() {
+                self.defined.answered(number);
                 (first, last) = (first.min(number), last.max(number));
             }
         }
@@ -321,13 +366,12 @@ impl State {
 
     /// A ReadyForQuery that nothing in the queue waits for.
     fn answered_beyond(&mut self) {
-        if let Following::Beyond { ready, open } = &mut self.following {
+        if let Following::Beyond { ready, open } | Following::Lost { ready, open } = &mut self.following {
             *ready = ready.saturating_sub(1);
             if *ready == 0 && !*open {
                 self.following = Following::All;
                 // Which of them failed is not known.
-                self.defined.renamed(self.last);
-                self.defined.end_portals(self.last);
+                self.defined.forget(self.last);
             }
         }
     }

@@ -174,7 +174,7 @@ fn converse(all: &[(Sent, bool)], ahead: &[usize]) -> Result<bool, TestCaseError
             on_the_way.push_back((*sent, number, *fails));
         }
         if on_the_way.is_empty() {
-            return Ok(state.following == Following::Lost);
+            return Ok(matches!(state.following, Following::Lost { .. }));
         }
         for (sent, number, fails) in on_the_way.drain(..on_the_way.len().min(many.div_ceil(2))) {
             for (kind, of) in server.take(sent, number, fails) {
@@ -314,6 +314,25 @@ fn an_answer_that_fits_nothing_is_said_once_and_no_later_one_is_guessed() {
     assert_eq!(state.answered(b'1'), (None, Some(LOST)));
     ask(&mut state, Sent::Query);
     assert_eq!((state.answered(b'C'), state.failed()), ((None, None), (None, None)));
+    answer(&mut state, b'Z');
+    ask(&mut state, Sent::Execute);
+    answer(&mut state, b'Z');
+    assert_eq!(answer(&mut state, b'C'), None, "an Execute waits for its Sync");
+    ask(&mut state, Sent::Sync);
+    answer(&mut state, b'Z');
+    let number = ask(&mut state, Sent::Query);
+    assert_eq!(answer(&mut state, b'C'), number, "all that was asked is answered: certain again");
+}
+
+#[test]
+fn names_are_kept_for_as_many_answers_as_cost_little() {
+    let mut state = State::default();
+    for nth in 0..MOST_WAITING {
+        let name = state.keeps_names().then(|| state.defined.name(format!("{nth:063}").as_bytes()));
+        state.ask(Asked::DescribeStatement(name));
+    }
+    let named = state.waiting.iter().filter(|asked| matches!(asked, Asked::DescribeStatement(Some(_)))).count();
+    assert_eq!((named, state.waiting.len()), (MOST_NAMED, MOST_WAITING));
 }
 
 #[test]
