@@ -160,6 +160,45 @@ fn a_role_that_comes_back_with_a_restored_server_reopens_its_lease_and_is_remove
 }
 
 #[test]
+fn another_timeline_behind_the_same_address_is_told_once() {
+    let mut world = World::postgres_only();
+    world.gateway.grant("alice", "orders", "readonly", "30m");
+    world.psql("alice", "select 1").ok();
+    world.gateway.until_no_lease(PATIENCE);
+    let sweep = |world: &World| drop(world.gateway.cli(&["lease", "sweep", "--target", "orders"]).ok());
+    sweep(&world);
+    assert_eq!(world.gateway.ledger().count("target.changed"), 0);
+
+    // A restore from an archive, as far as that goes: the same system, on another timeline.
+    let data = world.pg().socket().join("data");
+    let postgres = world.postgres.as_mut().unwrap();
+    postgres.stop();
+    let conf = std::fs::read_to_string(data.join("postgresql.conf")).unwrap();
+    std::fs::write(data.join("postgresql.conf"), conf + "\nrestore_command = 'false'\n").unwrap();
+    std::fs::write(data.join("recovery.signal"), "").unwrap();
+    let mut chown = Command::new("chown");
+    chown.args(["-R", "postgres:postgres"]).arg(&data);
+    run(chown, PATIENCE).ok();
+    postgres.start();
+    postgres.ready();
+    sweep(&world);
+    let changed = world.gateway.ledger().one("target.changed")["detail"].clone();
+    assert_ne!(changed["before"], changed["now"], "{changed}");
+    sweep(&world);
+    assert_eq!(world.gateway.ledger().count("target.changed"), 1, "it is told once");
+
+    // And a receipt says whose word it is.
+    let before = world.pg().ask("postgres", "select system_identifier from pg_control_system()");
+    let receipts = world.gateway.ledger().count("lease.closed");
+    world.psql("alice", "select 1").ok();
+    world.gateway.until_ledger("lease.closed", receipts + 1, PATIENCE);
+    let ledger = world.gateway.ledger();
+    let receipt = ledger.last("lease.closed").unwrap().to_string();
+    assert!(receipt.contains(&before), "the receipt names the system: {receipt}");
+    world.gateway.verify_ledger().ok();
+}
+
+#[test]
 fn a_role_with_our_mark_and_no_lease_is_told_and_removed_only_once_it_is_adopted() {
     let mut world = World::postgres_only();
     world.gateway.grant("alice", "orders", "readonly", "30m");

@@ -48,9 +48,9 @@ fn until_tried(world: &World, times: u64) {
 fn no_storm(world: &World) {
     let ledger = world.gateway.ledger();
     let failed: Vec<&Value> = ledger.entries.iter().filter(|entry| entry["kind"] == "lease.failed").collect();
-    let leases: std::collections::BTreeSet<_> = failed.iter().map(|entry| entry["lease"].to_string()).collect();
+    let leases: std::collections::BTreeSet<_> = failed.iter().map(|entry| entry["lease"].as_str().unwrap()).collect();
     for lease in leases {
-        let times = failed.iter().filter(|entry| entry["lease"].to_string() == lease);
+        let times = failed.iter().filter(|entry| entry["lease"] == lease);
         let times: Vec<Timestamp> = times.map(|entry| entry["at"].as_str().unwrap().parse().unwrap()).collect();
         // The first is the session's own, and the reaper begins at once.
         let gaps = times.windows(2).skip(1).map(|two| two[1].duration_since(two[0]).as_secs_f64());

@@ -5,7 +5,7 @@ use std::fs;
 use tidegate_tests::{
     Running, World,
     daemon::Signal,
-    postgres::binary,
+    postgres::{binary, version},
     running::{Output, run},
     secs, wait_until,
     world::{PATIENCE, Plan},
@@ -146,6 +146,40 @@ fn a_tiny_statement_timeout_of_the_server_is_not_ours() {
     let ledger = world.gateway.ledger();
     assert_eq!(ledger.count("credential.minted"), 1, "{}", ledger.story());
     assert_eq!(ledger.count("lease.failed"), 0, "{}", ledger.story());
+}
+
+#[test]
+fn a_tiny_transaction_timeout_of_the_server_is_not_ours() {
+    if version() < 17 {
+        return eprintln!("SKIPPED: PostgreSQL has it since 17; ./tests/run tries that too");
+    }
+    let world = world();
+    for sql in ["alter system set transaction_timeout = 1", "select pg_reload_conf()"] {
+        world.pg().psql("postgres", sql).ok();
+    }
+    someone_tries(&world);
+    world.gateway.until_no_lease(CONVERGED);
+    let ledger = world.gateway.ledger();
+    assert_eq!(ledger.count("credential.minted"), 1, "{}", ledger.story());
+    assert_eq!(ledger.count("lease.failed"), 0, "{}", ledger.story());
+}
+
+#[test]
+fn a_server_that_was_full_from_the_start_is_named_as_such() {
+    let plan = Plan::new().only_postgres().postgresql_conf("max_connections = 10\nsuperuser_reserved_connections = 3");
+    let world = plan.start();
+    world.gateway.grant("alice", "orders", "readwrite", "30m");
+    // Before the gateway has come to it, and so without a connection that it could have kept.
+    let mut crowd: Vec<Running> = Vec::new();
+    wait_until(PATIENCE, "the server is full", || {
+        crowd.push(superuser(&world, "select 1;"));
+        (crowd.len() >= 7).then_some(())
+    });
+    let said = someone_tries(&world).exited(2).err();
+    assert!(said.contains("orders says: ") && said.contains("slots are reserved"), "{said}");
+    assert_eq!(world.gateway.ledger().count("credential.refused"), 1);
+    drop(crowd);
+    converges(&world);
 }
 
 #[test]

@@ -128,6 +128,7 @@ impl Fault {
             Self::Sql { code, message } => {
                 let cause = format!("{message} (SQLSTATE {code})");
                 match code.as_str() {
+                    "53300" if step == Step::Mint => TargetError::Answered { target, code, message },
                     // Out of lock memory does not pass by itself, though it is of a class that does.
                     "53200" if step == Step::Teardown => TargetError::Held { target, cause },
                     "TG002" | "55P03" | "25006" => TargetError::Unreachable { target, cause },
@@ -201,6 +202,7 @@ mod tests {
         for code in ["28000", "3D000", "42883"] {
             assert!(matches!(blamed(code, Step::Teardown), TargetError::Refused { .. }), "{code}");
         }
+        assert!(matches!(blamed("53300", Step::Mint), TargetError::Answered { code, .. } if code == "53300"));
         for code in ["42710", "42501", "TG004"] {
             assert!(matches!(blamed(code, Step::Mint), TargetError::Refused { .. }), "{code}");
         }
