@@ -12,6 +12,7 @@ mod live;
 mod serve;
 mod telemetry;
 mod trust;
+mod why;
 
 use clap::Parser as _;
 use std::process::ExitCode;

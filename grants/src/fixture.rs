@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 use crate::{
-    Ask, Authority, Entitlement, ForwardRules, Identity, Kind, Leftovers, Policy, Store, Target, Terms, TrustedIssuer,
+    Ask, Authority, Entitlement, ForwardRules, Identity, Kind, Leftovers, Policy, Reference, Store, Target, Terms,
+    TrustedIssuer,
     authority::IssueRequest,
     entitlement::Files,
     entitlement::Selector,
@@ -155,6 +156,7 @@ pub(crate) fn ssh(identity: &str, login: &str, target: &str) -> Ask {
         access: Access::Login(login.parse().unwrap()),
         entitlement: None,
         source: "192.0.2.7".parse().unwrap(),
+        reference: Reference::new(),
     }
 }
 
@@ -165,6 +167,7 @@ pub(crate) fn sql(identity: &str, database: &str, entitlement: Option<&str>) -> 
         access: Access::Database(database.parse().unwrap()),
         entitlement: entitlement.map(|e| e.parse().unwrap()),
         source: "192.0.2.7".parse().unwrap(),
+        reference: Reference::new(),
     }
 }
 

@@ -19,6 +19,7 @@ pub mod ledger;
 pub mod name;
 pub mod pick;
 pub mod policy;
+pub mod reference;
 pub mod store;
 pub mod target;
 mod text;
@@ -38,5 +39,6 @@ pub use name::{
     SessionId, TargetName,
 };
 pub use policy::Policy;
+pub use reference::Reference;
 pub use store::{LeftOn, Store, StoreError};
 pub use target::{Kind, Target};

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
-use tidegate_grants::{Event, Store};
+use tidegate_grants::{Event, Reference, Store};
 
 /// Entries that one address gets in a [`WINDOW`].
 const MOST_ENTRIES: u32 = 20;
@@ -31,8 +31,12 @@ pub struct TurnedAway<'a> {
     pub source: IpAddr,
     /// The name that they gave, if any.
     pub name: Option<&'a str>,
+    /// What they asked for, if it came to that.
+    pub asked: Option<&'a str>,
     /// Why, for the ledger.
     pub why: &'a str,
+    /// Which check said no, in a word.
+    pub check: &'static str,
 }
 
 /// Writes `door.refused` entries. Cheap to clone.
@@ -81,24 +85,27 @@ impl Door {
         Self { store, seen: Arc::new(Mutex::new(Seen::new(Instant::now()))) }
     }
 
-    /// Writes that somebody was turned away, or counts it in a flood.
-    pub async fn turned_away(&self, refused: TurnedAway<'_>, now: Timestamp) {
+    /// Writes that somebody was turned away, or counts it in a flood. What was written has a reference, which the person may
+    /// be told.
+    pub async fn turned_away(&self, refused: TurnedAway<'_>, now: Timestamp) -> Option<Reference> {
         let admitted = {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             seen.admit(refused.source, Instant::now())
         };
-        let Some(uncounted) = admitted else { return };
+        let (uncounted, reference) = (admitted?, Reference::new());
         let name = refused.name.map(plain);
         tracing::info!(protocol = refused.protocol, source = %refused.source, name, why = refused.why, "turned away");
         let mut detail = serde_json::json!({
             "protocol": refused.protocol, "source": refused.source, "name": name, "why": refused.why,
+            "check": refused.check, "ref": reference, "asked": refused.asked.map(plain),
         });
         if let (true, Some(detail)) = (uncounted > 0, detail.as_object_mut()) {
             detail.insert("not_written".to_owned(), uncounted.into());
         }
         if let Err(error) = self.store.append(Event::new("door.refused").detail(detail), now).await {
-            tracing::error!(%error, "a refusal could not be written");
+            tracing::error!(%reference, %error, "a refusal could not be written");
         }
+        Some(reference)
     }
 }
 

@@ -7,8 +7,8 @@ use crate::{
 };
 use jiff::Timestamp;
 use std::sync::Arc;
-use tidegate_grants::{Authority, Store};
-use tidegate_recorder::Recorder;
+use tidegate_grants::{Authority, Reference, Store};
+use tidegate_recorder::{RecordError, Recorder};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -50,16 +50,18 @@ impl Gate {
     pub async fn closing(&self) -> Refusal {
         let mut recordable = self.recordable.clone();
         tokio::select! {
-            () = self.stopping.cancelled() => Refusal::new("the gateway is stopping").next("connect again in a moment"),
+            () = self.stopping.cancelled() => {
+                Refusal::new("the gateway is stopping").next("connect again in a moment").by("stopping")
+            }
             lost = recordable.wait_for(|ok| !ok) => {
                 drop(lost);
-                Refusal::new("the session can no longer be recorded").next("tell your admin: the gateway's disk does not take recordings")
+                Refusal { sentence: "the session can no longer be recorded".to_owned(), ..Refusal::from(&RecordError::Failed) }
             }
         }
     }
 
-    /// Somebody did not get as far as a session.
-    pub async fn turned_away(&self, refused: TurnedAway<'_>) {
-        self.door.turned_away(refused, self.now()).await;
+    /// Somebody did not get as far as a session. Returns what they can ask by, if it was written.
+    pub async fn turned_away(&self, refused: TurnedAway<'_>) -> Option<Reference> {
+        self.door.turned_away(refused, self.now()).await
     }
 }

@@ -1,7 +1,7 @@
 //! What a person is told when the answer is no: one sentence, and what to do next.
 
 use crate::issuer::TargetError;
-use tidegate_grants::{Denied, Ended, StoreError};
+use tidegate_grants::{Denied, Ended, Reference, StoreError};
 use tidegate_recorder::RecordError;
 
 /// A no, in words for the person. It names nothing that they may not see.
@@ -15,12 +15,16 @@ pub struct Refusal {
     pub exit: u32,
     /// A limit is reached: it passes by itself, or when the person closes something.
     pub full: bool,
+    /// Which check said no, in a word: for the ledger and for metrics.
+    pub check: &'static str,
+    /// By which the person may ask an admin why (`tidegate why`), once the refusal is in the ledger.
+    pub reference: Option<Reference>,
 }
 
 impl Refusal {
     /// A sentence without advice.
     pub fn new(sentence: impl Into<String>) -> Self {
-        Self { sentence: sentence.into(), next: None, exit: 1, full: false }
+        Self { sentence: sentence.into(), next: None, exit: 1, full: false, check: "gateway", reference: None }
     }
 
     /// With advice.
@@ -32,6 +36,19 @@ impl Refusal {
     /// A limit is reached.
     pub fn full(mut self) -> Self {
         self.full = true;
+        self.check = "limit";
+        self
+    }
+
+    /// This check said no.
+    pub fn by(mut self, check: &'static str) -> Self {
+        self.check = check;
+        self
+    }
+
+    /// The ledger knows of it under this reference.
+    pub fn marked(mut self, reference: impl Into<Option<Reference>>) -> Self {
+        self.reference = reference.into();
         self
     }
 
@@ -44,7 +61,7 @@ impl Refusal {
 
 impl From<&Denied> for Refusal {
     fn from(denied: &Denied) -> Self {
-        let refusal = Self::new(denied.to_string());
+        let refusal = Self::new(denied.to_string()).by(denied.check());
         match denied {
             Denied::UnknownTarget(_) => refusal.next("`ssh gate targets` lists what you may ask for"),
             Denied::WrongAccess { .. } => refusal.next("`ssh gate targets` lists what you may open there"),
@@ -75,7 +92,13 @@ impl From<&Denied> for Refusal {
 
 impl From<&Ended> for Refusal {
     fn from(ended: &Ended) -> Self {
-        match ended {
+        let check = match ended {
+            Ended::Expired { .. } => "expired",
+            Ended::Revoked { .. } => "revoked",
+            Ended::Killed { .. } => "killed",
+            Ended::Withdrawn => "configuration",
+        };
+        let refusal = match ended {
             Ended::Expired { at } => Self::new(format!("your grant ended at {at}")),
             Ended::Revoked { by, reason: Some(reason) } => {
                 Self::new(format!("your grant was revoked by {by}: {reason}"))
@@ -86,14 +109,15 @@ impl From<&Ended> for Refusal {
             }
             Ended::Killed { by, reason: None } => Self::new(format!("your session was killed by {by}")),
             Ended::Withdrawn => Self::new("what your grant was for is no longer in the gateway's configuration"),
-        }
+        };
+        refusal.by(check)
     }
 }
 
 impl From<&TargetError> for Refusal {
     fn from(error: &TargetError) -> Self {
         // The person may see this target: its name is theirs to know, the cause is for the log.
-        match error {
+        let refusal = match error {
             TargetError::Unreachable { target, .. } => {
                 Self::new(format!("{target} cannot be reached")).next("try again, or tell your admin")
             }
@@ -106,18 +130,21 @@ impl From<&TargetError> for Refusal {
             TargetError::Answered { target, message, .. } => Self::new(format!("{target} says: {message}")),
             TargetError::Unknown(target) => Self::new(format!("no target {target} for you here")),
             TargetError::Ours(_) => Self::new("the gateway could not prepare the session").next("tell your admin"),
-        }
+        };
+        refusal.by("target-side")
     }
 }
 
 impl From<&RecordError> for Refusal {
     fn from(_: &RecordError) -> Self {
-        Self::new("the session cannot be recorded").next("tell your admin: the gateway's disk does not take recordings")
+        Self::new("the session cannot be recorded")
+            .next("tell your admin: the gateway's disk does not take recordings")
+            .by("recording")
     }
 }
 
 impl From<&StoreError> for Refusal {
     fn from(_: &StoreError) -> Self {
-        Self::new("the gateway cannot write its records").next("tell your admin")
+        Self::new("the gateway cannot write its records").next("tell your admin").by("store")
     }
 }

@@ -94,7 +94,7 @@ impl<I: Issuer> Way<'_, I> {
 
     /// Verifies the permit anew, for a further channel of the session.
     pub async fn recheck(&self) -> Result<(), Refusal> {
-        let denied = |denied: Denied| Refusal::from(&denied);
+        let denied = |denied: Denied| Refusal::from(&denied).marked(self.permit.reference());
         self.gate.authority.recheck(self.permit, self.gate.now()).await.map_err(denied)
     }
 
@@ -112,7 +112,13 @@ const PARTING: Duration = Duration::from_secs(1);
 pub async fn run<C: Client>(gate: &Gate, issuer: &C::Issuer, client: C) {
     match gate.authority.authorize(client.ask(), gate.now()).await {
         Ok(permit) => hold(gate, issuer, client, permit).await, // opened in the ledger
-        Err(denied) => client.refuse(Refusal::from(&denied)).await,
+        Err(denied) => {
+            let (reference, refusal) = (client.ask().reference, Refusal::from(&denied));
+            if let Denied::Store(error) = &denied {
+                tracing::error!(%reference, %error, "refused, and the ledger could not be written");
+            }
+            client.refuse(refusal.marked(reference)).await;
+        }
     }
 }
 
@@ -194,8 +200,23 @@ async fn go<C: Client>(
 /// Refused after the permit was given: the session closes in the ledger as it opened there.
 async fn turn_away<C: Client>(gate: &Gate, permit: &Permit, client: C, refusal: Refusal) {
     tracing::warn!(session = %permit.session(), why = refusal.sentence, "turned away");
+    note_refusal(gate, permit, "session.denied", &refusal).await;
     close(gate, permit.session(), &format!("refused: {}", refusal.sentence)).await;
-    client.refuse(refusal).await;
+    client.refuse(refusal.marked(permit.reference())).await;
+}
+
+/// A no within a session, for the ledger and `tidegate why`.
+pub(crate) async fn note_refusal(gate: &Gate, permit: &Permit, kind: &str, refusal: &Refusal) {
+    let detail = serde_json::json!({
+        "why": refusal.sentence,
+        "check": refusal.check,
+        "ref": permit.reference(),
+        "access": permit.access(),
+        "source": permit.source(),
+    });
+    if let Err(error) = gate.store.append(about(kind, permit).detail(detail), gate.now()).await {
+        tracing::error!(session = %permit.session(), reference = %permit.reference(), %error, "a refusal could not be written");
+    }
 }
 
 async fn start_recording<C: Client>(gate: &Gate, permit: &Permit) -> Result<Arc<LiveRecording>, Refusal> {
@@ -257,16 +278,22 @@ async fn keep_signed(gate: &Gate, recording: &LiveRecording) -> RecordError {
 
 /// The end goes into the recording and, unless it was the person's own doing, into the ledger before teardown starts.
 async fn log_ending(gate: &Gate, permit: &Permit, recording: &LiveRecording, ending: &Ending) {
-    let kind = match ending {
+    let (kind, check) = match ending {
         Ending::Closed => return,
-        Ending::Failed(_) => "session.failed",
-        Ending::Cut(_) => "session.cut",
+        Ending::Failed(error) => ("session.failed", Refusal::from(error).check),
+        Ending::Cut(refusal) => ("session.cut", refusal.check),
     };
     // A recording that has failed is why we are here, more often than not.
     let said = recorder::Event::Said { text: ending.outcome() };
     let _ = recording.note(said, gate.now());
     tracing::info!(session = %permit.session(), outcome = ending.outcome(), "session ended by the gate");
-    let event = about(kind, permit).detail(serde_json::json!({ "why": ending.outcome() }));
+    let event = about(kind, permit).detail(serde_json::json!({
+        "why": ending.outcome(),
+        "check": check,
+        "ref": permit.reference(),
+        "access": permit.access(),
+        "source": permit.source(),
+    }));
     if let Err(error) = gate.store.append(event, gate.now()).await {
         tracing::error!(session = %permit.session(), %error, "the cut could not be written");
     }

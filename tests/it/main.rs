@@ -60,5 +60,6 @@ mod trial;
 mod trust;
 mod volume;
 mod whole_session;
+mod why;
 mod wire;
 mod wrong_input;

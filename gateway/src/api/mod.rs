@@ -9,6 +9,7 @@ mod leases;
 mod live;
 pub(crate) mod peer;
 pub(crate) mod problem;
+mod refusals;
 mod routes;
 mod sessions;
 pub(crate) mod socket;

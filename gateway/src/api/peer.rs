@@ -40,6 +40,8 @@ pub(crate) enum Action {
     TestTargets,
     /// List or show sessions.
     ReadSessions,
+    /// Ask why somebody was refused.
+    ReadRefusals,
     /// End one.
     KillSessions,
     /// Compare a configuration with the one in force, or reload it.
@@ -79,7 +81,9 @@ impl Caller {
         match action {
             _ if self.admin => Ok(Scope::All),
             Action::Status => Ok(Scope::All),
-            Action::ReadGrants | Action::ReadLeases | Action::ReadSessions if self.auditor => Ok(Scope::All),
+            Action::ReadGrants | Action::ReadLeases | Action::ReadSessions | Action::ReadRefusals if self.auditor => {
+                Ok(Scope::All)
+            }
             Action::ReadGrants | Action::ReadSessions | Action::KillSessions => Ok(Scope::Own(identity.clone())),
             Action::MakeGrants
             | Action::RevokeGrants
@@ -89,7 +93,7 @@ impl Caller {
             | Action::AdoptAccounts
             | Action::TestTargets
             | Action::Configure => Err(forbidden(format!("{identity} is not an admin of this gateway (roles.admin)"))),
-            Action::ReadLeases => Err(forbidden(format!(
+            Action::ReadLeases | Action::ReadRefusals => Err(forbidden(format!(
                 "{identity} is neither an admin nor an auditor of this gateway (roles.admin, roles.auditor)"
             ))),
         }
@@ -164,6 +168,7 @@ pub(super) mod tests {
             Action::ReadSessions,
             Action::KillSessions,
             Action::Configure,
+            Action::ReadRefusals,
         ];
         let word = |action| match caller.may(action) {
             Ok(Scope::All) => "all",
@@ -181,16 +186,16 @@ pub(super) mod tests {
         let policy = policy();
         let caller = |account: &str| Caller::new(&policy, 1000, Some(account.to_owned()));
         // status, make, revoke, read grants, read leases, retry leases, read sessions, kill sessions, configure
-        assert_eq!(row(&caller("ada")), ["all", "all", "all", "all", "all", "all", "all", "all", "all"]);
-        assert_eq!(row(&caller("audrey")), ["all", "no", "no", "all", "all", "no", "all", "own", "no"]);
-        assert_eq!(row(&caller("eve")), ["all", "no", "no", "own", "no", "no", "own", "own", "no"]);
-        assert_eq!(row(&caller("mallory")), ["all", "no", "no", "no", "no", "no", "no", "no", "no"]);
+        assert_eq!(row(&caller("ada")), ["all", "all", "all", "all", "all", "all", "all", "all", "all", "all"]);
+        assert_eq!(row(&caller("audrey")), ["all", "no", "no", "all", "all", "no", "all", "own", "no", "all"]);
+        assert_eq!(row(&caller("eve")), ["all", "no", "no", "own", "no", "no", "own", "own", "no", "no"]);
+        assert_eq!(row(&caller("mallory")), ["all", "no", "no", "no", "no", "no", "no", "no", "no", "no"]);
     }
 
     #[test]
     fn root_and_nameless_accounts_are_nobody_unless_mapped() {
         let policy = policy();
-        let nobody = ["all", "no", "no", "no", "no", "no", "no", "no", "no"];
+        let nobody = ["all", "no", "no", "no", "no", "no", "no", "no", "no", "no"];
         assert_eq!(row(&Caller::new(&policy, 0, Some("root".to_owned()))), nobody);
         // `remote` is an admin without a unix_user: an account without a name is not them.
         assert_eq!(row(&Caller::new(&policy, 4242, None)), nobody);

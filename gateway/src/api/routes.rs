@@ -4,7 +4,7 @@ use super::{
     GrantMade, ImportBody, IssueBody, LARGEST_BODY, Listeners, ReasonBody, Status, TestBody, leases, live,
     peer::{Action, Caller, Scope},
     problem::Problem,
-    sessions,
+    refusals, sessions,
 };
 use crate::{
     config::{self, Config},
@@ -132,6 +132,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/leases/{id}", get(leases::show))
         .route("/v1/leases/{id}/retry", post(leases::retry))
         .route("/v1/leases/{id}/accept", post(leases::accept))
+        .route("/v1/refusals/{id}", get(refusals::show))
         .route("/v1/sessions", get(sessions::list))
         .route("/v1/sessions/{id}", get(sessions::show))
         .route("/v1/sessions/{id}/kill", post(sessions::kill))

@@ -97,6 +97,14 @@ pub(crate) enum Command {
         /// Into which directory
         dir: PathBuf,
     },
+    /// Say why somebody was refused, and what would change it
+    Why {
+        /// What they were told, like 7K3F-9Q2M
+        #[arg(value_name = "REF")]
+        reference: String,
+        #[command(flatten)]
+        json: Json,
+    },
 }
 
 /// Arguments of a command that does not work yet: any.

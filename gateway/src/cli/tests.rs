@@ -60,6 +60,7 @@ fn commands_of_the_contract_parse() {
         "tidegate target add web-1 ssh 10.0.0.11 --label env=prod --fingerprint SHA256:abc",
         "tidegate target add orders postgres db:5432 --tls-ca ca.pem --admin-user tidegate",
         "tidegate user add alice --ssh-key - --ssh-key b.pub --groups sre,dba --unix-user alice",
+        "tidegate why 7K3F-9Q2M --json",
     ] {
         assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
     }

@@ -13,6 +13,7 @@ mod session;
 mod status;
 mod target;
 mod user;
+mod why;
 
 use crate::{
     api::{TestBody, client::Client},
@@ -63,6 +64,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Config(ConfigCommand::Schema { included }) => {
             print(&format!("{:#}\n", config::schema::schema(included)))
         }
+        Command::Why { reference, json } => why::run(&client(named)?, &reference, json.json),
         Command::Config(ConfigCommand::Diff { file, json }) => {
             live::diff(&client(named)?, &file.map_or_else(|| config::locate(named), Ok)?, json.json)
         }

@@ -307,6 +307,8 @@ fn deny(
     let invalid: Vec<_> = invalid.iter().take(MOST_INVALID).map(|why| line(why, LINE)).collect();
     let mut detail = json!({
         "why": line(&denied.to_string(), LINE),
+        "check": denied.check(),
+        "ref": ask.reference,
         "access": ask.access,
         "entitlement": ask.entitlement,
         "source": ask.source,

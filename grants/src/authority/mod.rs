@@ -22,6 +22,7 @@ use crate::{
     grant::GrantView,
     name::{Access, DatabaseName, EntitlementName, GrantId, IdentityName, Login, RoleName, SessionId, TargetName},
     policy::Policy,
+    reference::Reference,
     store::{SessionRow, Store, StoreError},
 };
 use decide::Wanted;
@@ -43,6 +44,8 @@ pub struct Ask {
     pub entitlement: Option<EntitlementName>,
     /// Where they came from.
     pub source: IpAddr,
+    /// By which they may ask later why they were refused.
+    pub reference: Reference,
 }
 
 /// Why not. The texts are for the person: they leak nothing about targets that they may not see.
@@ -119,6 +122,25 @@ pub enum Denied {
     /// The store could not answer. An error denies.
     #[error("the gateway cannot read its records")]
     Store(#[from] StoreError),
+}
+
+impl Denied {
+    /// Which check said no, in a word: for the ledger, for `tidegate why` and for metrics.
+    pub fn check(&self) -> &'static str {
+        match self {
+            Self::UnknownTarget(_) => "target",
+            Self::WrongAccess { .. } => "access",
+            Self::NoGrant { .. } => "grant",
+            Self::Expired { .. } => "expired",
+            Self::Revoked { .. } => "revoked",
+            Self::Killed { .. } => "killed",
+            Self::Used { .. } => "used",
+            Self::Ambiguous { .. } => "ambiguous",
+            Self::TooMany { .. } => "limit",
+            Self::Untrusted => "ledger",
+            Self::Store(_) => "store",
+        }
+    }
 }
 
 /// What an admin asks `grant issue` for.

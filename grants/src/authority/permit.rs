@@ -6,6 +6,7 @@ use crate::{
     grant::{Claims, jws},
     name::{Access, GrantId, IdentityName, RoleName, SessionId, TargetName},
     policy::Policy,
+    reference::Reference,
 };
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -104,6 +105,10 @@ impl Permit {
     /// From where.
     pub fn source(&self) -> IpAddr {
         self.held.ask.source
+    }
+    /// By which its holder may ask later why something was refused.
+    pub fn reference(&self) -> Reference {
+        self.held.ask.reference
     }
     /// The terms in force when it was given.
     pub fn entitlement(&self) -> &Entitlement {

@@ -27,6 +27,7 @@ pub use reserve::reserve_is_held;
 use crate::{
     ledger::{Entry, Event},
     name::{IdentityName, SessionId, TargetName},
+    reference::Reference,
 };
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -198,6 +199,11 @@ impl Store {
     /// The last `count` entries, oldest first.
     pub async fn tail(&self, count: u64) -> Result<Vec<Entry>, StoreError> {
         self.read(move |db| offline::tail(db, Some(count))).await
+    }
+
+    /// What was refused of the visit with this reference, oldest first; empty if the ledger knows of none.
+    pub async fn refused(&self, reference: Reference) -> Result<Vec<Entry>, StoreError> {
+        self.read(move |db| offline::refused(db, reference)).await
     }
 
     /// Runs `job` on the thread that writes. It runs to its end even if the caller goes away.

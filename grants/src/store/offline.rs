@@ -1,7 +1,10 @@
 //! What auditors run: verification and listing straight from the file, read-only, beside a running gateway or without.
 
 use super::{FILE, StoreError, fail, file_error, marker::Made, migrations, open_to_read, parsed, unreadable};
-use crate::ledger::{Described, Entry, Event, Verdict, chain::ENTRY, verify::inspect};
+use crate::{
+    ledger::{Described, Entry, Event, Verdict, chain::ENTRY, verify::inspect},
+    reference::Reference,
+};
 use rusqlite::{Connection, OpenFlags, Row};
 use std::path::Path;
 
@@ -57,6 +60,24 @@ pub(crate) fn tail(db: &Connection, count: Option<u64>) -> Result<Vec<Entry>, St
     let sql = format!("SELECT {ENTRY}, hash FROM ledger ORDER BY place DESC LIMIT ?1");
     let mut statement = db.prepare(&sql).map_err(fail)?;
     let rows = statement.query_map([count], from_row).map_err(fail)?;
+    let mut entries = rows.collect::<Result<Vec<_>, _>>().map_err(fail)?;
+    entries.reverse();
+    Ok(entries)
+}
+
+/// How many entries about one visit are looked at: what a session was refused over and over says nothing new.
+const MOST_OF_A_VISIT: u32 = 64;
+
+/// What was refused of the visit with this reference, oldest first.
+pub(crate) fn refused(db: &Connection, reference: Reference) -> Result<Vec<Entry>, StoreError> {
+    // The words that say no come first, and are found without a look into each entry.
+    let sql = format!(
+        "SELECT {ENTRY}, hash FROM ledger WHERE kind IN ('session.denied', 'session.cut', 'session.failed', \
+         'door.refused', 'forward.refused', 'files.refused', 'channel.refused') AND json_extract(detail, '$.ref') = ?1 \
+         ORDER BY place DESC LIMIT {MOST_OF_A_VISIT}"
+    );
+    let mut statement = db.prepare_cached(&sql).map_err(fail)?;
+    let rows = statement.query_map([reference.to_string()], from_row).map_err(fail)?;
     let mut entries = rows.collect::<Result<Vec<_>, _>>().map_err(fail)?;
     entries.reverse();
     Ok(entries)

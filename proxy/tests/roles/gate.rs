@@ -14,8 +14,8 @@ use std::{
 use tempfile::TempDir;
 use tidegate_ca::{Keys, TlsIdentity};
 use tidegate_grants::{
-    Access, Ask, Authority, Entitlement, Identity, Kind, Lease, Leftovers, Permit, Policy, Receipt, Store, Target,
-    Terms, authority::IssueRequest, entitlement::Selector,
+    Access, Ask, Authority, Entitlement, Identity, Kind, Lease, Leftovers, Permit, Policy, Receipt, Reference, Store,
+    Target, Terms, authority::IssueRequest, entitlement::Selector,
 };
 use tidegate_proxy::{
     issuer::{Issuer, TargetError, Teardown},
@@ -91,6 +91,7 @@ impl Gate {
             access: Access::Database("shop".parse().unwrap()),
             entitlement: Some(entitlement.parse().unwrap()),
             source: "127.0.0.1".parse().unwrap(),
+            reference: Reference::new(),
         };
         let permit = self.authority.authorize(&ask, now()).await.unwrap();
         let plan = self.issuer.plan(&permit).unwrap();

@@ -47,11 +47,13 @@ impl Fatal {
     /// ErrorResponse (chapter 55.8 for its fields).
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut body = Vec::new();
+        let marked = self.refusal.reference.map(|reference| format!("ref {reference}")).unwrap_or_default();
         let fields = [
             (b'S', "FATAL"),
             (b'V', "FATAL"),
             (b'C', &self.code),
             (b'M', &self.refusal.sentence),
+            (b'D', &marked),
             (b'H', self.refusal.next.as_deref().unwrap_or_default()),
         ];
         for (field, text) in fields.into_iter().filter(|(_, text)| !text.is_empty()) {
@@ -120,6 +122,7 @@ mod tests {
         use fallible_iterator::FallibleIterator as _;
         use postgres_protocol::message::backend::ErrorFields;
         let refusal = Refusal::new("no target x\x1b[2J for you here").next("`ssh gate targets`");
+        let refusal = refusal.marked("7K3F-9Q2M".parse::<tidegate_grants::Reference>().ok());
         let mut bytes = BytesMut::from(&Fatal::new(REFUSED, refusal).to_bytes()[..]);
         let Some(Message::ErrorResponse(body)) = Message::parse(&mut bytes).unwrap() else { panic!() };
         let mut said: ErrorFields<'_> = body.fields();
@@ -131,6 +134,7 @@ mod tests {
         assert_eq!(field(b'S'), Some("FATAL"));
         assert_eq!(field(b'C'), Some("28000"));
         assert_eq!(field(b'M'), Some("no target x[2J for you here"));
+        assert_eq!(field(b'D'), Some("ref 7K3F-9Q2M"));
         assert_eq!(field(b'H'), Some("`ssh gate targets`"));
     }
 

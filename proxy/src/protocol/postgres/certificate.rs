@@ -130,6 +130,6 @@ async fn note(gate: &Gate, person: &Person, names: &Names, source: IpAddr) -> Re
 }
 
 fn refused(names: &Names, refusal: Refusal) -> Away {
-    let fatal = Fatal::new(answer::REFUSED, refusal);
+    let fatal = Fatal::new(answer::REFUSED, refusal.by("certificate"));
     Away::Refused { fatal, name: Some(names.identity.to_string()), delay: Duration::ZERO }
 }

@@ -90,12 +90,14 @@ impl Client for PgClient {
     }
 
     async fn part(mut self, ending: &Ending) {
-        let fatal = match ending {
+        let reference = self.ask.reference;
+        let mut fatal = match ending {
             Ending::Closed => None,
             Ending::Failed(error) => Some(Fatal::of_target(error)),
             Ending::Cut(refusal) => Some(Fatal::new(self.code.unwrap_or(answer::CUT), refusal.clone())),
         };
-        if fatal.is_some() {
+        if let Some(fatal) = &mut fatal {
+            fatal.refusal.reference = Some(reference);
             self.door.told(self.ask.source);
         }
         // What was recorded may go on; what was not may not.

@@ -25,7 +25,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tidegate_grants::{Access, Ask};
+use tidegate_grants::{Access, Ask, Reference};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
@@ -81,7 +81,8 @@ impl From<io::Error> for Away {
 
 impl From<StartupError> for Away {
     fn from(error: StartupError) -> Self {
-        let refusal = Refusal { next: error.next().map(str::to_owned), ..Refusal::new(error.to_string()) };
+        let refusal =
+            Refusal { next: error.next().map(str::to_owned), ..Refusal::new(error.to_string()).by("protocol") };
         Self::refused(Fatal::new(error.code(), refusal))
     }
 }
@@ -125,6 +126,7 @@ pub(super) async fn welcome(door: Arc<Door>, mut tcp: TcpStream, peer: SocketAdd
     };
     if direct && tls.get_ref().1.alpn_protocol() != Some(ALPN) {
         let refusal = Refusal::new("TLS that begins at once must name the protocol postgresql (ALPN)")
+            .by("tls")
             .next("connect with sslnegotiation=direct, or =postgres, of libpq 17 or later");
         return door.turn_away(*tls, source, Away::refused(Fatal::new(answer::VIOLATION, refusal))).await;
     }
@@ -185,6 +187,7 @@ async fn plain(tcp: &mut TcpStream) -> Result<Visit, Away> {
         visits += 1;
         if something_is_buffered(tcp) || visits > 2 {
             let refusal = Refusal::new("bytes came in clear behind the request for encryption")
+                .by("tls")
                 .next("somebody may be between you and the gateway; tell your admin");
             return Err(Away::refused(Fatal::new(answer::VIOLATION, refusal)));
         }
@@ -215,7 +218,7 @@ impl Door {
             stream.write_all(&answer::negotiate(startup.version, unknown)).await?;
         }
         let names = names::parse(&startup.user, startup.database.as_deref()).map_err(|error| Away::Refused {
-            fatal: Fatal::new(answer::REFUSED, Refusal::new(error.to_string()).next(error.next())),
+            fatal: Fatal::new(answer::REFUSED, Refusal::new(error.to_string()).by("name").next(error.next())),
             name: Some(startup.user.clone()),
             delay: Duration::ZERO,
         })?;
@@ -241,7 +244,7 @@ impl Door {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let (fatal, name, counted) = match away {
+        let (mut fatal, name, counted) = match away {
             Away::Gone => return,
             Away::Refused { fatal, name, delay } => {
                 self.told(source);
@@ -251,9 +254,9 @@ impl Door {
             Away::Plaintext(name) => (self.tls_required(), name, !self.was_told(source)),
         };
         if counted {
-            let why = &fatal.refusal.sentence;
-            let refused = TurnedAway { protocol: "postgres", source, name: name.as_deref(), why };
-            self.postgres.gate.turned_away(refused).await;
+            let Refusal { sentence: why, check, .. } = &fatal.refusal;
+            let refused = TurnedAway { protocol: "postgres", source, name: name.as_deref(), asked: None, why, check };
+            fatal.refusal.reference = self.postgres.gate.turned_away(refused).await;
         }
         last_word(stream, Some(&fatal)).await;
     }
@@ -265,11 +268,14 @@ impl Door {
         }
         self.told(source);
         let why = format!("the TLS handshake failed: {error}");
-        self.postgres.gate.turned_away(TurnedAway { protocol: "postgres", source, name: None, why: &why }).await;
+        self.postgres
+            .gate
+            .turned_away(TurnedAway { protocol: "postgres", source, name: None, asked: None, why: &why, check: "tls" })
+            .await;
     }
 
     fn tls_required(&self) -> Fatal {
-        let refusal = Refusal::new("TLS is required here").next(
+        let refusal = Refusal::new("TLS is required here").by("tls").next(
             "connect with sslmode=verify-full sslrootcert=FILE, where FILE has the gateway's CA certificate \
              (`tidegate ca show x509` prints it)",
         );
@@ -294,7 +300,8 @@ impl Door {
 impl PgClient {
     fn new(door: Arc<Door>, stream: TlsStream<TcpStream>, names: Names, startup: Startup, source: IpAddr) -> Self {
         let Names { identity, target, database, entitlement } = names;
-        let ask = Ask { identity, target, access: Access::Database(database.clone()), entitlement, source };
+        let (access, reference) = (Access::Database(database.clone()), Reference::new());
+        let ask = Ask { identity, target, access, entitlement, source, reference };
         let Startup { settings, version, .. } = startup;
         Self { stream, ask, database, settings, version, door, unsent: Unsent::default(), code: None }
     }

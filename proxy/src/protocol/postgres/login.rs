@@ -87,7 +87,7 @@ fn initial_response(body: &[u8]) -> Option<(String, &[u8])> {
 
 fn broken(error: ScramError) -> Away {
     let code = if error == ScramError::Malformed { answer::VIOLATION } else { answer::REFUSED };
-    Away::refused(Fatal::new(code, Refusal::new(error.to_string())))
+    Away::refused(Fatal::new(code, Refusal::new(error.to_string()).by("protocol")))
 }
 
 fn refused(error: &PasswordError, claim: &Claim<'_>) -> Away {
@@ -98,10 +98,10 @@ fn refused(error: &PasswordError, claim: &Claim<'_>) -> Away {
         PasswordError::Expired { .. } | PasswordError::Elsewhere => (Duration::ZERO, new_one),
         PasswordError::Store(cause) => {
             tracing::error!(%cause, "passwords cannot be checked");
-            let refusal = Refusal::new("the gateway cannot read its records").next("tell your admin");
+            let refusal = Refusal::new("the gateway cannot read its records").by("store").next("tell your admin");
             return Away::refused(Fatal::new(answer::REFUSED, refusal));
         }
     };
-    let fatal = Fatal::new(answer::REFUSED, Refusal::new(error.to_string()).next(next));
+    let fatal = Fatal::new(answer::REFUSED, Refusal::new(error.to_string()).by("password").next(next));
     Away::Refused { fatal, name: Some(claim.names.identity.to_string()), delay }
 }

@@ -25,7 +25,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{Arc, PoisonError},
 };
-use tidegate_grants::{Access, Ask};
+use tidegate_grants::{Access, Ask, Reference};
 use tokio::time::Instant;
 
 /// Longest `TERM`, environment value or subsystem name that is carried.
@@ -129,7 +129,8 @@ impl Door {
             Ok(DoorName::Target { login, entitlement, target }) => {
                 self.to_target = true;
                 let identity = admitted.identity;
-                let ask = Ask { identity, target, access: Access::Login(login), entitlement, source };
+                let (access, reference) = (Access::Login(login), Reference::new());
+                let ask = Ask { identity, target, access, entitlement, source, reference };
                 tasks.spawn(relay::session(ssh, ask, seat));
             }
             Ok(DoorName::Shell) => {

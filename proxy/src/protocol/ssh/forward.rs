@@ -175,7 +175,9 @@ impl Forwards {
             Err(no) => {
                 let address = if let No::Hazard { address, .. } = &no { Some(*address) } else { None };
                 self.write_down(&forward.shown, &no.to_string(), address, way).await;
-                let refusal = Refusal::new(format!("no forwarding to {}: {no}", forward.shown));
+                let refusal = Refusal::new(format!("no forwarding to {}: {no}", forward.shown))
+                    .by("forward")
+                    .marked(way.permit.reference());
                 Err(match no {
                     No::Unresolved(_) => refusal.next("ask your admin for a rule with its address"),
                     _ if self.rules.is_empty() => refusal.next("it allows no forwarding; ask your admin"),
@@ -248,7 +250,10 @@ impl Forwards {
         if !first {
             return;
         }
-        let mut detail = serde_json::json!({ "destination": what, "why": why });
+        let mut detail = serde_json::json!({
+            "destination": what, "why": why, "check": "forward", "ref": way.permit.reference(),
+            "access": way.permit.access(), "source": way.permit.source(),
+        });
         if let (Some(address), Some(detail)) = (address, detail.as_object_mut()) {
             detail.insert("address".to_owned(), address.to_string().into());
         }

@@ -178,7 +178,7 @@ impl Line {
 /// What the person reads. On a terminal the line starts at the left, wherever the cursor was.
 pub(super) fn sentence(refusal: &Refusal, terminal: bool) -> String {
     let start = if terminal { "\r\n" } else { "" };
-    let mut text = format!("{start}tidegate: {}.\r\n", plain(&refusal.sentence));
+    let mut text = format!("{start}tidegate: {}.{}\r\n", plain(&refusal.sentence), marked(refusal));
     if let Some(next) = &refusal.next {
         text.push_str(&format!("tidegate: {}\r\n", plain(next)));
     }
@@ -188,7 +188,11 @@ pub(super) fn sentence(refusal: &Refusal, terminal: bool) -> String {
 /// The same in one line, for a disconnect.
 pub(super) fn one_line(refusal: &Refusal) -> String {
     let next = refusal.next.as_ref().map(|next| format!(" {}", plain(next))).unwrap_or_default();
-    format!("tidegate: {}.{next}", plain(&refusal.sentence))
+    format!("tidegate: {}.{next}{}", plain(&refusal.sentence), marked(refusal))
+}
+
+fn marked(refusal: &Refusal) -> String {
+    refusal.reference.map(|reference| format!(" (ref {reference})")).unwrap_or_default()
 }
 
 /// Without control characters: reasons and names come from other people.

@@ -22,7 +22,7 @@ use crate::{
     issuer::TargetError,
     pause,
     refusal::Refusal,
-    session::{self, Client, Ending, Way},
+    session::{self, Client, Ending, Way, note_refusal},
 };
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use russh::{ChannelOpenFailure, ChannelWriteHalf, client::Msg};
@@ -65,8 +65,10 @@ pub(super) async fn session(ssh: Arc<Ssh>, ask: Ask, seat: Seat) {
 /// Somebody with a known key whose user name means nothing here. They are let in to be told so.
 pub(super) async fn malformed(ssh: Arc<Ssh>, source: IpAddr, name: Option<String>, fault: Malformed, seat: Seat) {
     let why = fault.to_string();
-    ssh.gate.turned_away(TurnedAway { protocol: "ssh", source, name: name.as_deref(), why: &why }).await;
-    let refusal = Refusal::new(why).next("type: ssh LOGIN@TARGET@gate, or LOGIN~ENTITLEMENT@TARGET@gate");
+    let refused = TurnedAway { protocol: "ssh", source, name: name.as_deref(), asked: None, why: &why, check: "name" };
+    let reference = ssh.gate.turned_away(refused).await;
+    let refusal =
+        Refusal::new(why).marked(reference).next("type: ssh LOGIN@TARGET@gate, or LOGIN~ENTITLEMENT@TARGET@gate");
     seat.farewell(&refusal).await;
 }
 
@@ -143,10 +145,10 @@ impl Client for SshClient {
     async fn part(self, ending: &Ending) {
         match ending {
             Ending::Closed => {}
-            Ending::Cut(refusal) => self.seat.cut_off(refusal).await,
+            Ending::Cut(refusal) => self.seat.cut_off(&refusal.clone().marked(self.ask.reference)).await,
             Ending::Failed(error) => {
                 // Nothing is open on the target, and the client may not have opened its channel yet: it gets its time.
-                let refusal = Refusal::from(error);
+                let refusal = Refusal::from(error).marked(self.ask.reference);
                 self.ssh.gate.tasks.clone().spawn(async move { self.seat.farewell(&refusal).await });
             }
         }
@@ -205,7 +207,12 @@ impl Relay<'_> {
                 end.close(line).await;
             }
             Ok(None) => {} // russh has answered the client's close
-            Err(NoChannel::Refused(refusal)) => line.turn_away(&refusal).await,
+            Err(NoChannel::Refused(refusal)) => {
+                if refusal.reference.is_none() {
+                    note_refusal(self.way.gate, self.way.permit, "channel.refused", &refusal).await;
+                }
+                line.turn_away(&refusal.marked(self.way.permit.reference())).await;
+            }
             Err(NoChannel::Unreached(refusal)) => {
                 if let Some(forward) = &line.forward {
                     forward.unreached(&refusal).await;

@@ -136,7 +136,16 @@ async fn connection(config: Arc<server::Config>, ssh: Arc<Ssh>, stream: TcpStrea
         ssh.sources.failed(source, ssh.gate.now()); // one that only knocked, a port check, guesses nothing
     }
     let why = turned_down.unwrap_or(why);
-    ssh.gate.turned_away(TurnedAway { protocol: "ssh", source, name: name.as_deref(), why: &why }).await;
+    ssh.gate
+        .turned_away(TurnedAway {
+            protocol: "ssh",
+            source,
+            name: name.as_deref(),
+            asked: None,
+            why: &why,
+            check: "key",
+        })
+        .await;
 }
 
 fn finish(ended: Result<(), russh::Error>, peer: SocketAddr) {

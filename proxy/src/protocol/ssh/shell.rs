@@ -9,10 +9,11 @@ use super::{
     line::{FromClient, Line, Seat, Start},
     verbs::{self, Reply, Visitor},
 };
+use crate::{door::TurnedAway, refusal::Refusal};
 use bytes::Bytes;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use std::{net::IpAddr, sync::Arc, time::Duration};
-use tidegate_grants::IdentityName;
+use tidegate_grants::{IdentityName, Reference};
 use tokio::time::timeout;
 
 /// A shell that nobody types into closes.
@@ -103,10 +104,23 @@ async fn run(here: &Here<'_>, place: &Place<'_>, command: &[u8]) -> Reply {
     let Place { line, terminal, own_stdin } = *place;
     let (ssh, source, policy) = (here.ssh, here.source, policy.clone());
     let visitor = Visitor { ssh, identity, policy, source, line, terminal, own_stdin };
-    match verbs::words(command) {
-        Ok(words) => verbs::run(&visitor, &words).await,
-        Err(reply) => reply,
-    }
+    let words = match verbs::words(command) {
+        Ok(words) => words,
+        Err(reply) => return reply,
+    };
+    let reply = verbs::run(&visitor, &words).await;
+    let reference = match &reply.refusal {
+        Some(refusal) => note(here, &words.join(" "), refusal).await,
+        None => None,
+    };
+    reply.told(reference)
+}
+
+/// A no of the control shell, into the ledger.
+async fn note(here: &Here<'_>, asked: &str, refusal: &Refusal) -> Option<Reference> {
+    let (name, why) = (Some(here.identity.as_str()), refusal.sentence.as_str());
+    let (source, asked, check) = (here.source, Some(asked), refusal.check);
+    here.ssh.gate.turned_away(TurnedAway { protocol: "ssh", source, name, asked, why, check }).await
 }
 
 /// Where answers go.

@@ -29,7 +29,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
-use tidegate_grants::{Access, Ask, IdentityName, Login, TargetName, authority::GrantError};
+use tidegate_grants::{Access, Ask, IdentityName, Login, Reference, TargetName, authority::GrantError};
 use tokio::time::timeout;
 
 /// As far as a clock may be off and a certificate of a usual length still be good (`valid from 30 s ago to 60 s ahead`).
@@ -56,7 +56,7 @@ pub async fn trial(gate: &Gate, issuer: &SshIssuer, by: &IdentityName, tested: T
     let Tested { target, login, parts } = tested;
     let source = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let (identity, access) = (by.clone(), Access::Login(login.clone()));
-    let ask = Ask { identity, target: target.clone(), access, entitlement: None, source };
+    let ask = Ask { identity, target: target.clone(), access, entitlement: None, source, reference: Reference::new() };
     let permit = gate.authority.permit_trial(ask.clone(), gate.now()).await?;
     let (session, notes) = (permit.session(), Notes::new(target, ask.access.clone()));
     notes.session(session);

@@ -36,7 +36,9 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tidegate_grants::{Access, Ask, DatabaseName, EntitlementName, IdentityName, TargetName, authority::GrantError};
+use tidegate_grants::{
+    Access, Ask, DatabaseName, EntitlementName, IdentityName, Reference, TargetName, authority::GrantError,
+};
 
 /// SQLSTATE `read_only_sql_transaction`.
 const READ_ONLY: &str = "25006";
@@ -68,7 +70,8 @@ pub async fn trial(
 ) -> Result<Report, GrantError> {
     let (identity, access) = (by.clone(), Access::Database(tested.database.clone()));
     let (name, entitlement) = (tested.target.clone(), tested.entitlement.clone());
-    let ask = Ask { identity, target: name.clone(), access, entitlement, source: IpAddr::V4(Ipv4Addr::LOCALHOST) };
+    let (source, reference) = (IpAddr::V4(Ipv4Addr::LOCALHOST), Reference::new());
+    let ask = Ask { identity, target: name.clone(), access, entitlement, source, reference };
     let permit = gate.authority.permit_trial(ask.clone(), gate.now()).await?;
     let target = &*issuer.admin.target(&name).map_err(|error| GrantError::NotFound(error.to_string()))?;
     let (session, notes) = (permit.session(), Notes::new(name, ask.access.clone()));

@@ -193,8 +193,10 @@ impl Carrier<'_> {
     async fn forbidden(&self, refusal: &Refusal) -> Result<(), Lost> {
         self.note(Event::Said { text: refusal.sentence.clone() })?;
         let (permit, gate) = (self.way.permit, self.way.gate);
-        let event = about("files.refused", permit)
-            .detail(serde_json::json!({ "channel": self.line.number, "why": refusal.sentence }));
+        let event = about("files.refused", permit).detail(serde_json::json!({
+            "channel": self.line.number, "why": refusal.sentence, "check": "files", "ref": permit.reference(),
+            "access": permit.access(), "source": permit.source(),
+        }));
         if let Err(error) = gate.store.append(event, gate.now()).await {
             tracing::error!(session = %permit.session(), %error, "a refusal could not be written");
         }
@@ -258,7 +260,7 @@ impl Carrier<'_> {
             }
             Own::Refusal(refusal) if !std::mem::replace(told, true) => {
                 self.forbidden(&refusal).await?;
-                self.line.stderr(sentence(&refusal, false)).await;
+                self.line.stderr(sentence(&refusal.marked(self.way.permit.reference()), false)).await;
             }
             Own::Refusal(_) => {}
         }

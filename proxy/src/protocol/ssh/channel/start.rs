@@ -109,7 +109,12 @@ impl Carrier<'_> {
         self.note(opened(self.line.number, self.target.serial, &start, wishes))?;
         let decoded = match self.files.start(&start, terminal) {
             Ok(decoded) => decoded,
-            Err(refusal) => return self.forbidden(&refusal).await.map(|()| Started::Gone(End::Told(refusal))),
+            Err(refusal) => {
+                return self
+                    .forbidden(&refusal)
+                    .await
+                    .map(|()| Started::Gone(End::Told(refusal.marked(self.way.permit.reference()))));
+            }
         };
         let asked = match start {
             Start::Shell => self.write.request_shell(true).await,

@@ -63,7 +63,7 @@ pub(super) async fn cert(visitor: &Visitor<'_>, _: &Arguments<'_>) -> Reply {
          psql \"host={host} port={port} dbname=TARGET/DATABASE user={} sslmode=verify-full sslcert=FILE sslkey=KEY\"\n",
         identity.name
     );
-    Reply { out: made.pem, err, exit: 0 }
+    Reply { out: made.pem, err, ..Reply::default() }
 }
 
 /// All of stdin, up to one byte more than any request has.

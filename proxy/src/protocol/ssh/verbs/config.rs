@@ -56,7 +56,7 @@ pub(super) fn config(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -> Reply 
         },
         Some(_) => return Reply::usage(&format!("type: {}", CONFIG.typed())),
     };
-    Reply { out, err: format!("{put}\n"), exit: 0 }
+    Reply { out, err: format!("{put}\n"), ..Reply::default() }
 }
 
 /// A path that means the same wherever it is written.

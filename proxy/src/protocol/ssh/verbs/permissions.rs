@@ -137,5 +137,5 @@ pub(super) async fn password(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -
             identity.name
         ));
     }
-    Reply { out: format!("{}\n", password.expose_secret()), err, exit: 0 }
+    Reply { out: format!("{}\n", password.expose_secret()), err, ..Reply::default() }
 }

@@ -1,6 +1,7 @@
 //! What a verb answers: text for stdout, text for stderr, an exit status.
 
 use crate::{protocol::ssh::line, refusal::Refusal, text};
+use tidegate_grants::Reference;
 
 /// An answer, whole. Lines end with `\n`.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -8,6 +9,8 @@ pub(in super::super) struct Reply {
     pub(in super::super) out: String,
     pub(in super::super) err: String,
     pub(in super::super) exit: u32,
+    /// It is a no, which goes into the ledger before it is told.
+    pub(in super::super) refusal: Option<Box<Refusal>>,
 }
 
 impl Reply {
@@ -24,8 +27,15 @@ impl Reply {
     }
 
     pub(super) fn refused(refusal: &Refusal) -> Self {
-        let err = line::sentence(refusal, false).replace("\r\n", "\n");
-        Self { err, exit: refusal.exit, ..Self::default() }
+        Self { exit: refusal.exit, refusal: Some(Box::new(refusal.clone())), ..Self::default() }
+    }
+
+    /// With its no in words, under the reference by which the ledger has it.
+    pub(in super::super) fn told(mut self, reference: Option<Reference>) -> Self {
+        if let Some(refusal) = self.refusal.take() {
+            self.err.push_str(&line::sentence(&refusal.marked(reference), false).replace("\r\n", "\n"));
+        }
+        self
     }
 
     pub(super) fn json(value: &impl serde::Serialize) -> Self {

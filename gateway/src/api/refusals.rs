@@ -1,0 +1,29 @@
+//! `tidegate why REF` over the API. Admins and auditors alone: what the ledger has about a refusal is more than its person
+//! was told.
+
+use super::{
+    peer::{Action, Scope},
+    problem::Problem,
+    routes::{Answer, Id, Shared, Who},
+};
+use crate::why::{Explanation, explain};
+use axum::{Extension, Json, extract::State, http::StatusCode};
+use tidegate_grants::Reference;
+
+pub(super) async fn show(State(api): Shared, Extension(caller): Who, Id(id): Id) -> Answer<Explanation> {
+    let _: Scope = caller.may(Action::ReadRefusals)?;
+    let unprocessable = |sentence: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, sentence);
+    let reference: Reference = id.parse().map_err(|why| unprocessable(format!("{why}")))?;
+    let entries = api.gate.store.refused(reference).await?;
+    if entries.is_empty() {
+        return Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            format!(
+                "the ledger knows of no refusal {reference}: was it another gateway's? One that could not be written, for want \
+                 of a disk, is in the gateway's log alone"
+            ),
+        ));
+    }
+    let grants = api.gate.authority.grants(api.gate.now()).await?;
+    Ok(Json(explain(reference, &entries, &api.gate.authority.policy(), &grants)))
+}
