@@ -150,7 +150,9 @@ impl Live {
     /// Nothing was changed: the file has faults, or needs a restart.
     pub(crate) async fn reload(&self, by: &str) -> anyhow::Result<Plan> {
         let _one = self.changing.lock().await;
-        match self.change().await {
+        let changed = self.change().await;
+        self.gate.meter.reloaded(changed.is_ok());
+        match changed {
             Ok(plan) => {
                 let told = self.tell(by, &plan).await;
                 told.context("the configuration is in force, and the ledger could not be written")?;

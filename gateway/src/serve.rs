@@ -6,6 +6,8 @@ use crate::{
     api::{self, Listeners, SOCKET, socket},
     config::{self, Config},
     live::{Live, Opened},
+    metrics::{self, Outside},
+    stop::{self, Signals, notify},
     telemetry,
 };
 use anyhow::{Context as _, bail, ensure};
@@ -27,6 +29,9 @@ use tidegate_proxy::{
     Gate,
     authenticate::{Passwords, Sources},
     door::Door,
+    drain::Drain,
+    meter::Meter,
+    places::Places,
     protocol::{
         postgres::{self, Postgres, issuer::PostgresIssuer},
         ssh::{self, Ssh, SshIssuer},
@@ -37,14 +42,11 @@ use tidegate_proxy::{
 use tidegate_recorder::{Recorder, Window};
 use tokio::{
     net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     task::{JoinHandle, JoinSet, spawn_blocking},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Live sessions get this long to tear down when the gateway stops; what is left then is in the lease table.
-const DRAIN: Duration = Duration::from_secs(20);
 /// The disk is probed this often, and must answer within the same time: a dead disk ends sessions within 2 s.
 const PROBE: Duration = Duration::from_secs(1);
 
@@ -58,11 +60,12 @@ pub(crate) fn run(file: &Path, credentials: Option<&Path>) -> anyhow::Result<Exi
     let keys = open_keys(&config, credentials)?;
     // Refused only if one is there already, which is then the same.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    more_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(serve(file.to_owned(), config, keys));
     // A blocking call that hangs on a dead disk must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    served.map(|()| ExitCode::SUCCESS)
+    served
 }
 
 fn open_keys(config: &Config, credentials: Option<&Path>) -> anyhow::Result<Arc<Keys>> {
@@ -74,6 +77,16 @@ fn open_keys(config: &Config, credentials: Option<&Path>) -> anyhow::Result<Arc<
     let keys = opened.context("the gateway's keys")?;
     config.no_own_authority(&keys)?;
     Ok(Arc::new(keys))
+}
+
+/// As many as the system gives: a session takes up to three, and a door thousands of them.
+fn more_descriptors() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 fn check_state(dir: &Path) -> anyhow::Result<()> {
@@ -95,15 +108,18 @@ fn check_state(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result<()> {
+async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
     let (gate, recordable) = open(&config, &keys).await?;
     let (listeners, doors) = bind(&config).await?;
+    let watched = listen("metrics.listen", config.metrics).await?;
+    let watched_at = watched.as_ref().map(TcpListener::local_addr).transpose()?;
     let (unix, socket_file) = bind_socket(&config.state_dir)?;
 
     let mut tasks = JoinSet::new();
     tasks.spawn(probe(gate.recorder.clone(), config.state_dir.clone(), recordable));
     tasks.spawn(destroy_replay_keys(gate.clone()));
+    let outside = Arc::new(Outside::new(gate.clone(), config.state_dir.clone(), doors.places()));
     let (opened, undertakers, sweeper) = start_doors(&mut tasks, &config, &keys, &gate, doors);
     let trials = api::Trials { ssh: opened.ssh.clone(), postgres: opened.postgres.clone(), keys: keys.clone() };
     let live = Arc::new(Live::new(file, config, keys, gate.clone(), opened));
@@ -111,24 +127,20 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
     tasks.spawn(live.clone().keep_looking());
     let (gate_, live_) = (gate.clone(), live.clone());
     let api = api::Api { gate: gate_, listeners: listeners.clone(), live: live_, trials, undertakers, sweeper };
-    tasks.spawn(socket::serve(unix, Arc::new(api)));
-    say_ready(&listeners)?;
-
-    let outcome = tokio::select! {
-        () = signals.stop(&live) => Ok(()),
-        ended = tasks.join_next() => Err(anyhow::anyhow!("a part of the gateway ended by itself: {ended:?}")),
-    };
-    tracing::info!(sessions = gate.tasks.len(), "stopping");
-    notify(&[NotifyState::Stopping]);
-    gate.stopping.cancel();
-    gate.tasks.close();
-    tokio::select! {
-        () = gate.tasks.wait() => tracing::info!("stopped: every session is torn down"),
-        () = tokio::time::sleep(DRAIN) => tracing::warn!("stopped before every session was torn down: see the leases at the next start"),
-        () = signals.stop_again() => tracing::warn!("stopped at once: see the leases at the next start"),
+    tasks.spawn(socket::serve(unix, Arc::new(api), outside.clone()));
+    if let Some(listener) = watched {
+        tasks.spawn(metrics::serve(listener, outside));
     }
+    say_ready(&listeners, watched_at)?;
+
+    let broken = tokio::select! {
+        () = signals.stop(&live) => None,
+        ended = tasks.join_next() => Some(anyhow::anyhow!("a part of the gateway ended by itself: {ended:?}")),
+    };
+    let drain = if broken.is_some() { Duration::ZERO } else { live.config().drain };
+    let code = stop::drain(&gate, &mut signals, drain).await;
     drop(socket_file);
-    outcome
+    broken.map_or(Ok(code), Err)
 }
 
 /// Store, authority, recorder: what sessions share.
@@ -152,6 +164,8 @@ async fn open(config: &Config, keys: &Arc<Keys>) -> anyhow::Result<(Gate, watch:
     let gate = Gate {
         authority,
         door: Door::new(store.clone()),
+        meter: Meter::default(),
+        drain: Drain::default(),
         store,
         recorder: Arc::new(recorder),
         recordable: watched,
@@ -166,8 +180,17 @@ async fn open(config: &Config, keys: &Arc<Keys>) -> anyhow::Result<(Gate, watch:
 
 #[derive(Debug)]
 struct Doors {
-    ssh: Option<TcpListener>,
-    postgres: Option<TcpListener>,
+    ssh: Option<(TcpListener, Places)>,
+    postgres: Option<(TcpListener, Places)>,
+}
+
+impl Doors {
+    /// By protocol.
+    fn places(&self) -> Vec<(&'static str, Places)> {
+        let places = |door: &Option<(TcpListener, Places)>| door.as_ref().map(|(_, places)| places.clone());
+        let doors = [("ssh", places(&self.ssh)), ("postgres", places(&self.postgres))];
+        doors.into_iter().filter_map(|(protocol, places)| Some((protocol, places?))).collect()
+    }
 }
 
 async fn bind(config: &Config) -> anyhow::Result<(Listeners, Doors)> {
@@ -175,7 +198,8 @@ async fn bind(config: &Config) -> anyhow::Result<(Listeners, Doors)> {
     let postgres = listen("postgres.listen", config.postgres).await?;
     let at = |door: &Option<TcpListener>| door.as_ref().map(TcpListener::local_addr).transpose();
     let listeners = Listeners { ssh: at(&ssh)?, postgres: at(&postgres)? };
-    Ok((listeners, Doors { ssh, postgres }))
+    let door = |listener: Option<TcpListener>| listener.map(|it| (it, Places::new(config.limits.door)));
+    Ok((listeners, Doors { ssh: door(ssh), postgres: door(postgres) }))
 }
 
 async fn listen(key: &str, address: Option<SocketAddr>) -> anyhow::Result<Option<TcpListener>> {
@@ -217,7 +241,7 @@ fn start_doors(
     let sweeper = Sweeper::new(gate.clone(), undertakers.clone());
     tasks.spawn(sweeper.clone().run(config.sweep));
     let mut opened = Opened { ssh, postgres, ssh_door: None };
-    if let Some(listener) = doors.ssh {
+    if let Some((listener, places)) = doors.ssh {
         let door = Ssh {
             gate: gate.clone(),
             keys: keys.clone(),
@@ -229,13 +253,13 @@ fn start_doors(
             passwords: passwords.clone(),
             opening: tokio::sync::Semaphore::new(ssh::MOST_OPENING),
             port: port(&listener),
-            postgres: postgres_address(config, doors.postgres.as_ref()),
+            postgres: postgres_address(config, doors.postgres.as_ref().map(|(listener, _)| listener)),
         };
         let door = Arc::new(door);
         opened.ssh_door = Some(door.clone());
-        tasks.spawn(ssh::serve(listener, door));
+        tasks.spawn(ssh::serve(listener, places, config.ssh_proxied.clone(), door));
     }
-    if let Some(listener) = doors.postgres {
+    if let Some((listener, places)) = doors.postgres {
         let door = Postgres {
             gate: gate.clone(),
             keys: keys.clone(),
@@ -243,7 +267,7 @@ fn start_doors(
             passwords,
             issuer: opened.postgres.clone(),
         };
-        tasks.spawn(postgres::serve(listener, Arc::new(door)));
+        tasks.spawn(postgres::serve(listener, places, config.postgres_proxied.clone(), Arc::new(door)));
     }
     (opened, undertakers, sweeper)
 }
@@ -323,9 +347,9 @@ fn takes_recordings(recorder: &Recorder, state: &Path) -> Option<String> {
 }
 
 /// The one line on stdout.
-fn say_ready(listeners: &Listeners) -> anyhow::Result<()> {
+fn say_ready(listeners: &Listeners, metrics: Option<SocketAddr>) -> anyhow::Result<()> {
     let mut line = "ready".to_owned();
-    for (name, address) in [("ssh", listeners.ssh), ("postgres", listeners.postgres)] {
+    for (name, address) in [("ssh", listeners.ssh), ("postgres", listeners.postgres), ("metrics", metrics)] {
         if let Some(address) = address {
             line.push_str(&format!(" {name}={address}"));
         }
@@ -335,53 +359,4 @@ fn say_ready(listeners: &Listeners) -> anyhow::Result<()> {
     writeln!(out, "{line}").and_then(|()| out.flush()).context("stdout")?;
     notify(&[NotifyState::Ready]);
     Ok(())
-}
-
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "systemd could not be told");
-    }
-}
-
-/// What the outside wants.
-#[derive(Debug)]
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Waits for SIGTERM or SIGINT. On SIGHUP the configuration is reloaded; what is wrong with it is logged there.
-    async fn stop(&mut self, live: &Live) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => {
-                    // systemd wants to know when it began (`Type=notify-reload`).
-                    let began = NotifyState::monotonic_usec_now().ok();
-                    notify(&[NotifyState::Reloading].into_iter().chain(began).collect::<Vec<_>>());
-                    let _ = live.reload("SIGHUP").await;
-                    notify(&[NotifyState::Ready]);
-                }
-            }
-        }
-    }
-
-    /// Waits for SIGTERM or SIGINT, and for nothing else.
-    async fn stop_again(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }

@@ -24,6 +24,8 @@ pub struct Entitlement {
     pub terms: Terms,
     /// No grant of this entitlement lasts longer.
     pub max_duration: Duration,
+    /// A session in which nothing moves for so long ends.
+    pub idle_timeout: Option<Duration>,
 }
 
 /// Which targets an entitlement reaches.

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 use crate::{
-    Ask, Authority, Entitlement, ForwardRules, Identity, Kind, Leftovers, Policy, Reference, Store, Target, Terms,
-    TrustedIssuer,
+    Ask, Authority, Entitlement, ForwardRules, Identity, Kind, Leftovers, Policy, Reference, SessionLimits, Store,
+    Target, Terms, TrustedIssuer,
     authority::IssueRequest,
     entitlement::Files,
     entitlement::Selector,
@@ -62,6 +62,7 @@ fn postgres(name: &str, roles: &[&str]) -> Entitlement {
             max_connections: 2,
         },
         max_duration: Duration::from_secs(1800),
+        idle_timeout: None,
     }
 }
 
@@ -72,6 +73,7 @@ pub(crate) fn policy() -> Policy {
         targets: Selector::Labels(BTreeMap::from([("env".to_owned(), "prod".to_owned())])),
         terms: Terms::Ssh { logins: set(&["deploy", "www"]), files: Files::Both, forward: ForwardRules::default() },
         max_duration: Duration::from_secs(3600),
+        idle_timeout: None,
     };
     let issuer = |name: &str, key| TrustedIssuer {
         name: name.to_owned(),
@@ -108,6 +110,7 @@ pub(crate) fn policy() -> Policy {
         ),
         admins: set(&["platform"]),
         auditors: BTreeSet::new(),
+        limits: SessionLimits::default(),
     }
 }
 

@@ -38,7 +38,7 @@ pub use name::{
     Access, DatabaseName, EntitlementName, GrantId, GroupName, IdentityName, InvalidName, LeaseId, Login, RoleName,
     SessionId, TargetName,
 };
-pub use policy::Policy;
+pub use policy::{Policy, SessionLimits};
 pub use reference::Reference;
 pub use store::{LeftOn, Store, StoreError};
 pub use target::{Kind, Target};

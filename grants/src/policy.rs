@@ -30,6 +30,23 @@ pub struct Policy {
     pub admins: BTreeSet<GroupName>,
     /// Groups that may read recordings and the ledger.
     pub auditors: BTreeSet<GroupName>,
+    /// How many sessions may be open at once.
+    pub limits: SessionLimits,
+}
+
+/// How many sessions may be open at once, whatever entitlements say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// Of one identity.
+    pub per_identity: u32,
+    /// On one target.
+    pub per_target: u32,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self { per_identity: 200, per_target: 1000 }
+    }
 }
 
 impl Policy {

@@ -2,6 +2,8 @@
 
 use crate::{
     door::{Door, TurnedAway},
+    drain::Drain,
+    meter::Meter,
     reaper::Custody,
     refusal::Refusal,
 };
@@ -30,6 +32,10 @@ pub struct Gate {
     pub custody: Custody,
     /// Who was turned away before a session.
     pub door: Door,
+    /// What is counted, for whoever watches from outside.
+    pub meter: Meter,
+    /// Whether the gateway is about to stop, and who is still in.
+    pub drain: Drain,
     /// The gateway's name, in messages and recordings.
     pub name: String,
     /// The time.
@@ -62,6 +68,7 @@ impl Gate {
 
     /// Somebody did not get as far as a session. Returns what they can ask by, if it was written.
     pub async fn turned_away(&self, refused: TurnedAway<'_>) -> Option<Reference> {
+        self.meter.refused(refused.check);
         self.door.turned_away(refused, self.now()).await
     }
 }

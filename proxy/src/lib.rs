@@ -6,10 +6,13 @@
 
 pub mod authenticate;
 pub mod door;
+pub mod drain;
 pub mod gate;
 pub mod issuer;
 pub mod listener;
+pub mod meter;
 pub mod pause;
+pub mod places;
 pub mod protocol;
 pub mod reaper;
 pub mod refusal;

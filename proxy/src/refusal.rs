@@ -85,6 +85,10 @@ impl From<&Denied> for Refusal {
             Denied::TooMany { .. } => refusal
                 .next("close one of them first, or open fewer at once (`pg_dump -j`, `pgbench -c`, the size of a pool)")
                 .full(),
+            Denied::TooManyOfYours { .. } => {
+                refusal.next("close one of them first: `ssh gate sessions`, `ssh gate kill ID`").full()
+            }
+            Denied::TooManyThere { .. } => refusal.next("try again in a while, or tell your admin").full(),
             Denied::Untrusted | Denied::Store(_) => refusal.next("tell your admin"),
         }
     }

@@ -8,6 +8,7 @@
 //! them after the restart, from the lease.
 
 use crate::{
+    door::TurnedAway,
     gate::Gate,
     issuer::{Issuer, TargetError},
     pause,
@@ -18,7 +19,7 @@ use futures::FutureExt as _;
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tidegate_grants::{Ask, Denied, Event, Lease, Permit, SessionId};
 use tidegate_recorder::{self as recorder, Header, LiveRecording, RecordError, Seal};
-use tokio::{sync::Mutex, task::spawn_blocking};
+use tokio::{sync::Mutex, task::spawn_blocking, time::Instant};
 
 /// An identified person or program at the door, in the terms of its protocol.
 pub trait Client: Send {
@@ -110,6 +111,10 @@ const PARTING: Duration = Duration::from_secs(1);
 
 /// The story of a session.
 pub async fn run<C: Client>(gate: &Gate, issuer: &C::Issuer, client: C) {
+    let _visit = gate.drain.visit();
+    if let Some(refusal) = gate.drain.refusal() {
+        return not_now(gate, client, refusal).await;
+    }
     match gate.authority.authorize(client.ask(), gate.now()).await {
         Ok(permit) => hold(gate, issuer, client, permit).await, // opened in the ledger
         Err(denied) => {
@@ -117,14 +122,27 @@ pub async fn run<C: Client>(gate: &Gate, issuer: &C::Issuer, client: C) {
             if let Denied::Store(error) = &denied {
                 tracing::error!(%reference, %error, "refused, and the ledger could not be written");
             }
+            gate.meter.refused(refusal.check);
             client.refuse(refusal.marked(reference)).await;
         }
     }
 }
 
+/// Nobody new is let in: that is told before any grant is looked at.
+async fn not_now<C: Client>(gate: &Gate, client: C, refusal: Refusal) {
+    let ask = client.ask();
+    let (source, name, why) = (ask.source, ask.identity.to_string(), refusal.sentence.clone());
+    let asked = format!("{} on {}", ask.access, ask.target);
+    let (protocol, check) = (C::PROTOCOL, refusal.check);
+    let refused = TurnedAway { protocol, source, name: Some(&name), asked: Some(&asked), why: &why, check };
+    let reference = gate.turned_away(refused).await;
+    client.refuse(refusal.marked(reference)).await;
+}
+
 /// The story from the permit on. (`target test` begins here: its permit comes from an admin's word.)
 pub(crate) async fn hold<C: Client>(gate: &Gate, issuer: &C::Issuer, client: C, permit: Permit) {
     let session = permit.session();
+    let _counted = gate.meter.session(C::PROTOCOL);
     // On the heap: it lives as long as the person stays.
     let story = Box::pin(tell(gate, issuer, client, permit));
     if AssertUnwindSafe(story).catch_unwind().await.is_err() {
@@ -151,17 +169,19 @@ async fn tell<C: Client>(gate: &Gate, issuer: &C::Issuer, mut client: C, permit:
     pause::at("after-lease").await;
 
     let way = Way { gate, permit: &permit, recording: &recording, lease: &lease, issuer };
-    let ending = match way.mint().await {
+    let ending = match timed(way.mint(), |took| gate.meter.mint(C::PROTOCOL, took)).await {
         Err(error) => Ending::Failed(error),
         Ok(credential) => tokio::select! {
             biased; // an ended permit wins over a byte that is ready
             ended = permit.ended() => Ending::Cut(Refusal::from(&ended)),
             refusal = gate.closing() => Ending::Cut(refusal),
             error = keep_signed(gate, &recording) => Ending::Cut(Refusal::from(&error)),
+            refusal = idle(&recording, permit.entitlement().idle_timeout) => Ending::Cut(refusal),
             ending = go(&mut client, credential, &way) => ending,
         },
     };
 
+    let ended = Instant::now();
     if matches!(ending, Ending::Closed) {
         permit.vacate();
     }
@@ -171,11 +191,18 @@ async fn tell<C: Client>(gate: &Gate, issuer: &C::Issuer, mut client: C, permit:
     let (_, disabled) = tokio::join!(parting, teardown::disable(gate, issuer, &mut lease));
     seal(gate, &permit, &recording).await;
     drop(permit); // its place among `max_connections` is free again, however it ended
-    if disabled {
-        teardown::finish(gate, issuer, &mut lease).await;
+    if disabled && teardown::finish(gate, issuer, &mut lease).await {
+        gate.meter.teardown(C::PROTOCOL, ended.elapsed());
     }
     drop(custody); // from here on, what is not closed is the reaper's
     close(gate, session, &ending.outcome()).await;
+}
+
+async fn timed<T>(work: impl Future<Output = T>, took: impl FnOnce(Duration)) -> T {
+    let began = Instant::now();
+    let done = work.await;
+    took(began.elapsed());
+    done
 }
 
 async fn close(gate: &Gate, session: SessionId, outcome: &str) {
@@ -201,6 +228,7 @@ async fn go<C: Client>(
 async fn turn_away<C: Client>(gate: &Gate, permit: &Permit, client: C, refusal: Refusal) {
     tracing::warn!(session = %permit.session(), why = refusal.sentence, "turned away");
     note_refusal(gate, permit, "session.denied", &refusal).await;
+    gate.meter.refused(refusal.check);
     close(gate, permit.session(), &format!("refused: {}", refusal.sentence)).await;
     client.refuse(refusal.marked(permit.reference())).await;
 }
@@ -276,6 +304,28 @@ async fn keep_signed(gate: &Gate, recording: &LiveRecording) -> RecordError {
     }
 }
 
+/// How exactly an idle session is noticed: it ends by so much of its entitlement's time later.
+const NOTICED: u32 = 20;
+
+/// Returns when nothing has moved for so long, either way. What moves is recorded before, so the recording knows; keep-alives
+/// of clients and ours are not of the session. (By the machine's own time: a clock that jumps ends nobody's session.)
+async fn idle(recording: &LiveRecording, most: Option<Duration>) -> Refusal {
+    let Some(most) = most else { return std::future::pending().await };
+    let (mut moved, mut since) = (recording.moved(), Instant::now());
+    loop {
+        tokio::time::sleep((most / NOTICED).clamp(Duration::from_millis(50), Duration::from_secs(10))).await;
+        let now = recording.moved();
+        if now != moved {
+            (moved, since) = (now, Instant::now());
+        } else if since.elapsed() >= most {
+            let most = jiff::SignedDuration::try_from(most).unwrap_or_default();
+            return Refusal::new(format!("nothing came or went for {most:#}, after which a session here ends"))
+                .next("connect again")
+                .by("idle");
+        }
+    }
+}
+
 /// The end goes into the recording and, unless it was the person's own doing, into the ledger before teardown starts.
 async fn log_ending(gate: &Gate, permit: &Permit, recording: &LiveRecording, ending: &Ending) {
     let (kind, check) = match ending {
@@ -283,6 +333,7 @@ async fn log_ending(gate: &Gate, permit: &Permit, recording: &LiveRecording, end
         Ending::Failed(error) => ("session.failed", Refusal::from(error).check),
         Ending::Cut(refusal) => ("session.cut", refusal.check),
     };
+    gate.meter.refused(check);
     // A recording that has failed is why we are here, more often than not.
     let said = recorder::Event::Said { text: ending.outcome() };
     let _ = recording.note(said, gate.now());

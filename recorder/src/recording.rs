@@ -17,7 +17,10 @@ use serde::{Deserialize, Serialize};
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// Signs checkpoints and ends: `Arc::new(signing_key)` of an [`ed25519_dalek::SigningKey`].
@@ -161,7 +164,7 @@ impl Recorder {
         if let Some(window) = window {
             window.keep(&session, &path, &main).map_err(failed)?;
         }
-        Ok(LiveRecording { path, writer: Mutex::new(Some(writer)) })
+        Ok(LiveRecording { path, writer: Mutex::new(Some(writer)), moved: AtomicU64::new(0) })
     }
 }
 
@@ -171,6 +174,8 @@ pub struct LiveRecording {
     path: String,
     /// Gone once it failed or was sealed.
     writer: Mutex<Option<Writer>>,
+    /// How often bytes went on.
+    moved: AtomicU64,
 }
 
 impl fmt::Debug for LiveRecording {
@@ -204,7 +209,15 @@ impl LiveRecording {
             return Err(RecordError::Unaccounted);
         }
         self.write(|writer| writer.append(events, now))?;
+        if !forward.is_empty() {
+            self.moved.fetch_add(1, Ordering::Relaxed);
+        }
         Ok(Recorded { bytes: forward })
+    }
+
+    /// How often bytes went on, either way: whether it has changed since the last look is whether the session is in use.
+    pub fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Relaxed)
     }
 
     /// Its file, relative to the recordings' directory.

@@ -17,7 +17,7 @@ impl Config {
     pub fn new(recipients: &str) -> Self {
         let head = format!(
             "version = 1\nstate_dir = \"state\"\n\n[gateway]\nname = \"gate\"\npublic_names = [\"{PUBLIC_NAME}\"]\n\
-             source_addresses = [\"127.0.0.1\"]\n\n[roles]\nadmin = [\"platform\"]\nauditor = [\"audit\"]\n\n\
+             source_addresses = [\"127.0.0.1\"]\ndrain = \"0s\"\n\n[roles]\nadmin = [\"platform\"]\nauditor = [\"audit\"]\n\n\
              [ssh]\nlisten = \"127.0.0.1:0\"\n\n[postgres]\nlisten = \"127.0.0.1:0\"\n\n[recording]\n{recipients}\n"
         );
         Self { head, blocks: Vec::new() }

@@ -46,6 +46,8 @@ pub struct Addresses {
     pub ssh: Option<SocketAddr>,
     /// PostgreSQL.
     pub postgres: Option<SocketAddr>,
+    /// Metrics.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// A program that cargo built beside this test, or where the environment says that it is.
@@ -149,7 +151,7 @@ impl Gateway {
         let address = |name: &str| {
             line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
         };
-        self.addresses = Addresses { ssh: address("ssh"), postgres: address("postgres") };
+        self.addresses = Addresses { ssh: address("ssh"), postgres: address("postgres"), metrics: address("metrics") };
     }
 
     /// Sends SIGKILL, as a power cut would.
@@ -194,6 +196,19 @@ impl Gateway {
     /// Where SSH listens.
     pub fn ssh(&self) -> SocketAddr {
         self.addresses.ssh.expect("it listens for SSH")
+    }
+
+    /// Where metrics are served.
+    pub fn metrics(&self) -> SocketAddr {
+        self.addresses.metrics.expect("it serves metrics")
+    }
+
+    /// Waits until it has ended by itself; its exit status.
+    pub fn ended(&mut self, deadline: Duration) -> Option<i32> {
+        let daemon = self.daemon.as_mut().expect("it serves");
+        let status = wait_until(deadline, "the gateway ends", || daemon.child().try_wait().expect("a child"));
+        self.daemon = None;
+        status.code()
     }
 
     /// Where PostgreSQL listens.

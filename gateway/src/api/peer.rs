@@ -153,6 +153,7 @@ pub(super) mod tests {
             issuers: BTreeMap::new(),
             admins: ["platform".parse().unwrap()].into(),
             auditors: ["audit".parse().unwrap()].into(),
+            limits: tidegate_grants::SessionLimits::default(),
         }
     }
 

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     config::{self, Config},
+    health,
     live::Live,
     trust,
 };
@@ -151,16 +152,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
 async fn status(State(api): Shared, Extension(caller): Who) -> Answer<Status> {
     let _: Scope = caller.may(Action::Status)?;
     let policy = api.policy();
-    let mut faults = Vec::new();
-    if !*api.gate.recordable.borrow() {
-        faults.push("the disk does not take recordings".to_owned());
-    }
-    if let Err(error) = api.gate.store.trusted().await {
-        faults.push(error.to_string());
-    }
-    if api.gate.stopping.is_cancelled() {
-        faults.push("the gateway is stopping".to_owned());
-    }
+    let faults = health::faults(&api.gate).await;
     let sessions = api.gate.store.sessions().await?;
     let leases = api.gate.store.leases(false).await?;
     let orphans = api.sweeper.orphans();

@@ -7,6 +7,7 @@ use super::{
     peer::{self, Caller},
     routes::{self, Api},
 };
+use crate::metrics::{self, Outside};
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::{
@@ -129,8 +130,8 @@ impl Drop for Place {
 }
 
 /// Serves until it is dropped.
-pub(crate) async fn serve(listener: UnixListener, api: Arc<Api>) {
-    let router = routes::router(api.clone());
+pub(crate) async fn serve(listener: UnixListener, api: Arc<Api>, outside: Arc<Outside>) {
+    let router = routes::router(api.clone()).merge(metrics::router(outside));
     let places = Arc::new(Places::default());
     loop {
         match listener.accept().await {

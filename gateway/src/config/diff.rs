@@ -23,7 +23,7 @@ pub(crate) struct Change {
 /// Longer values are cut.
 const LONGEST: usize = 120;
 /// What a gateway is built on when it starts: sections, and keys of sections.
-const FIXED: [&str; 10] = [
+const FIXED: [&str; 18] = [
     "version",
     "state_dir",
     "gateway.name",
@@ -31,6 +31,14 @@ const FIXED: [&str; 10] = [
     "gateway.public_names",
     "gateway.source_addresses",
     "gateway.sweep",
+    "gateway.drain",
+    "limits.connections",
+    "limits.connections_per_source",
+    "limits.handshakes",
+    "limits.handshakes_per_source",
+    "limits.handshake_timeout",
+    "metrics",
+    "ssh.proxy_protocol_from",
     "ssh.listen",
     "postgres",
     "recording.replay_window",

@@ -43,6 +43,10 @@ pub(super) fn entitlements(whole: &Whole<'_>, targets: &Targets) -> BTreeMap<Ent
             .need("max_duration", section.text("max_duration"), DURATION_FIX)
             .and_then(|longest| longest.parse(value::positive_duration, DURATION_FIX))
             .and_then(not_too_long);
+        let idle_timeout = match section.text("idle_timeout") {
+            Some(idle) => idle.parse(value::positive_duration, DURATION_FIX).map(|idle| Some(idle.value)),
+            None => Some(None),
+        };
         section.unknown();
         let Some(name) = name else { continue };
         if let Some(other) = name.seen("entitlement", name.value.as_str()) {
@@ -50,11 +54,12 @@ pub(super) fn entitlements(whole: &Whole<'_>, targets: &Targets) -> BTreeMap<Ent
             name.fault(wrong, "give each entitlement a name of its own");
             continue;
         }
-        if let (Some(groups), Some(selector), Some(terms), Some(max_duration)) = (groups, selector, terms, max_duration)
+        if let (Some(groups), Some(selector), Some(terms), Some(max_duration), Some(idle_timeout)) =
+            (groups, selector, terms, max_duration, idle_timeout)
         {
-            let targets = selector.value;
-            let entitlement = Entitlement { name: name.value.clone(), groups, targets, terms, max_duration };
-            entitlements.insert(name.value, entitlement);
+            let (name, targets) = (name.value, selector.value);
+            let entitlement = Entitlement { name: name.clone(), groups, targets, terms, max_duration, idle_timeout };
+            entitlements.insert(name, entitlement);
         }
     }
     entitlements

@@ -2,6 +2,7 @@
 
 use super::{
     fault::KeyRole,
+    limits::proxied,
     section::{Section, Spot, TextSpot},
     value::{self, DURATION_FIX, PLAIN_NAME_FIX, SSH_KEY_FIX},
 };
@@ -13,7 +14,10 @@ use std::{
     time::Duration,
 };
 use tidegate_grants::GroupName;
-use tidegate_proxy::{authenticate::RevokedKeys, protocol::ssh::Vouching};
+use tidegate_proxy::{
+    authenticate::RevokedKeys,
+    protocol::{proxied::Network, ssh::Vouching},
+};
 use tidegate_recorder::Settings;
 
 /// What `[gateway]` says.
@@ -23,6 +27,7 @@ pub(super) struct Gateway {
     pub(super) public_names: Vec<String>,
     pub(super) source_addresses: Vec<String>,
     pub(super) sweep: Duration,
+    pub(super) drain: Duration,
 }
 
 /// What `[roles]` says.
@@ -38,6 +43,8 @@ pub(super) struct Doors {
     pub(super) postgres: Option<SocketAddr>,
     pub(super) password_window: Duration,
     pub(super) vouching: Vouching,
+    pub(super) ssh_proxied: Vec<Network>,
+    pub(super) postgres_proxied: Vec<Network>,
 }
 
 pub(super) fn version(root: &Section<'_>) -> Option<()> {
@@ -91,8 +98,19 @@ pub(super) fn gateway(root: &Section<'_>) -> Option<Gateway> {
         Some(sweep) => sweep.parse(value::positive_duration, DURATION_FIX).map(|sweep| sweep.value),
         None => Some(Duration::from_secs(600)),
     };
+    let drain = match section.text("drain") {
+        Some(drain) => drain.parse(value::duration, DURATION_FIX).map(|drain| drain.value),
+        None => Some(Duration::from_secs(30)),
+    };
     section.unknown();
-    Some(Gateway { name: name?.value, node: node?, public_names: names?, source_addresses: addresses?, sweep: sweep? })
+    Some(Gateway {
+        name: name?.value,
+        node: node?,
+        public_names: names?,
+        source_addresses: addresses?,
+        sweep: sweep?,
+        drain: drain?,
+    })
 }
 
 /// Each item parsed; an empty list is a fault, and so is the same item twice.
@@ -137,10 +155,12 @@ pub(super) fn doors(root: &Section<'_>) -> Option<Doors> {
     fn listen<'a>(section: &Section<'a>) -> Option<Spot<'a, SocketAddr>> {
         section.need("listen", section.text("listen"), FIX).and_then(|at| at.parse(value::listen, FIX))
     }
+    let (mut ssh_proxied, mut postgres_proxied) = (Some(Vec::new()), Some(Vec::new()));
     let mut vouching = Vouching { user_ca: Vec::new(), revoked_keys: RevokedKeys::new(None) };
     let ssh = root.section("ssh").and_then(|section| {
         let listen = listen(&section);
         vouching = self::vouching(&section);
+        ssh_proxied = proxied(&section);
         section.unknown();
         listen
     });
@@ -150,6 +170,7 @@ pub(super) fn doors(root: &Section<'_>) -> Option<Doors> {
         if let Some(window) = section.text("password_window") {
             password_window = window.parse(value::positive_duration, DURATION_FIX).map(|window| window.value);
         }
+        postgres_proxied = proxied(&section);
         section.unknown();
         listen
     });
@@ -169,7 +190,8 @@ pub(super) fn doors(root: &Section<'_>) -> Option<Doors> {
     }
     let sound = ssh.is_some() == root.has("ssh") && postgres.is_some() == root.has("postgres");
     let (ssh, postgres) = (ssh.map(|at| at.value), postgres.map(|at| at.value));
-    let doors = Doors { ssh, postgres, password_window: password_window?, vouching };
+    let (ssh_proxied, postgres_proxied) = (ssh_proxied?, postgres_proxied?);
+    let doors = Doors { ssh, postgres, password_window: password_window?, vouching, ssh_proxied, postgres_proxied };
     sound.then_some(doors)
 }
 

@@ -136,13 +136,14 @@ pub(super) static ROOT: Table = Table {
         may("target", Value::Tables(&TARGET), "An SSH host or a database server."),
         may("entitlement", Value::Tables(&ENTITLEMENT), "What groups may ask for, where, and on which terms."),
         may("issuer", Value::Tables(&ISSUER), "An outside approval system whose signed grants are honoured."),
+        may("metrics", Value::Table(&METRICS), "Who may watch the gateway from outside, without a login."),
+        may("limits", Value::Table(&LIMITS), "How many may come in at once."),
         may(
             "inventory",
             Value::Tables(&INVENTORY),
             "Targets that a program or a directory lists, read again and again.",
         ),
         later("api"),
-        later("limits"),
         later("notify"),
         later("workload"),
         later("oidc"),
@@ -196,6 +197,28 @@ static GATEWAY: Table = Table {
             POSITIVE,
             "How often targets are looked at for accounts with our mark and no lease. Default: \"10m\".",
         ),
+        may("drain", DURATION, "How long live sessions may go on when the gateway is stopped. Default: \"30s\"."),
+    ],
+};
+
+static METRICS: Table = Table {
+    about: "Who may watch the gateway from outside, without a login.",
+    keys: &[must("listen", LISTEN, "For /metrics, /healthz and /readyz. Keep it on loopback, or on a network of your own.")],
+};
+
+/// Of connections and sessions.
+const COUNT: Value = Value::Number(1, 1_000_000);
+
+static LIMITS: Table = Table {
+    about: "How many may come in at once; each door counts for itself.",
+    keys: &[
+        may("connections", COUNT, "Whatever their state. Default: 4096."),
+        may("connections_per_source", COUNT, "Of one address (IPv6: of one /64). Default: 1024."),
+        may("handshakes", COUNT, "That have not logged in yet; past it the oldest are hung up on. Default: 1024."),
+        may("handshakes_per_source", COUNT, "The same, of one address. Default: 128."),
+        may("handshake_timeout", POSITIVE, "To log in, up to 5 minutes (PostgreSQL: 10 s at most). Default: \"20s\"."),
+        may("sessions_per_identity", COUNT, "Of one person. Default: 200."),
+        may("sessions_per_target", COUNT, "On one target. Default: 1000."),
     ],
 };
 
@@ -207,13 +230,17 @@ static ROLES: Table = Table {
     ],
 };
 
+const NETWORK: Value = Value::Like("^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$");
+const PROXIES: Value = Value::List(&NETWORK, 0);
+const PROXIED: &str = "Balancers that say, by the PROXY protocol version 2, where a connection comes from, and must.";
+
 static SSH: Table = Table {
     about: "The door for SSH.",
     keys: &[
         must("listen", LISTEN, "An address of this host, and a port (0: any free one)."),
         may("user_ca", Value::OneOrList(&PUBLIC_KEY), "Authorities whose certificates say who somebody is."),
         may("revoked_keys", Value::Text, "A KRL or a list of public keys that open nothing any more."),
-        later("proxy_protocol"),
+        may("proxy_protocol_from", PROXIES, PROXIED),
     ],
 };
 
@@ -224,7 +251,7 @@ static POSTGRES: Table = Table {
         may("password_window", POSITIVE, "How long a password of `ssh gate password` is good. Default: \"10m\"."),
         later("tls_cert"),
         later("tls_key"),
-        later("proxy_protocol"),
+        may("proxy_protocol_from", PROXIES, PROXIED),
     ],
 };
 
@@ -325,6 +352,7 @@ static ENTITLEMENT: Table = Table {
         ),
         may("max_connections", Value::Number(1, 1000), "PostgreSQL: at once, of one person. Default: 10."),
         must("max_duration", POSITIVE, "How long a grant may be good, up to 30 days."),
+        may("idle_timeout", POSITIVE, "A session in which nothing comes or goes for so long ends. Default: never."),
         later("approvals"),
         later("escalate"),
         later("reason"),
@@ -335,7 +363,6 @@ static ENTITLEMENT: Table = Table {
         later("hours"),
         later("when"),
         later("max_sessions"),
-        later("idle_timeout"),
         later("extend"),
         later("break_glass"),
         later("watch"),

@@ -17,6 +17,7 @@ mod include;
 pub(crate) mod inventory;
 mod issuers;
 mod keys;
+mod limits;
 mod people;
 pub(crate) mod schema;
 mod secret;
@@ -37,6 +38,7 @@ pub(crate) use value::{duration, show_duration};
 use contradictions::Said;
 use fault::Findings;
 use inventory::{Inventory, Listings};
+use limits::Limits;
 use secret::Secret;
 use section::{Section, Whole};
 use sha2::{Digest, Sha256};
@@ -53,6 +55,7 @@ use tidegate_ca::Keys;
 use tidegate_grants::{Policy, TargetName};
 use tidegate_proxy::protocol::{
     postgres::PostgresTarget,
+    proxied::Network,
     ssh::{HostTrust, SshTarget, Vouching},
 };
 use toml::{Spanned, de::DeTable};
@@ -68,6 +71,16 @@ pub(crate) struct Config {
     pub(crate) source_addresses: Vec<String>,
     /// How often targets are swept for accounts with our mark and no lease.
     pub(crate) sweep: Duration,
+    /// How long sessions may go on when the gateway is stopped.
+    pub(crate) drain: Duration,
+    /// How many may come in.
+    pub(crate) limits: Limits,
+    /// Where metrics are served, if they are.
+    pub(crate) metrics: Option<SocketAddr>,
+    /// Balancers before the SSH door.
+    pub(crate) ssh_proxied: Vec<Network>,
+    /// Balancers before the PostgreSQL door.
+    pub(crate) postgres_proxied: Vec<Network>,
     /// Where SSH listens, if it does.
     pub(crate) ssh: Option<SocketAddr>,
     /// Who vouches for people beside their own keys.
@@ -373,6 +386,7 @@ fn assemble(
     let targets = targets::targets(whole);
     let entitlements = entitlements::entitlements(whole, &targets);
     let issuers = issuers::issuers(whole, &entitlements, gateway.as_ref().map(|g| g.name.as_str()));
+    let (limits, metrics) = (limits::limits(root), limits::metrics(root));
     root.unknown();
     whole.parts.iter().for_each(Section::unknown);
     let (doors_, targets_, issuers_) = (doors.as_ref(), &targets.by_name, &issuers.by_name);
@@ -388,11 +402,17 @@ fn assemble(
 
     version?;
     let (gateway, doors, (recording, replay_window)) = (gateway?, doors?, recording?);
+    let limits = limits?;
     Some(Config {
         state_dir: state_dir?,
         public_names: gateway.public_names,
         source_addresses: gateway.source_addresses,
         sweep: gateway.sweep,
+        drain: gateway.drain,
+        limits,
+        metrics: metrics?,
+        ssh_proxied: doors.ssh_proxied,
+        postgres_proxied: doors.postgres_proxied,
         ssh: doors.ssh,
         vouching: doors.vouching,
         postgres: doors.postgres,
@@ -409,6 +429,7 @@ fn assemble(
             issuers: issuers.by_name,
             admins: roles.admin,
             auditors: roles.auditor,
+            limits: limits.sessions,
         },
         ssh_targets: targets.ssh,
         postgres_targets: targets.postgres,

@@ -1,7 +1,7 @@
 //! What `check` says about a configuration without faults: who may do what, and which keys and secrets are held, and
 //! why (promise 7).
 
-use super::{Config, inventory::Origin, show_duration};
+use super::{Config, inventory::Origin, limits::write_limits, show_duration};
 use crate::text::plain;
 use std::fmt::Write as _;
 use tidegate_grants::{Entitlement, Files, Leftovers, Terms, entitlement::Selector, grant::IssuerKey};
@@ -27,6 +27,8 @@ fn write_summary(out: &mut String, config: &Config) -> std::fmt::Result {
         door(config.postgres),
         show_duration(config.password_window)
     )?;
+    writeln!(out, "  metrics  {}", door(config.metrics))?;
+    write_limits(out, &config.limits, config.drain)?;
     writeln!(out, "  targets see {}", config.source_addresses.join(", "))?;
     for authority in &config.vouching.user_ca {
         let print = authority.fingerprint(ssh_key::HashAlg::Sha256);
@@ -84,7 +86,9 @@ fn write_entitlement(out: &mut String, entitlement: &Entitlement) -> std::fmt::R
         }
     };
     let longest = show_duration(entitlement.max_duration);
-    writeln!(out, "entitlement {}: {groups} on {targets}, up to {longest}", entitlement.name)?;
+    let idle =
+        entitlement.idle_timeout.map(|idle| format!(", {} without use", show_duration(idle))).unwrap_or_default();
+    writeln!(out, "entitlement {}: {groups} on {targets}, up to {longest}{idle}", entitlement.name)?;
     match &entitlement.terms {
         Terms::Ssh { logins, files, forward } => {
             writeln!(out, "  as {}", join(logins.iter().map(|login| login.as_str()).collect()))?;

@@ -10,7 +10,7 @@ use crate::{
     grant::{Claims, GrantState, jws},
     ledger::Event,
     name::{Access, EntitlementName, GrantId, IdentityName, SessionId, TargetName},
-    policy::Policy,
+    policy::{Policy, SessionLimits},
     store::{
         SessionRow, StoreError, sessions,
         writer::{Tx, Writer},
@@ -171,7 +171,18 @@ fn choose(
     {
         return Err(Denied::TooMany { target: target.clone(), limit });
     }
+    let SessionLimits { per_identity, per_target } = policy.limits;
+    if rules.count(|held| held.ask.identity == wanted.identity) >= reach(per_identity) {
+        return Err(Denied::TooManyOfYours { limit: per_identity });
+    }
+    if rules.count(|held| held.ask.target == *target) >= reach(per_target) {
+        return Err(Denied::TooManyThere { target: target.clone(), limit: per_target });
+    }
     Ok((active, entitlement.clone()))
+}
+
+fn reach(limit: u32) -> usize {
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
 /// Entitlements of theirs that include what they want.

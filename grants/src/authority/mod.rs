@@ -114,6 +114,20 @@ pub enum Denied {
         /// The limit.
         limit: u16,
     },
+    /// `limits.sessions_per_identity` are open already.
+    #[error("{limit} of your sessions are open already, which is the limit of this gateway")]
+    TooManyOfYours {
+        /// The limit.
+        limit: u32,
+    },
+    /// `limits.sessions_per_target` are open already, by whomever.
+    #[error("as many sessions are open on {target} already as the gateway lets in there")]
+    TooManyThere {
+        /// The target.
+        target: TargetName,
+        /// The limit: for the ledger.
+        limit: u32,
+    },
     /// The store disagrees with its ledger: nothing opens until an admin has looked.
     #[error(
         "the gateway's records do not agree with its ledger; nothing opens until an admin has run `tidegate ledger verify`"
@@ -136,7 +150,7 @@ impl Denied {
             Self::Killed { .. } => "killed",
             Self::Used { .. } => "used",
             Self::Ambiguous { .. } => "ambiguous",
-            Self::TooMany { .. } => "limit",
+            Self::TooMany { .. } | Self::TooManyOfYours { .. } | Self::TooManyThere { .. } => "limit",
             Self::Untrusted => "ledger",
             Self::Store(_) => "store",
         }

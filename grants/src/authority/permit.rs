@@ -271,6 +271,11 @@ impl Rules {
         let alike = |held: &Held| {
             held.ask.identity == *identity && held.ask.target == *target && held.entitlement.name == entitlement.name
         };
+        self.count(alike)
+    }
+
+    /// How many permits like this live now, and still have their client.
+    pub(super) fn count(&self, alike: impl Fn(&Held) -> bool) -> usize {
         self.register().values().filter(|seat| alike(&seat.held) && !seat.vacant).count()
     }
 

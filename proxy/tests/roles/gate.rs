@@ -14,8 +14,8 @@ use std::{
 use tempfile::TempDir;
 use tidegate_ca::{Keys, TlsIdentity};
 use tidegate_grants::{
-    Access, Ask, Authority, Entitlement, Identity, Kind, Lease, Leftovers, Permit, Policy, Receipt, Reference, Store,
-    Target, Terms, authority::IssueRequest, entitlement::Selector,
+    Access, Ask, Authority, Entitlement, Identity, Kind, Lease, Leftovers, Permit, Policy, Receipt, Reference,
+    SessionLimits, Store, Target, Terms, authority::IssueRequest, entitlement::Selector,
 };
 use tidegate_proxy::{
     issuer::{Issuer, TargetError, Teardown},
@@ -219,6 +219,7 @@ fn policy() -> Policy {
             max_connections: 10,
         },
         max_duration: Duration::from_secs(3600),
+        idle_timeout: None,
     };
     let mut wide = entitlement("wide", &["shop_writer"], None, Leftovers::Quarantine);
     if let Terms::Postgres { databases, .. } = &mut wide.terms {
@@ -242,6 +243,7 @@ fn policy() -> Policy {
         issuers: BTreeMap::new(),
         admins: BTreeSet::from(["platform".parse().unwrap()]),
         auditors: BTreeSet::new(),
+        limits: SessionLimits::default(),
     }
 }
 

@@ -13,6 +13,8 @@ pub(super) const REFUSED: &str = "28000";
 pub(super) const FULL: &str = "53300";
 /// `admin_shutdown`: what PostgreSQL itself says when a session is ended from outside.
 pub(super) const CUT: &str = "57P01";
+/// `warning`.
+pub(super) const WARNING: &str = "01000";
 /// `protocol_violation`.
 pub(super) const VIOLATION: &str = "08P01";
 /// `connection_failure`.
@@ -46,11 +48,20 @@ impl Fatal {
 
     /// ErrorResponse (chapter 55.8 for its fields).
     pub(super) fn to_bytes(&self) -> Vec<u8> {
+        self.to_message(b'E', "FATAL")
+    }
+
+    /// NoticeResponse: the session goes on.
+    pub(super) fn to_notice(&self) -> Vec<u8> {
+        self.to_message(b'N', "WARNING")
+    }
+
+    fn to_message(&self, tag: u8, severity: &str) -> Vec<u8> {
         let mut body = Vec::new();
         let marked = self.refusal.reference.map(|reference| format!("ref {reference}")).unwrap_or_default();
         let fields = [
-            (b'S', "FATAL"),
-            (b'V', "FATAL"),
+            (b'S', severity),
+            (b'V', severity),
             (b'C', &self.code),
             (b'M', &self.refusal.sentence),
             (b'D', &marked),
@@ -63,7 +74,7 @@ impl Fatal {
             body.push(0);
         }
         body.push(0);
-        message(b'E', &[&body])
+        message(tag, &[&body])
     }
 }
 

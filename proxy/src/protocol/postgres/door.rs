@@ -16,12 +16,12 @@ use super::{
     target::something_is_buffered,
     tls::{ALPN, ListenerTls},
 };
-use crate::{door::TurnedAway, refusal::Refusal, session};
+use crate::{door::TurnedAway, listener::Visitor, refusal::Refusal, session};
 use rustls::pki_types::CertificateDer;
 use std::{
     collections::HashMap,
     io,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -108,8 +108,9 @@ enum Visit {
 }
 
 /// Serves one connection to its end.
-pub(super) async fn welcome(door: Arc<Door>, mut tcp: TcpStream, peer: SocketAddr) {
-    let (source, deadline) = (peer.ip().to_canonical(), Instant::now() + HANDSHAKE);
+pub(super) async fn welcome(door: Arc<Door>, mut tcp: TcpStream, visitor: Visitor) {
+    let in_all = HANDSHAKE.min(visitor.handshake_timeout());
+    let (source, deadline) = (visitor.peer.ip().to_canonical(), Instant::now() + in_all);
     let direct = match in_time(deadline, plain(&mut tcp)).await {
         Ok(Visit::Cancel(key)) => return door.cancels.cancel(&key).await,
         Ok(visit) => matches!(visit, Visit::DirectTls),
@@ -133,7 +134,7 @@ pub(super) async fn welcome(door: Arc<Door>, mut tcp: TcpStream, peer: SocketAdd
     let presented = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first()).cloned();
     let channel = Channel { presented: presented.as_ref(), end_point: &current.end_point };
     match in_time(deadline, door.inside(&mut tls, source, &channel)).await {
-        Ok(Visit::Session(names, startup)) => {
+        Ok(Visit::Session(names, startup)) if visitor.known() => {
             let client = PgClient::new(door.clone(), *tls, names, startup, source);
             let postgres = &door.postgres;
             session::run(&postgres.gate, &*postgres.issuer, client).await;
@@ -142,7 +143,7 @@ pub(super) async fn welcome(door: Arc<Door>, mut tcp: TcpStream, peer: SocketAdd
             door.cancels.cancel(&key).await;
             last_word(*tls, None).await; // for libpq from 17 on, an end that TLS does not announce is a failure
         }
-        Ok(Visit::Tls | Visit::DirectTls) => {}
+        Ok(Visit::Session(..) | Visit::Tls | Visit::DirectTls) => {}
         Err(away) => door.turn_away(*tls, source, away).await,
     }
 }

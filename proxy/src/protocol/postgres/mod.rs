@@ -37,7 +37,15 @@ mod watch;
 
 pub use trial::{Tested, trial};
 
-use crate::{authenticate::Passwords, gate::Gate, listener};
+use super::proxied::Network;
+use crate::{
+    authenticate::Passwords,
+    gate::Gate,
+    listener::{self, Doorway},
+    places::{Full, Places},
+    refusal::Refusal,
+};
+use answer::Fatal;
 use door::Door;
 use issuer::PostgresIssuer;
 use rustls::{ClientConfig, client::Resumption, crypto::aws_lc_rs};
@@ -112,8 +120,15 @@ pub struct Postgres {
 }
 
 /// Accepts connections until the gate stops.
-pub async fn serve(listener: TcpListener, postgres: Arc<Postgres>) {
+pub async fn serve(listener: TcpListener, places: Places, proxied: Vec<Network>, postgres: Arc<Postgres>) {
     let gate = postgres.gate.clone();
     let door = Arc::new(Door::new(postgres));
-    listener::accept(listener, &gate, move |stream, peer| door::welcome(door.clone(), stream, peer)).await;
+    let doorway = Doorway { protocol: "postgres", places, proxied, full };
+    listener::accept(listener, &gate, doorway, move |stream, visitor| door::welcome(door.clone(), stream, visitor))
+        .await;
+}
+
+/// PostgreSQL itself says so before TLS, when it cannot even start a process for somebody.
+fn full(full: Full) -> Vec<u8> {
+    Fatal::new(answer::FULL, Refusal::new(full.to_string()).next("try again in a moment").full()).to_bytes()
 }

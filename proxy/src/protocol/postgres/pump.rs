@@ -6,12 +6,14 @@
 //! middle of a write: the unsent rest is kept outside, in [`Unsent`].
 
 use super::{
+    answer::{self, Fatal},
     frame::{FrameError, Framer, Sender},
     watch::{Found, Talk, Watch},
 };
-use crate::{gate::Clock, vanish::unreachable};
+use crate::{gate::Clock, refusal::Refusal, vanish::unreachable};
 use bytes::{Buf as _, Bytes, BytesMut};
-use std::{future::Future as _, io, pin::pin, task::Poll, time::Duration};
+use futures::future::BoxFuture;
+use std::{io, pin::pin, task::Poll, time::Duration};
 use tidegate_recorder::{Event, Keep, LiveRecording, RecordError, Recorded, Stream};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -91,6 +93,7 @@ pub(super) struct Pump<'a, R, W> {
     buffer: BytesMut,
     recording: &'a LiveRecording,
     clock: Clock,
+    word: BoxFuture<'a, Refusal>,
 }
 
 impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<'a, R, W> {
@@ -104,7 +107,14 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<'a, R, W> {
     ) -> Self {
         let plain = if sender == Sender::Client { Stream::FromClient } else { Stream::FromTarget };
         let (framer, watch, buffer) = (Framer::new(sender), Watch::new(sender, talk), BytesMut::with_capacity(BUFFER));
-        Self { from, to, unsent, framer, watch, plain, buffer, recording, clock }
+        let word = Box::pin(std::future::pending());
+        Self { from, to, unsent, framer, watch, plain, buffer, recording, clock, word }
+    }
+
+    /// What the gateway itself has to say to the client, once, between two messages of the target.
+    pub(super) fn saying(mut self, word: impl Future<Output = Refusal> + Send + 'a) -> Self {
+        self.word = Box::pin(word);
+        self
     }
 
     /// Starts with bytes that were read before.
@@ -123,7 +133,18 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<'a, R, W> {
             if self.buffer.capacity() - self.buffer.len() < LEAST_ROOM {
                 self.buffer.reserve(BUFFER); // takes the same memory again where it can
             }
-            match fill(&mut self.from, &mut self.buffer).await {
+            let may_say = self.framer.between_messages();
+            let filled = tokio::select! {
+                word = &mut self.word, if may_say => {
+                    self.word = Box::pin(std::future::pending());
+                    match self.say(word).await {
+                        Ok(()) => continue,
+                        Err(stopped) => return stopped,
+                    }
+                }
+                filled = fill(&mut self.from, &mut self.buffer) => filled,
+            };
+            match filled {
                 Err(error) if unreachable(&error) => return Stopped::Vanished,
                 Ok(0) | Err(_) => {
                     if self.plain == Stream::FromClient {
@@ -152,6 +173,16 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<'a, R, W> {
             }
         }
         walk.fault.map_or(Ok(()), |fault| Err(Stopped::Violation(fault)))
+    }
+
+    /// A notice of the gateway's own: recorded like all that the client is sent.
+    async fn say(&mut self, word: Refusal) -> Result<(), Stopped> {
+        let said = Event::Said { text: word.sentence.clone() };
+        let notice = Bytes::from(Fatal::new(answer::WARNING, word).to_notice());
+        let data = Event::Data { channel: 0, stream: self.plain, keep: Keep::Count, data: notice.clone() };
+        let recorded = self.recording.record(vec![said, data], notice, (self.clock)()).map_err(Stopped::Unrecorded)?;
+        self.unsent.put(recorded, true);
+        self.unsent.send(&mut self.to).await.map_err(|_| Stopped::Lost)
     }
 
     /// After the good-bye nothing more counts, but what was asked for before it may take its time: only when the client

@@ -56,7 +56,7 @@ pub(super) async fn carry(client: &mut PgClient, link: Link, way: &Way<'_, Postg
         let up = Pump::new((Sender::Client, talk.clone()), client_reads, target_writes, &mut behind, recording, clock);
         let down = Pump::new((Sender::Target, talk), target_reads, client_writes, &mut client.unsent, recording, clock);
         let cancels = pass_on(cancellable, &target, greeting.key, way);
-        both(up.run(), down.with(&greeting.rest).run(), cancels).await
+        both(up.run(), down.with(&greeting.rest).saying(way.gate.drain.begun()).run(), cancels).await
     };
     let _ = timeout(LINGER, to_target.shutdown()).await;
     ending(client, stopped)

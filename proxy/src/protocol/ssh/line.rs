@@ -154,6 +154,14 @@ impl Line {
         self.finish(refusal.exit).await;
     }
 
+    /// Says something to whoever runs a program here, which goes on. One whose reader is paused does not hear it.
+    pub(super) async fn warn(&self, word: &Refusal) {
+        if self.started() && self.forward.is_none() {
+            let text = sentence(word, self.terminal.load(Ordering::SeqCst));
+            let _ = timeout(TO_TELL, self.stderr(text)).await;
+        }
+    }
+
     /// Says no to a channel that has only just been opened, and closes it whether or not its client listens.
     pub(super) async fn turn_away(&self, refusal: &Refusal) {
         if timeout(TO_HEAR, self.tell_once_started(refusal)).await.is_err() {
@@ -343,7 +351,7 @@ impl Connection {
         Stalled { asker, anyone: asker || lines.values().any(|line| line.up.stalled()), channels: lines.len() }
     }
 
-    fn open(&self) -> Vec<Arc<Line>> {
+    pub(super) fn open(&self) -> Vec<Arc<Line>> {
         self.lock().values().cloned().collect()
     }
 }

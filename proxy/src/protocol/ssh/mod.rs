@@ -38,9 +38,12 @@ pub use target::TargetConnection;
 pub use trial::{Tested, trial};
 pub use trust::trust;
 
+use super::proxied::Network;
 use crate::{
     authenticate::{Passwords, RevokedKeys, Sources},
     gate::Gate,
+    listener::Doorway,
+    places::{Full, Places},
 };
 use arc_swap::ArcSwap;
 use russh::keys::PublicKey;
@@ -109,6 +112,11 @@ pub struct Ssh {
 pub const MOST_OPENING: usize = 2;
 
 /// Accepts connections until the gate stops.
-pub async fn serve(listener: TcpListener, ssh: Arc<Ssh>) {
-    server::serve(listener, ssh).await;
+pub async fn serve(listener: TcpListener, places: Places, proxied: Vec<Network>, ssh: Arc<Ssh>) {
+    server::serve(listener, Doorway { protocol: "ssh", places, proxied, full }, ssh).await;
+}
+
+/// Before its own version a server may send other lines (RFC 4253 section 4.2).
+fn full(full: Full) -> Vec<u8> {
+    format!("tidegate: {full}; try again in a moment\r\n").into_bytes()
 }

@@ -13,7 +13,7 @@ use super::{
     issuer::{Minted, Purpose, SshIssuer},
     kept::Kept,
     lease::room,
-    line::{Line, MOST_LINES, Seat},
+    line::{Connection, Line, MOST_LINES, Seat},
     name::Malformed,
     target::{Opening, TargetConnection},
 };
@@ -103,6 +103,9 @@ impl Client for SshClient {
             logins: Semaphore::new(MOST_LOGINS),
         };
         relay.kept.keep(target); // for the first channel
+        let stopping = tell_of_the_stop(&connection, way);
+        tokio::pin!(stopping);
+        let mut told = false;
         let aging = async { tokio::join!(relay.kept.age(), relay.kept_forwarding.age()) };
         tokio::pin!(aging);
         let mut channels: FuturesUnordered<BoxFuture<'_, Result<(), Lost>>> = FuturesUnordered::new();
@@ -125,6 +128,7 @@ impl Client for SshClient {
                 }
                 denied = connection.next_denial() => relay.forwards.deny(&denied, way).await,
                 _ = &mut aging => {}
+                () = &mut stopping, if !told => told = true,
             }
         }
         while let Some(denied) = connection.denial() {
@@ -153,6 +157,18 @@ impl Client for SshClient {
             }
         }
     }
+}
+
+/// Tells everybody who runs something that the gateway is about to stop; their session goes on until it does.
+async fn tell_of_the_stop(connection: &Connection, way: &Way<'_, SshIssuer>) {
+    let word = way.gate.drain.begun().await;
+    let said = Event::Said { text: word.sentence.clone() };
+    let _ = way.recording.note(said, way.gate.now()); // its next byte ends the session
+    let telling = connection.open().into_iter().map(|line| {
+        let word = &word;
+        async move { line.warn(word).await }
+    });
+    futures::future::join_all(telling).await;
 }
 
 /// What the channels of one session share.

@@ -8,7 +8,10 @@ use super::{
     flow::{Cut, Held, LEAST},
     line::Connection,
 };
-use crate::{door::TurnedAway, listener};
+use crate::{
+    door::TurnedAway,
+    listener::{self, Doorway, Visitor},
+};
 use jiff::{SignedDuration, Timestamp};
 use russh::{MethodKind, MethodSet, SshId, server};
 use std::{
@@ -22,8 +25,6 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// From the first byte to an accepted key.
-const TO_AUTHENTICATE: Duration = Duration::from_secs(20);
 /// Every rejected key takes this long: an agent full of keys gets through all the same. Who comes again and again without
 /// a key that fits waits longer from connection to connection ([`Sources`](crate::authenticate::Sources)).
 const REJECTION: Duration = Duration::from_millis(20);
@@ -84,22 +85,22 @@ fn config(ssh: &Ssh, now: Timestamp) -> server::Config {
 }
 
 /// Accepts connections until the gate stops.
-pub(super) async fn serve(listener: TcpListener, ssh: Arc<Ssh>) {
+pub(super) async fn serve(listener: TcpListener, doorway: Doorway, ssh: Arc<Ssh>) {
     let host = Arc::new(Host { ssh: ssh.clone(), current: Mutex::default() });
     let gate = ssh.gate.clone();
-    listener::accept(listener, &gate, move |stream, peer| {
+    listener::accept(listener, &gate, doorway, move |stream, visitor| {
         let (host, ssh) = (host.clone(), ssh.clone());
-        async move { connection(host.config(), ssh, stream, peer).await }
+        async move { connection(host.config(), ssh, stream, visitor).await }
     })
     .await;
 }
 
 /// One client, from its first byte to its last. A session's teardown goes on by itself.
-async fn connection(config: Arc<server::Config>, ssh: Arc<Ssh>, stream: TcpStream, peer: SocketAddr) {
-    if let Err(error) = stream.set_nodelay(true) {
-        return tracing::debug!(%peer, %error, "gone before the first byte");
-    }
+async fn connection(config: Arc<server::Config>, ssh: Arc<Ssh>, stream: TcpStream, visitor: Visitor) {
+    let peer = visitor.peer;
     let (connection, arrivals) = Connection::new();
+    // Whoever loses their place is hung up on by dropping this; what russh has started would go on.
+    let _hang_up = connection.cut.clone().drop_guard();
     let progress = Arc::new(Progress::default());
     let door = Door::new(ssh.clone(), peer, connection.clone(), arrivals, progress.clone());
     let stream = BufReader::with_capacity(64 << 10, stream);
@@ -122,8 +123,10 @@ async fn connection(config: Arc<server::Config>, ssh: Arc<Ssh>, stream: TcpStrea
             Ok(()) => "it left without a key that we know".to_owned(),
             Err(error) => format!("it left without a key that we know: {error}"),
         },
-        () = progress.admitted.cancelled() => return finish(whole.await, peer),
-        () = tokio::time::sleep(TO_AUTHENTICATE) => "it did not authenticate in time".to_owned(),
+        () = progress.admitted.cancelled() => {
+            return if visitor.known() { finish(whole.await, peer) } else { connection.cut.cancel() };
+        }
+        () = tokio::time::sleep(visitor.handshake_timeout()) => "it did not authenticate in time".to_owned(),
         () = stopping.cancelled() => return connection.cut.cancel(),
     };
     connection.cut.cancel();

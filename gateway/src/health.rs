@@ -1,0 +1,28 @@
+//! Whether new sessions are let in, and if not, why: for `status`, `/readyz`, `/healthz` and `doctor`.
+//!
+//! What always holds: ready is what the parts themselves say at the moment of asking, and a part that does not answer is not
+//! ready.
+
+use std::time::Duration;
+use tidegate_proxy::Gate;
+use tokio::time::timeout;
+
+/// The store's thread must answer by then.
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// Why nobody new is let in, one sentence each. Empty: ready.
+pub(crate) async fn faults(gate: &Gate) -> Vec<String> {
+    let mut faults = Vec::new();
+    if !*gate.recordable.borrow() {
+        faults.push("the disk does not take recordings".to_owned());
+    }
+    match timeout(ANSWER, gate.store.trusted()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => faults.push(error.to_string()),
+        Err(_) => faults.push("the store does not answer".to_owned()),
+    }
+    if gate.drain.has_begun() || gate.stopping.is_cancelled() {
+        faults.push("the gateway is stopping".to_owned());
+    }
+    faults
+}
