@@ -94,6 +94,11 @@ impl fmt::Debug for PeopleAuthority {
 }
 
 impl PeopleAuthority {
+    /// When it ends.
+    pub fn ends(&self) -> Option<Timestamp> {
+        self.authority.ends()
+    }
+
     /// With this key and certificate.
     ///
     /// # Errors

@@ -41,6 +41,12 @@ const CA_LIFE: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
 /// A leaf starts this much earlier, for a peer whose clock is behind.
 const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(30);
 
+/// When a certificate ends (RFC 5280 section 4.1.2.5), in DER. `None`: it cannot be read.
+pub fn ends(certificate: &[u8]) -> Option<Timestamp> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
+}
+
 impl X509Authority {
     /// A new key and its self-signed certificate: the private key and the certificate, both PEM.
     ///
@@ -70,6 +76,11 @@ impl X509Authority {
     /// Its certificate, PEM.
     pub fn certificate_pem(&self) -> &str {
         &self.certificate_pem
+    }
+
+    /// When it ends: nothing that it signed is good afterwards.
+    pub fn ends(&self) -> Option<Timestamp> {
+        ends(&self.certificate)
     }
 
     /// Its certificate.

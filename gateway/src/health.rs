@@ -21,6 +21,12 @@ pub(crate) async fn faults(gate: &Gate) -> Vec<String> {
         Ok(Err(error)) => faults.push(error.to_string()),
         Err(_) => faults.push("the store does not answer".to_owned()),
     }
+    if let Ok(Ok(Some(latest))) = timeout(ANSWER, gate.store.behind(gate.now())).await {
+        faults.push(format!(
+            "the clock has gone back: it is {} here, and the ledger was written at {latest} already",
+            gate.now()
+        ));
+    }
     if gate.drain.has_begun() || gate.stopping.is_cancelled() {
         faults.push("the gateway is stopping".to_owned());
     }

@@ -4,9 +4,11 @@
 //! nowhere in it. It is a library so that the program and its twin for the fault tests share one build.
 
 mod api;
+mod backup;
 mod cli;
 mod cmd;
 mod config;
+mod doctor;
 mod health;
 mod init;
 mod live;

@@ -171,7 +171,7 @@ async fn open(config: &Config, keys: &Arc<Keys>) -> anyhow::Result<(Gate, watch:
         recordable: watched,
         custody: Custody::default(),
         name: policy.gateway.clone(),
-        clock: Timestamp::now,
+        clock: tidegate_proxy::pause::CLOCK,
         stopping: CancellationToken::new(),
         tasks: TaskTracker::new(),
     };

@@ -3,6 +3,23 @@
 //! With the Cargo feature `pause-points`, a gateway whose environment has `TIDEGATE_PAUSE_AT=NAME` and
 //! `TIDEGATE_PAUSED=FILE` writes FILE when it comes to that point, and waits there for ever. Without the feature there is
 //! nothing here.
+//!
+//! The same twin program has a clock that a test can set: `TIDEGATE_CLOCK_OFFSET=FILE` names a file with seconds that are added.
+
+use crate::gate::Clock;
+use jiff::Timestamp;
+
+/// The machine's time.
+#[cfg(not(feature = "pause-points"))]
+pub const CLOCK: Clock = Timestamp::now;
+
+/// The machine's time, and what a test adds to it.
+#[cfg(feature = "pause-points")]
+pub const CLOCK: Clock = || {
+    let file = std::env::var("TIDEGATE_CLOCK_OFFSET").ok();
+    let added = file.and_then(|file| std::fs::read_to_string(file).ok()?.trim().parse().ok()).unwrap_or(0);
+    Timestamp::now() + jiff::SignedDuration::from_secs(added)
+};
 
 /// Stops here if a test asked for it.
 #[cfg(not(feature = "pause-points"))]

@@ -89,7 +89,7 @@ impl From<&Denied> for Refusal {
                 refusal.next("close one of them first: `ssh gate sessions`, `ssh gate kill ID`").full()
             }
             Denied::TooManyThere { .. } => refusal.next("try again in a while, or tell your admin").full(),
-            Denied::Untrusted | Denied::Store(_) => refusal.next("tell your admin"),
+            Denied::Clock | Denied::Untrusted | Denied::Store(_) => refusal.next("tell your admin"),
         }
     }
 }

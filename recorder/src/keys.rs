@@ -108,6 +108,19 @@ impl Identities {
         }
     }
 
+    /// What was sealed by [`seal_for`], if one of these identities opens it.
+    ///
+    /// # Errors
+    /// [`KeyError`]: it is for others, or not whole.
+    pub fn open(&self, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        let decryptor = age::Decryptor::new_buffered(sealed).map_err(|_| KeyError("no age file".to_owned()))?;
+        let reader = decryptor.decrypt(self.0.iter().map(AsRef::as_ref));
+        let mut reader = reader.map_err(|_| KeyError("sealed for other keys than this".to_owned()))?;
+        let mut plain = Zeroizing::new(Vec::new());
+        reader.read_to_end(&mut plain).map_err(|error| KeyError(error.to_string()))?;
+        Ok(plain)
+    }
+
     /// The cipher of a wrapped data key, if one of these identities opens it.
     pub(crate) fn unwrap(&self, wrapped: &str) -> Result<ChaCha20Poly1305, ReadError> {
         if wrapped.len() > MAX_WRAPPED {
@@ -122,6 +135,21 @@ impl Identities {
         ChaCha20Poly1305::new_from_slice(&key)
             .map_err(|_| ReadError::Header("a wrapped key has the wrong length".to_owned()))
     }
+}
+
+/// Seals bytes for these public keys (`age1…`, `ssh-ed25519 …`), as an age file.
+///
+/// # Errors
+/// [`RecordError::Recipient`] naming the one that is none.
+pub fn seal_for(recipients: &[String], plain: &[u8]) -> Result<Vec<u8>, RecordError> {
+    let recipients = Recipients::parse(recipients)?;
+    let write = |error: std::io::Error| RecordError::Write(error.to_string());
+    let encryptor = Encryptor::with_recipients(recipients.keys.iter().map(Recipient::as_age))
+        .map_err(|error| RecordError::Write(error.to_string()))?;
+    let mut sealed = Vec::new();
+    let mut writer = encryptor.wrap_output(&mut sealed).map_err(write)?;
+    writer.write_all(plain).and_then(|()| writer.finish().map(drop)).map_err(write)?;
+    Ok(sealed)
 }
 
 /// An auditor's public key.

@@ -31,9 +31,9 @@ fn live_sessions_are_told_and_finish_while_new_ones_are_refused_with_a_sentence(
     let mut world = plan("10m").start();
     world.gateway.grant("alice", "web-1", "shell", "30m");
     world.gateway.grant("alice", "orders", "readonly", "30m");
-    let password = world.password("alice", "orders");
     let mut ssh: Vec<Running> = (0..3).map(|_| cat(&world)).collect();
     let mut sql: Vec<Running> = ["alice", "alice"].into_iter().map(|user| psql(&world, user)).collect();
+    let password = world.password("alice", "orders"); // of those, the last is good
 
     world.gateway.signal(Signal::TERM);
     for session in &ssh {

@@ -8,13 +8,16 @@
     reason = "a test fails by panicking"
 )]
 
+mod backup;
 mod certificate;
 mod channels;
 mod clients;
+mod clock;
 mod crash;
 mod database_login;
 mod database_trial;
 mod disk;
+mod doctor;
 mod door;
 mod drain;
 mod editing;

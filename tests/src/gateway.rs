@@ -83,6 +83,20 @@ impl Gateway {
         self.how.env = vec![("TIDEGATE_PAUSE_AT".into(), point.into()), ("TIDEGATE_PAUSED".into(), file)];
     }
 
+    /// From the next start on, the same program with a clock that [`Gateway::shift_clock`] sets.
+    pub fn own_clock(&mut self) {
+        self.binary = program("tidegate-paused", "TIDEGATE_PAUSED_BIN");
+        self.how.env = vec![("TIDEGATE_CLOCK_OFFSET".into(), self.dir.join("clock").display().to_string())];
+    }
+
+    /// From now on it is so many seconds later there; earlier if below zero.
+    pub fn shift_clock(&self, seconds: i64) {
+        let draft = self.dir.join("clock.new");
+        fs::write(&draft, seconds.to_string())
+            .and_then(|()| fs::rename(&draft, self.dir.join("clock")))
+            .expect("a clock");
+    }
+
     /// From the next start on, the real program again.
     pub fn pause_nowhere(&mut self) {
         self.binary = program("tidegate", "TIDEGATE_BIN");

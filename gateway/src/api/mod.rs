@@ -5,6 +5,7 @@
 //! nobody gets `status` only: the socket may be mounted into a container.
 
 pub(crate) mod client;
+mod clock;
 mod leases;
 mod live;
 pub(crate) mod peer;

@@ -1,7 +1,7 @@
 //! What each address of the API does.
 
 use super::{
-    GrantMade, ImportBody, IssueBody, LARGEST_BODY, Listeners, ReasonBody, Status, TestBody, leases, live,
+    GrantMade, ImportBody, IssueBody, LARGEST_BODY, Listeners, ReasonBody, Status, TestBody, clock, leases, live,
     peer::{Action, Caller, Scope},
     problem::Problem,
     refusals, sessions,
@@ -133,6 +133,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/leases/{id}", get(leases::show))
         .route("/v1/leases/{id}/retry", post(leases::retry))
         .route("/v1/leases/{id}/accept", post(leases::accept))
+        .route("/v1/clock/accept", post(clock::accept))
         .route("/v1/refusals/{id}", get(refusals::show))
         .route("/v1/sessions", get(sessions::list))
         .route("/v1/sessions/{id}", get(sessions::show))

@@ -87,6 +87,36 @@ pub(crate) enum Command {
     /// The configuration in force
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look for what is wrong or will be soon, and say what to do; exit 1 if something fails
+    Doctor {
+        #[command(flatten)]
+        json: Json,
+    },
+    /// The gateway's clock
+    #[command(subcommand)]
+    Clock(ClockCommand),
+    /// Write the store as it is at this moment into a file, also while the gateway serves
+    Backup {
+        /// Which must not exist yet
+        file: PathBuf,
+        /// The gateway's keys too, sealed for the auditors' keys
+        #[arg(long)]
+        with_keys: bool,
+        /// Recordings too
+        #[arg(long)]
+        with_recordings: bool,
+    },
+    /// Put a backup into a new state directory; its grants are revoked when a gateway starts there
+    Restore {
+        /// What `backup` wrote
+        file: PathBuf,
+        /// A directory that does not exist yet, or is empty
+        #[arg(long, value_name = "DIR")]
+        into: PathBuf,
+        /// An auditor's private key, to open the gateway's keys in it
+        #[arg(long, value_name = "FILE")]
+        identity: Option<PathBuf>,
+    },
     /// Print what makes a shell complete these commands
     Completions {
         /// Which shell
@@ -119,6 +149,16 @@ pub(crate) struct Json {
     /// Print JSON, for programs
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClockCommand {
+    /// Say that the clock is right now, though the ledger has later times: things open again
+    Accept {
+        /// Why; it is written into the ledger
+        #[arg(long)]
+        reason: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

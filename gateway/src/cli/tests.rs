@@ -61,6 +61,10 @@ fn commands_of_the_contract_parse() {
         "tidegate target add orders postgres db:5432 --tls-ca ca.pem --admin-user tidegate",
         "tidegate user add alice --ssh-key - --ssh-key b.pub --groups sre,dba --unix-user alice",
         "tidegate why 7K3F-9Q2M --json",
+        "tidegate doctor --json",
+        "tidegate clock accept --reason ntp",
+        "tidegate backup b.tar --with-keys --with-recordings",
+        "tidegate restore b.tar --into state --identity auditor.key",
     ] {
         assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
     }

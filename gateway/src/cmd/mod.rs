@@ -1,8 +1,11 @@
 //! The commands, one file per group. Each prints its result on stdout; what went wrong is one plain line on stderr.
 
 mod add;
+mod backup;
 mod ca;
 mod check;
+mod clock;
+mod doctor;
 mod grant;
 mod lease;
 mod ledger;
@@ -17,7 +20,11 @@ mod why;
 
 use crate::{
     api::{TestBody, client::Client},
-    cli::{CaCommand, Cli, Command, ConfigCommand, RecordingCommand, SessionCommand, TargetCommand, UserCommand},
+    backup::With,
+    cli::{
+        CaCommand, Cli, ClockCommand, Command, ConfigCommand, RecordingCommand, SessionCommand, TargetCommand,
+        UserCommand,
+    },
     config, init, serve,
     text::plain,
 };
@@ -65,6 +72,12 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             print(&format!("{:#}\n", config::schema::schema(included)))
         }
         Command::Why { reference, json } => why::run(&client(named)?, &reference, json.json),
+        Command::Doctor { json } => doctor::run(named, json.json),
+        Command::Clock(ClockCommand::Accept { reason }) => clock::accept(&client(named)?, reason),
+        Command::Backup { file, with_keys, with_recordings } => {
+            backup::make(named, &file, With { keys: with_keys, recordings: with_recordings })
+        }
+        Command::Restore { file, into, identity } => backup::restore(&file, &into, identity.as_deref()),
         Command::Config(ConfigCommand::Diff { file, json }) => {
             live::diff(&client(named)?, &file.map_or_else(|| config::locate(named), Ok)?, json.json)
         }

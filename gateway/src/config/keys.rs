@@ -203,7 +203,11 @@ static GATEWAY: Table = Table {
 
 static METRICS: Table = Table {
     about: "Who may watch the gateway from outside, without a login.",
-    keys: &[must("listen", LISTEN, "For /metrics, /healthz and /readyz. Keep it on loopback, or on a network of your own.")],
+    keys: &[must(
+        "listen",
+        LISTEN,
+        "For /metrics, /healthz and /readyz. Keep it on loopback, or on a network of your own.",
+    )],
 };
 
 /// Of connections and sessions.

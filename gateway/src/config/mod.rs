@@ -99,6 +99,8 @@ pub(crate) struct Config {
     pub(crate) ssh_targets: BTreeMap<TargetName, SshTarget>,
     /// PostgreSQL servers by name.
     pub(crate) postgres_targets: BTreeMap<TargetName, PostgresTarget>,
+    /// When the authorities of targets' `tls_ca` end; `None` where that cannot be read.
+    pub(crate) tls_ca_ends: BTreeMap<TargetName, Option<jiff::Timestamp>>,
     /// Secrets that the gateway reads beside its own keys: from where, and why.
     pub(crate) secrets: Vec<Secret>,
     /// What is allowed and yet may not be what was meant.
@@ -433,6 +435,7 @@ fn assemble(
         },
         ssh_targets: targets.ssh,
         postgres_targets: targets.postgres,
+        tls_ca_ends: targets.ends,
         secrets: issuers.secrets.into_iter().chain(targets.secrets).collect(),
         notes,
         inventories: Vec::new(),

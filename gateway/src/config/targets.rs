@@ -6,6 +6,7 @@ use super::{
     section::{Section, Spot, TextSpot, Whole},
     value,
 };
+use jiff::Timestamp;
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
@@ -13,6 +14,7 @@ use rustls::{
 use secrecy::{ExposeSecret as _, SecretString};
 use ssh_key::PublicKey;
 use std::{collections::BTreeMap, path::Path, sync::Arc};
+use tidegate_ca::x509;
 use tidegate_grants::{Kind, RoleName, Target, TargetName};
 use tidegate_proxy::protocol::{
     postgres::{Auth, PostgresTarget},
@@ -26,6 +28,8 @@ pub(super) struct Targets {
     pub(super) ssh: BTreeMap<TargetName, SshTarget>,
     pub(super) postgres: BTreeMap<TargetName, PostgresTarget>,
     pub(super) secrets: Vec<Secret>,
+    /// When the authorities of `tls_ca` end; of several, the last.
+    pub(super) ends: BTreeMap<TargetName, Option<Timestamp>>,
 }
 
 const SSH_KEYS: [&str; 4] = ["host_key", "host_ca", "host_name", "principal"];
@@ -50,7 +54,7 @@ pub(super) fn targets(whole: &Whole<'_>) -> Targets {
         let mut of_kind = (None, None);
         match kind {
             Some(Kind::Ssh) => of_kind.0 = ssh(&section, named, address),
-            Some(Kind::Postgres) => of_kind.1 = postgres(&section, named, address, &mut targets.secrets),
+            Some(Kind::Postgres) => of_kind.1 = postgres(&section, named, address, &mut targets),
             None => {
                 // Whichever it was meant to be, its own keys are no faults.
                 section.pass_over(&SSH_KEYS);
@@ -165,18 +169,22 @@ fn postgres(
     section: &Section<'_>,
     name: Option<&TargetName>,
     address: Option<String>,
-    secrets: &mut Vec<Secret>,
+    targets: &mut Targets,
 ) -> Option<PostgresTarget> {
     section.misplaced(&SSH_KEYS, "belongs to a target of kind \"ssh\"", "take it out, or change the kind");
     let admin_address = match section.text("admin_address") {
         Some(primary) => Some(primary.parse(value::address, ADDRESS_FIX)?.value),
         None => None,
     };
-    let auth = auth(section, secrets);
+    let auth = auth(section, &mut targets.secrets);
     let fix = "name the PEM file with the CA of the server's certificate; TLS is verify-full, always";
     let roots = section
         .need("tls_ca", section.text("tls_ca"), fix)
         .and_then(|file| file.clone().parse(|_| roots(&file.path()), fix).map(|roots| roots.value));
+    let roots = roots.map(|(roots, end)| {
+        targets.ends.extend(name.map(|name| (name.clone(), end)));
+        roots
+    });
     let admin = section
         .need("admin_user", section.text("admin_user"), "write admin_user = \"tidegate\"")
         .and_then(|user| user.parse(str::parse::<RoleName>, "write the gateway's login on this target"));
@@ -224,13 +232,15 @@ fn password(bytes: &[u8]) -> Result<SecretString, String> {
     Ok(SecretString::from(text))
 }
 
-fn roots(file: &Path) -> Result<RootCertStore, String> {
+/// The authorities, and when the last of them ends.
+fn roots(file: &Path) -> Result<(RootCertStore, Option<Timestamp>), String> {
     let shown = file.display();
     let pem = std::fs::read(file).map_err(|cause| format!("{shown} cannot be read: {cause}"))?;
-    let mut roots = RootCertStore::empty();
+    let (mut roots, mut end) = (RootCertStore::empty(), None);
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(|_| format!("{shown} is not a PEM file"))?;
+        end = end.max(x509::ends(&certificate));
         roots.add(certificate).map_err(|cause| format!("{shown} holds a certificate that is no CA: {cause}"))?;
     }
-    if roots.is_empty() { Err(format!("{shown} holds no certificate")) } else { Ok(roots) }
+    if roots.is_empty() { Err(format!("{shown} holds no certificate")) } else { Ok((roots, end)) }
 }

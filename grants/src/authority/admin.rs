@@ -15,7 +15,7 @@ use crate::{
     pick,
     policy::Policy,
     store::{
-        StoreError,
+        StoreError, restored_at,
         writer::{Writer, agrees},
     },
     text::{LINE, line},
@@ -110,6 +110,14 @@ pub(super) fn add(
             } else {
                 refused(format!("{} has already granted something else as {}", claims.iss, claims.jti))
             });
+        }
+        if tx.behind().is_some() {
+            return Ok(refused(
+                "the gateway's clock has gone back: nothing is granted until it is right (`tidegate doctor`)",
+            ));
+        }
+        if id.is_none() && restored_at(tx.db())?.is_some_and(|restored| claims.iat <= restored.as_second()) {
+            return Ok(refused("it was signed before this gateway was restored from a backup: get a new one"));
         }
         if id.is_none() && claims.iss == policy.gateway {
             return Ok(refused("this gateway's own grants are not imported: issue a new one"));

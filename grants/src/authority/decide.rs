@@ -107,7 +107,7 @@ pub(super) fn foresee(
 }
 
 fn longest(tx: &Tx<'_>, rules: &Rules, policy: &Policy, wanted: &Wanted) -> Result<Timestamp, Denied> {
-    tx.trusted().map_err(|_| Denied::Untrusted)?;
+    sane(tx)?;
     let fitting = fitting(policy, wanted)?;
     let mut gathered = Gathered::default();
     gather(tx, rules, policy, wanted, &fitting, &mut gathered)?;
@@ -115,6 +115,12 @@ fn longest(tx: &Tx<'_>, rules: &Rules, policy: &Policy, wanted: &Wanted) -> Resu
         Some(exp) => Ok(jws::at(exp)),
         None => Err(none(wanted, &fitting, gathered.ended)),
     }
+}
+
+/// Whether anything may be decided at all.
+fn sane(tx: &Tx<'_>) -> Result<(), Denied> {
+    tx.trusted().map_err(|_| Denied::Untrusted)?;
+    if tx.behind().is_some() { Err(Denied::Clock) } else { Ok(()) }
 }
 
 fn still_good(tx: &Tx<'_>, rules: &Rules, policy: &Policy, held: &Held) -> Result<(), Denied> {
@@ -145,7 +151,7 @@ fn choose(
     wanted: &Wanted,
     gathered: &mut Gathered,
 ) -> Result<(Active, Entitlement), Denied> {
-    tx.trusted().map_err(|_| Denied::Untrusted)?;
+    sane(tx)?;
     let fitting = fitting(policy, wanted)?;
     gather(tx, rules, policy, wanted, &fitting, gathered)?;
     let target = &wanted.target;

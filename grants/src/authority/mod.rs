@@ -128,6 +128,9 @@ pub enum Denied {
         /// The limit: for the ledger.
         limit: u32,
     },
+    /// The clock is earlier than what the ledger has already: a grant that had ended could seem good.
+    #[error("the gateway's clock has gone back; nothing opens until it is right again")]
+    Clock,
     /// The store disagrees with its ledger: nothing opens until an admin has looked.
     #[error(
         "the gateway's records do not agree with its ledger; nothing opens until an admin has run `tidegate ledger verify`"
@@ -151,6 +154,7 @@ impl Denied {
             Self::Used { .. } => "used",
             Self::Ambiguous { .. } => "ambiguous",
             Self::TooMany { .. } | Self::TooManyOfYours { .. } | Self::TooManyThere { .. } => "limit",
+            Self::Clock => "clock",
             Self::Untrusted => "ledger",
             Self::Store(_) => "store",
         }

@@ -7,12 +7,14 @@
 //! Why a store that does not verify still opens: what is on targets must go, whatever happened here. So leases can
 //! always be written, and only the way to a [`Permit`](crate::Permit) asks [`Store::trusted`].
 
+mod clock;
 mod leases;
 mod marker;
 mod migrations;
 mod offline;
 pub(crate) mod passwords;
 mod reserve;
+mod restored;
 pub(crate) mod sessions;
 mod strays;
 #[cfg(test)]
@@ -23,6 +25,8 @@ pub use leases::LeftOn;
 pub(crate) use leases::{parsed, unreadable};
 pub use offline::{read, verify};
 pub use reserve::reserve_is_held;
+pub(crate) use restored::restored_at;
+pub use restored::{RESTORED, copy};
 
 use crate::{
     ledger::{Entry, Event},
@@ -168,6 +172,7 @@ impl Store {
         let attempts = Attempts::default();
         let reader = open_to_read(&path).map_err(fail)?;
         let mut writer = Writer::new(db, path, pen, attempts.clone(), lock)?;
+        restored::void(&mut writer, dir)?;
         if let Err(error) = sessions::close_interrupted(&mut writer) {
             tracing::error!(%error, "sessions of the last run stay open in the list");
         }
@@ -279,6 +284,11 @@ fn open_to_read(path: &PathBuf) -> rusqlite::Result<Connection> {
     db.busy_timeout(PATIENCE)?;
     db.pragma_update(None, "trusted_schema", "OFF")?;
     Ok(db)
+}
+
+/// The directory's entries are on disk.
+fn sync(dir: &Path) -> Result<(), StoreError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| file_error(dir, &error))
 }
 
 /// SQLite's errors in our words.

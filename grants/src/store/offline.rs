@@ -28,7 +28,7 @@ pub fn read(dir: &Path, count: Option<u64>) -> Result<Vec<Entry>, StoreError> {
     tail(&open(dir)?, count)
 }
 
-fn open(dir: &Path) -> Result<Connection, StoreError> {
+pub(super) fn open(dir: &Path) -> Result<Connection, StoreError> {
     let path = dir.join(FILE);
     // SQLite would say only "unable to open database file".
     std::fs::metadata(&path).map_err(|e| match Made::read(dir) {

@@ -6,7 +6,7 @@
 //! else tampered with.
 
 use super::{
-    HeadSigner, StoreError, fail,
+    HeadSigner, StoreError, clock, fail,
     marker::{Made, Marker},
     reserve::Reserve,
 };
@@ -93,6 +93,8 @@ pub(crate) struct Writer {
     trust: Trust,
     reserve: Reserve,
     marker: Marker,
+    /// The latest time that an entry was written at, since somebody last said that the clock is right.
+    latest: Timestamp,
     pub(crate) attempts: Attempts,
     /// Held as long as the connection; declared last, so released last.
     _lock: File,
@@ -113,7 +115,8 @@ impl Writer {
         let main = identity_of(&path);
         let made = Made::read(&dir);
         let marker = if made.is_some() { Marker::open(&dir) } else { Marker::none() };
-        let mut writer = Self { db, path, pen, head: Head::default(), trust, reserve, marker, attempts, _lock: lock };
+        let (head, latest) = (Head::default(), clock::latest(&db));
+        let mut writer = Self { db, path, pen, head, trust, reserve, marker, latest, attempts, _lock: lock };
         let untouched = writer.untouched();
         // SQLite has made the WAL by now.
         writer.trust.files = Files { main, ..Files::of(&writer.path) };
@@ -199,7 +202,7 @@ impl Writer {
                 self.trust.owed = (!found.faults.is_empty()).then_some(found);
             }
             let (pen, faults) = (&self.pen, self.trust.faults.as_slice());
-            let mut tx = Tx { sql, pen, faults, head: self.head.clone(), now, wrote: None };
+            let mut tx = Tx { sql, pen, faults, head: self.head.clone(), now, latest: self.latest, wrote: None };
             // In a transaction of its own: our next commit signs a new head over whatever was tampered with, so the
             // trace must be on disk before that, even if `work` fails.
             let noting = self.trust.owed.is_some();
@@ -208,6 +211,7 @@ impl Writer {
                 None => Some(work(&mut tx)?),
             };
             if let Some((head, place)) = tx.commit()? {
+                self.latest = self.latest.max(now);
                 self.head = head;
                 self.marker.keep(place);
             }
@@ -230,6 +234,13 @@ impl Writer {
     #[cfg(test)]
     pub(crate) fn data_version(&self) -> rusqlite::Result<i64> {
         data_version(&self.db)
+    }
+
+    /// From here on, `now` is believed, whatever was written before.
+    pub(crate) fn accept_clock(&mut self, event: Event, now: Timestamp) -> Result<(), StoreError> {
+        self.transact(now, |tx| tx.append(event.clone()))?;
+        self.latest = now;
+        Ok(())
     }
 
     /// Ok while store and ledger agree.
@@ -259,6 +270,7 @@ pub(crate) struct Tx<'a> {
     faults: &'a [String],
     head: Head,
     now: Timestamp,
+    latest: Timestamp,
     /// The place of the last entry that was written.
     wrote: Option<i64>,
 }
@@ -275,6 +287,11 @@ impl Tx<'_> {
 
     pub(crate) fn now(&self) -> Timestamp {
         self.now
+    }
+
+    /// The time that the ledger was written at already, if it is later than now by more than a correction of the clock.
+    pub(crate) fn behind(&self) -> Option<Timestamp> {
+        clock::is_behind(self.now, self.latest).then_some(self.latest)
     }
 
     /// Ok while store and ledger agree.

@@ -60,19 +60,22 @@ fn parse(version: u8, family: u8, body: &[u8]) -> Result<Option<SocketAddr>, NoH
         0x21 => {}
         _ => return Err(NoHeader::Wrong("has another version or command")),
     }
+    let whole = match family {
+        0x11 => 12,
+        0x21 => 36,
+        _ => return Err(NoHeader::Wrong("names no TCP connection")),
+    };
     let short = || NoHeader::Wrong("is too short");
+    let body = body.get(..whole).ok_or_else(short)?;
     let port = |at: usize| body.get(at..at + 2).and_then(|port| port.try_into().ok()).map(u16::from_be_bytes);
-    match family {
-        0x11 => {
-            let address: [u8; 4] = body.get(..4).and_then(|bytes| bytes.try_into().ok()).ok_or_else(short)?;
-            Ok(Some((address, port(8).ok_or_else(short)?).into()))
-        }
-        0x21 => {
-            let address: [u8; 16] = body.get(..16).and_then(|bytes| bytes.try_into().ok()).ok_or_else(short)?;
-            Ok(Some((address, port(32).ok_or_else(short)?).into()))
-        }
-        _ => Err(NoHeader::Wrong("names no TCP connection")),
-    }
+    // Source, destination, and the source's port behind them.
+    let half = (whole - 4) / 2;
+    let address = match body.get(..half) {
+        Some(&[a, b, c, d]) => IpAddr::from([a, b, c, d]),
+        Some(bytes) => IpAddr::from(<[u8; 16]>::try_from(bytes).map_err(|_| short())?),
+        None => return Err(short()),
+    };
+    Ok(Some((address, port(2 * half).ok_or_else(short)?).into()))
 }
 
 /// Addresses that belong together: `10.0.0.0/8`, `192.0.2.7`, `fd00::/8`.

@@ -1,0 +1,21 @@
+//! The clock over the API: a human says that it is right now, though the ledger has later times.
+
+use super::{
+    AcceptBody,
+    peer::{Action, Scope},
+    routes::{Answer, Shared, Who, body},
+};
+use axum::{
+    Extension, Json,
+    extract::{Request, State},
+};
+use jiff::Timestamp;
+
+pub(super) async fn accept(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<Timestamp> {
+    let _: Scope = caller.may(Action::Configure)?;
+    let AcceptBody { reason } = body(request).await?;
+    let now = api.gate.now();
+    api.gate.store.accept_clock(caller.known()?, &reason, now).await?;
+    tracing::warn!(%now, "the clock was accepted");
+    Ok(Json(now))
+}

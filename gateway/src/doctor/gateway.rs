@@ -1,0 +1,113 @@
+//! What the running gateway says of itself: whether it lets people in, and what it has on targets.
+
+use super::Finding;
+use crate::api::{
+    LeaseView, Status, SweepBody,
+    client::{Client, Unreachable},
+};
+use std::{path::Path, time::Duration};
+use tidegate_grants::LeaseState;
+use tidegate_proxy::sweep::Swept;
+
+/// A sweep asks every target; those that do not answer in this time are told as such by themselves.
+const SWEEP: Duration = Duration::from_secs(55);
+/// So many leases are named.
+const MOST_NAMED: usize = 5;
+
+pub(super) fn examine(state: &Path) -> Vec<Finding> {
+    let client = match Client::new(state) {
+        Ok(client) => client,
+        Err(error) => return vec![Finding::fail("gateway", error.to_string(), "tidegate status")],
+    };
+    let status: Status = match client.get("/v1/status") {
+        Ok(status) => status,
+        Err(error) => {
+            let next = if error.is::<Unreachable>() {
+                "systemctl start tidegate, or tidegate serve"
+            } else {
+                "tidegate status"
+            };
+            return vec![Finding::fail("gateway", format!("{error:#}"), next)];
+        }
+    };
+    let mut findings = vec![running(&status)];
+    findings.extend(leases(&client));
+    findings.extend(orphans(&client));
+    findings
+}
+
+fn running(status: &Status) -> Finding {
+    if !status.ready {
+        return Finding::fail("gateway", format!("it lets nobody in: {}", status.faults.join("; ")), "tidegate status");
+    }
+    if status.version != env!("CARGO_PKG_VERSION") {
+        let said = format!("it is tidegate {}, and this is {}", status.version, env!("CARGO_PKG_VERSION"));
+        return Finding::warn("gateway", said, "restart it, when nobody minds");
+    }
+    Finding::ok("gateway", format!("it lets people in; {} live session(s)", status.sessions))
+}
+
+fn leases(client: &Client) -> Vec<Finding> {
+    let leases: Vec<LeaseView> = match client.get("/v1/leases") {
+        Ok(leases) => leases,
+        Err(error) => {
+            return vec![Finding::fail("leases", format!("{error:#}"), "run this as an admin of the gateway")];
+        }
+    };
+    let now = jiff::Timestamp::now();
+    let named = |wanted: &dyn Fn(&LeaseView) -> bool| -> Vec<String> {
+        let found = leases.iter().filter(|lease| wanted(lease));
+        found.map(|lease| format!("{} on {}", lease.name, lease.target)).collect()
+    };
+    let held = named(&|lease| lease.state == LeaseState::Held);
+    let overdue = named(&|lease| lease.state != LeaseState::Held && lease.deadline < now);
+    let mut findings = Vec::new();
+    if !overdue.is_empty() {
+        let said = format!("{} should be gone from targets, and is not: {}", overdue.len(), some(&overdue));
+        findings.push(Finding::fail("leases", said, "tidegate lease list says why; tidegate lease retry ID"));
+    }
+    if !held.is_empty() {
+        let said = format!("{} wait for a human: {}", held.len(), some(&held));
+        findings.push(Finding::warn(
+            "leases",
+            said,
+            "tidegate lease show ID says what is left, with the SQL to finish",
+        ));
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok("leases", format!("{} open, none overdue and none held", leases.len())));
+    }
+    findings
+}
+
+fn orphans(client: &Client) -> Vec<Finding> {
+    let swept: Vec<Swept> = match client.post_within("/v1/leases/sweep", &SweepBody::default(), SWEEP) {
+        Ok(swept) => swept,
+        Err(error) => return vec![Finding::fail("orphans", format!("{error:#}"), "tidegate lease sweep")],
+    };
+    let mut findings = Vec::new();
+    for of in &swept {
+        let names: Vec<String> = of.orphans.iter().map(|orphan| format!("{} on {}", orphan.name, of.target)).collect();
+        if !names.is_empty() {
+            let next = "tidegate lease sweep; tidegate lease adopt has one removed";
+            findings.push(Finding::fail(
+                "orphans",
+                format!("accounts with our mark and no lease: {}", some(&names)),
+                next,
+            ));
+        }
+        if let Some(error) = &of.error {
+            let next = format!("tidegate target test {}", of.target);
+            findings.push(Finding::warn("orphans", format!("{} could not be asked: {error}", of.target), next));
+        }
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok("orphans", format!("none on the {} target(s) that were asked", swept.len())));
+    }
+    findings
+}
+
+fn some(names: &[String]) -> String {
+    let shown = names.iter().take(MOST_NAMED).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > MOST_NAMED { format!("{shown}, …") } else { shown }
+}
