@@ -45,7 +45,7 @@ pub struct SessionLimits {
 
 impl Default for SessionLimits {
     fn default() -> Self {
-        Self { per_identity: 200, per_target: 1000 }
+        Self { per_identity: 500, per_target: 2000 }
     }
 }
 

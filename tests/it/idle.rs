@@ -103,6 +103,8 @@ fn world(ssh: usize, postgres: usize) -> World {
         .sshd_config(&format!("MaxStartups {0}:30:{0}\n", ssh + 100))
         .postgresql_conf(&format!("max_connections = {}", postgres + 60))
         .block(many)
+        // All of them come from one address, and are one person.
+        .block("[limits]\nconnections = 20000\nconnections_per_source = 20000\nsessions_per_identity = 20000\nsessions_per_target = 20000\n")
         .start();
     world.config.change("max_duration = \"30m\"", "max_duration = \"2h\"");
     world.restart_gateway();

@@ -21,6 +21,7 @@ mod doctor;
 mod door;
 mod drain;
 mod editing;
+mod faults;
 mod files;
 mod flow;
 mod forward;

@@ -221,8 +221,8 @@ static LIMITS: Table = Table {
         may("handshakes", COUNT, "That have not logged in yet; past it the oldest are hung up on. Default: 1024."),
         may("handshakes_per_source", COUNT, "The same, of one address. Default: 128."),
         may("handshake_timeout", POSITIVE, "To log in, up to 5 minutes (PostgreSQL: 10 s at most). Default: \"20s\"."),
-        may("sessions_per_identity", COUNT, "Of one person. Default: 200."),
-        may("sessions_per_target", COUNT, "On one target. Default: 1000."),
+        may("sessions_per_identity", COUNT, "Of one person. Default: 500."),
+        may("sessions_per_target", COUNT, "On one target. Default: 2000."),
     ],
 };
 

@@ -15,13 +15,20 @@ use crate::{
     name::{IdentityName, TargetName},
 };
 use jiff::Timestamp;
-use rusqlite::{Connection, backup::Backup, params};
+use rusqlite::{
+    Connection,
+    backup::{Backup, StepResult},
+    params,
+};
 use serde_json::{Value, json};
 use std::{fs, io, path::Path, time::Duration};
 
 /// In a state directory that came out of a backup and has not served yet: the backup's manifest.
 pub const RESTORED: &str = "restored";
 const EVENT: &str = "store.restored";
+/// A lock on the store is a matter of milliseconds.
+const TRIES: u32 = 200;
+const BETWEEN: Duration = Duration::from_millis(50);
 /// Who revokes.
 const BY: &str = "restore";
 
@@ -34,14 +41,26 @@ pub fn copy(dir: &Path, into: &Path) -> Result<(), StoreError> {
     let path = into.join(FILE);
     super::make_private(&path)?;
     let mut to = Connection::open(&path).map_err(fail)?;
-    // All pages in one step: no writer comes between.
-    Backup::new(&from, &mut to).and_then(|backup| backup.run_to_completion(-1, Duration::ZERO, None)).map_err(fail)?;
+    whole(&from, &mut to)?;
     // One file, without a log beside it.
     to.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(())).map_err(fail)?;
     let node: String =
         to.query_row("SELECT node FROM ledger ORDER BY place DESC LIMIT 1", [], |row| row.get(0)).map_err(fail)?;
     Marker::create(into, &node, &to).map_err(|error| file_error(into, &error))?;
     Ok(())
+}
+
+/// All pages in one step, so that no writer comes between; tried again while somebody holds a lock.
+fn whole(from: &Connection, to: &mut Connection) -> Result<(), StoreError> {
+    const ALL: i32 = -1;
+    let backup = Backup::new(from, to).map_err(fail)?;
+    for _ in 0..TRIES {
+        if backup.step(ALL).map_err(fail)? == StepResult::Done {
+            return Ok(());
+        }
+        std::thread::sleep(BETWEEN);
+    }
+    Err(StoreError::Database("the store is locked by somebody".to_owned()))
 }
 
 /// Before a store that came out of a backup serves anybody. Done once: the marker goes when it is in the ledger.

@@ -34,17 +34,15 @@ pub enum NoHeader {
 /// # Errors
 /// [`NoHeader`]; nothing that follows may be read then.
 pub async fn read<R: AsyncRead + Unpin>(from: &mut R) -> Result<Option<SocketAddr>, NoHeader> {
-    let mut fixed = [0; 16];
     // Byte by byte as far as the signature goes: whoever speaks something else need not send as many.
-    for place in 0..SIGNATURE.len() {
-        let byte = from.read_u8().await?;
-        if SIGNATURE.get(place) != Some(&byte) {
+    for expected in SIGNATURE {
+        if from.read_u8().await? != expected {
             return Err(NoHeader::Missing);
         }
     }
-    let (_, rest) = fixed.split_at_mut(SIGNATURE.len());
-    from.read_exact(rest).await?;
-    let [version, family, high, low] = *rest else { return Err(NoHeader::Missing) };
+    let mut rest = [0; 4];
+    from.read_exact(&mut rest).await?;
+    let [version, family, high, low] = rest;
     let length = u16::from_be_bytes([high, low]);
     if length > LONGEST {
         return Err(NoHeader::Wrong("is too long"));

@@ -137,7 +137,7 @@ pub(super) async fn welcome(door: Arc<Door>, mut tcp: TcpStream, visitor: Visito
         Ok(Visit::Session(names, startup)) if visitor.known() => {
             let client = PgClient::new(door.clone(), *tls, names, startup, source);
             let postgres = &door.postgres;
-            session::run(&postgres.gate, &*postgres.issuer, client).await;
+            Box::pin(session::run(&postgres.gate, &*postgres.issuer, client)).await; // it lives as long as they stay
         }
         Ok(Visit::Cancel(key)) => {
             door.cancels.cancel(&key).await;
