@@ -15,7 +15,7 @@ use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Arc, PoisonError},
 };
@@ -42,6 +42,9 @@ pub(crate) struct Plan {
     /// Why a reload is refused: targets that would be another server while leases are open on them, key by key.
     #[serde(default)]
     pub(crate) moves: Vec<String>,
+    /// What `check` notes of the new one and not of that in force: that nobody can use the admin commands any more, e.g.
+    #[serde(default)]
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Plan {
@@ -99,15 +102,17 @@ impl Live {
         self.config.load_full()
     }
 
-    /// What this text in the place of the file would do.
+    /// What this text in the place of the file would do. `name` is what its faults call it.
     ///
     /// # Errors
     /// Its faults, one a line.
-    pub(crate) async fn plan(&self, text: String) -> anyhow::Result<Plan> {
+    pub(crate) async fn plan(&self, text: String, name: Option<String>) -> anyhow::Result<Plan> {
         let file = self.file.clone();
         // What a program that stands there would list is not known: it is not run for somebody who only asks.
         let known = config::Known::Listed(self.config().listings.clone());
-        let new = spawn_blocking(move || config::parse_with(&file, &text, &known)).await??;
+        let shown = file.display().to_string();
+        let new = spawn_blocking(move || config::parse_with(&file, &text, &known)).await?;
+        let new = new.map_err(|faults| faults.renamed(&shown, name.as_deref().unwrap_or(&shown)))?;
         new.no_own_authority(&self.keys)?;
         self.compare(&new).await
     }
@@ -116,7 +121,12 @@ impl Live {
         let changes = changes(&self.config.load().written, &new.written);
         let ends = self.gate.authority.would_end(&new.policy);
         let moves = self.moves(&changes, new).await?;
-        Ok(Plan { config: new.policy.config.clone(), changes, ends, moves })
+        let known = self.config.load();
+        // A note that only moved is not new: its place stands before the first colon and blank.
+        let bare = |note: &str| note.split_once(": ").map_or_else(|| note.to_owned(), |(_, rest)| rest.to_owned());
+        let known: BTreeSet<String> = known.notes.iter().map(|note| bare(note)).collect();
+        let warnings = new.notes.iter().filter(|note| !known.contains(&bare(note))).cloned().collect();
+        Ok(Plan { config: new.policy.config.clone(), changes, ends, moves, warnings })
     }
 
     /// Teardown would look for an open lease at the new place, find nothing there, and close it clean.

@@ -177,3 +177,45 @@ fn a_target_does_not_become_another_server_while_a_lease_is_open_on_it() {
     world.gateway.until_no_lease(PATIENCE);
     assert_eq!(world.pg().ephemeral_roles(), Vec::<String>::new(), "at the server that it was made on");
 }
+
+#[test]
+fn what_is_in_a_file_that_the_configuration_names_is_part_of_it() {
+    let mut world = World::postgres_only();
+    let (theirs, own) = (world.pg().tls_ca(), world.gateway.dir().join("orders-ca.pem"));
+    let pem = fs::read_to_string(&theirs).unwrap();
+    fs::write(&own, &pem).unwrap();
+    world.config.change(&format!("{theirs:?}"), "\"orders-ca.pem\"");
+    reload(&world).ok();
+    let config = world.gateway.json(&["status"])["config"].clone();
+    assert!(world.gateway.cli(&["config", "diff"]).ok().out().contains("a reload would change nothing"));
+    fs::write(&own, format!("{pem}{}", fs::read_to_string(world.client_file("ca.pem")).unwrap())).unwrap();
+    let said = world.gateway.cli(&["config", "diff"]).ok().out();
+    assert!(said.contains("target[orders].tls_ca (contents): \"sha256 "), "{said}");
+    assert!(reload(&world).ok().out().contains("tls_ca (contents)"));
+    assert_ne!(world.gateway.json(&["status"])["config"], config);
+    assert!(
+        world.gateway.ledger().last("config.reloaded").unwrap()["detail"].to_string().contains("tls_ca (contents)")
+    );
+}
+
+#[test]
+fn faults_come_one_a_line_by_the_name_of_the_file_that_was_asked_about() {
+    let mut world = World::ssh_only();
+    let before = world.config.clone();
+    world.config.change("logins = [", "loginz = [").change("[recording]\n", "[recording]\nstream_limits = \"1MiB\"\n");
+    let other = world.dir().join("other");
+    fs::create_dir_all(&other).unwrap();
+    let other = world.config.write(&other);
+    let said = world.gateway.cli(&["config", "diff", other.to_str().unwrap()]).exited(1).err();
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines.len() >= 2 && lines.iter().all(|line| line.starts_with(&format!("{}:", other.display()))), "{said}");
+    let said = reload(&world).exited(1).err();
+    assert!(said.lines().count() >= 2 && !said.contains("u{a}") && said.contains("loginz"), "{said}");
+    world.gateway.configure(&before);
+    // The last admin that can reach the socket: said, and done if that is meant.
+    world.config = before;
+    world.config.change("unix_user", "#unix_user");
+    let changed = world.config.write(other.parent().unwrap());
+    let said = world.gateway.cli(&["config", "diff", changed.to_str().unwrap()]).ok().out();
+    assert!(said.contains("warning: ") && said.contains("nobody can use the admin commands"), "{said}");
+}

@@ -36,6 +36,11 @@ pub(crate) struct Client {
     runtime: tokio::runtime::Runtime,
 }
 
+/// Several things are wrong with what the gateway was given.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("; "))]
+pub(crate) struct Wrong(pub(crate) Vec<String>);
+
 impl Client {
     /// Does not connect yet.
     pub(crate) fn new(state: &Path) -> std::io::Result<Self> {
@@ -83,6 +88,7 @@ impl Client {
                 .context("the gateway's answer makes no sense: is it another version?");
         }
         match serde_json::from_slice::<Problem>(&answer) {
+            Ok(problem) if !problem.faults.is_empty() => Err(Wrong(problem.faults).into()),
             Ok(problem) => anyhow::bail!("{}", problem.detail),
             Err(_) => anyhow::bail!("the gateway answered {status}"),
         }

@@ -6,7 +6,10 @@ use super::{
     problem::Problem,
     routes::{Answer, Api, Shared, Who, body},
 };
-use crate::live::Plan;
+use crate::{
+    config::{ConfigError, Faults},
+    live::Plan,
+};
 use axum::{
     Extension, Json, Router,
     extract::{DefaultBodyLimit, Request, State},
@@ -21,14 +24,24 @@ pub(super) fn router() -> Router<Arc<Api>> {
     Router::new().route("/v1/config/diff", post(diff).layer(whole_file)).route("/v1/config/reload", post(reload))
 }
 
+/// Faults of a file are listed, each on a line of its own wherever they are shown.
 fn refused(error: &anyhow::Error) -> Problem {
-    Problem::refused(format!("{error:#}"))
+    let of_file = match error.downcast_ref() {
+        Some(ConfigError::Faults(faults)) => Some(faults),
+        _ => error.downcast_ref::<Faults>(),
+    };
+    let faults: Vec<String> =
+        of_file.map(Faults::to_string).iter().flat_map(|all| all.lines()).map(str::to_owned).collect();
+    match faults.len() {
+        0 => Problem::refused(format!("{error:#}")),
+        count => Problem { faults, ..Problem::refused(format!("the configuration has {count} fault(s)")) },
+    }
 }
 
 async fn diff(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<Plan> {
     let _: Scope = caller.may(Action::Configure)?;
-    let DiffBody { text } = body(request).await?;
-    api.live.plan(text).await.map(Json).map_err(|error| refused(&error))
+    let DiffBody { text, name } = body(request).await?;
+    api.live.plan(text, name).await.map(Json).map_err(|error| refused(&error))
 }
 
 async fn reload(State(api): Shared, Extension(caller): Who) -> Answer<Plan> {

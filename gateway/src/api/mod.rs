@@ -134,6 +134,9 @@ pub(crate) struct TestBody {
 pub(crate) struct DiffBody {
     /// A configuration file's text.
     pub(crate) text: String,
+    /// What it is called in messages.
+    #[serde(default)]
+    pub(crate) name: Option<String>,
 }
 
 /// What `POST` on grants answers.

@@ -17,12 +17,15 @@ pub(crate) struct Problem {
     pub(crate) detail: String,
     /// The HTTP status.
     pub(crate) status: u16,
+    /// What is wrong, one by one, where it is several things.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) faults: Vec<String>,
 }
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or("Error").to_owned();
-        Self { title, detail: detail.into(), status: status.as_u16() }
+        Self { title, detail: detail.into(), status: status.as_u16(), faults: Vec::new() }
     }
 
     /// Understood, and not done.

@@ -1,6 +1,6 @@
 //! `tidegate reload` and `tidegate config diff`
 
-use super::{print, print_json, text_of};
+use super::{named, print, print_json, text_of};
 use crate::{
     api::{DiffBody, LARGEST_CONFIG, client::Client},
     live::Plan,
@@ -18,13 +18,14 @@ pub(super) fn reload(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
         text.push_str("nothing in the file has changed\n");
     }
     writeln!(text, "in force: {}", plan.config)?;
+    warnings(&mut text, &plan)?;
     sessions(&mut text, &plan, "ended")?;
     print(&text)
 }
 
 pub(super) fn diff(client: &Client, file: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let text = text_of(file, LARGEST_CONFIG, "a configuration")?;
-    let plan: Plan = client.post("/v1/config/diff", &DiffBody { text })?;
+    let plan: Plan = client.post("/v1/config/diff", &DiffBody { text, name: Some(named(file)) })?;
     if json {
         print_json(&plan)?;
         return Ok(verdict(&plan));
@@ -40,6 +41,7 @@ pub(super) fn diff(client: &Client, file: &Path, json: bool) -> anyhow::Result<E
     for moved in &plan.moves {
         writeln!(text, "a reload would refuse this: {}", plain(moved))?;
     }
+    warnings(&mut text, &plan)?;
     sessions(&mut text, &plan, "would end")?;
     print(&text)?;
     Ok(verdict(&plan))
@@ -52,6 +54,10 @@ fn verdict(plan: &Plan) -> ExitCode {
 
 fn changes(plan: &Plan) -> String {
     plan.changes.iter().fold(String::new(), |text, change| text + &change.to_string() + "\n")
+}
+
+fn warnings(text: &mut String, plan: &Plan) -> std::fmt::Result {
+    plan.warnings.iter().try_for_each(|warning| writeln!(text, "warning: {}", plain(warning)))
 }
 
 fn sessions(text: &mut String, plan: &Plan, what: &str) -> std::fmt::Result {

@@ -19,7 +19,10 @@ mod user;
 mod why;
 
 use crate::{
-    api::{TestBody, client::Client},
+    api::{
+        TestBody,
+        client::{Client, Wrong},
+    },
     backup::With,
     cli::{
         CaCommand, Cli, ClockCommand, Command, ConfigCommand, RecordingCommand, SessionCommand, TargetCommand,
@@ -101,6 +104,10 @@ pub(crate) fn complain(error: &anyhow::Error) -> ExitCode {
         if whole != faults {
             say_error(&plain(&format!("tidegate: {whole}")));
         }
+        return ExitCode::from(1);
+    }
+    if let Some(Wrong(faults)) = error.downcast_ref() {
+        faults.iter().for_each(|fault| say_error(&plain(fault)));
         return ExitCode::from(1);
     }
     say_error(&plain(&format!("tidegate: {error:#}")));

@@ -42,6 +42,17 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
+impl Faults {
+    /// Those of a file that stood in the place of another, by its own name.
+    pub(crate) fn renamed(mut self, from: &str, to: &str) -> Self {
+        self.list
+            .iter_mut()
+            .filter(|fault| fault.place.file == from)
+            .for_each(|fault| to.clone_into(&mut fault.place.file));
+        self
+    }
+}
+
 /// Where faults are gathered while a configuration is read, and what must be there only once.
 #[derive(Debug)]
 pub(super) struct Findings {

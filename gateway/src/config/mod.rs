@@ -7,6 +7,7 @@
 //! Keys that DESIGN's contract has and this version cannot honour fail as "not supported yet": a gateway that ignored
 //! `approvals = …` would open what its admin meant to keep shut.
 
+mod contents;
 mod contradictions;
 pub(crate) mod diff;
 pub(crate) mod edit;
@@ -307,8 +308,9 @@ fn read_all(
     whole.parts = all.iter().copied().zip(&tables).map(part).collect();
     let sources: Vec<Arc<Source>> = included.iter().chain(&listed).cloned().collect();
     let texts = Texts { main: main.clone(), included: included.clone() };
-    let mut config =
-        assemble(&whole, findings, hash(main, &sources), written::merged(main, &sources), texts, state_dir)?;
+    let mut written = written::merged(main, &sources);
+    let contents = contents::note(&mut written, &main.folder);
+    let mut config = assemble(&whole, findings, hash(main, &sources, &contents), written, texts, state_dir)?;
     config.notes.splice(0..0, notes);
     for unknown in inventories.iter().filter(|inventory| !listings.contains_key(&inventory.name)) {
         config.notes.push(format!(
@@ -346,8 +348,16 @@ fn syntax(source: &Source, findings: &Findings, errors: &[toml::de::Error]) {
 
 /// What the ledger knows a configuration by: the SHA-256 of the file. With files that it includes, that of what
 /// `sha256sum` prints of it and of them, in its folder and in the order of their names:
-/// `sha256sum tidegate.toml targets.d/*.toml | sha256sum`.
-fn hash(main: &Source, included: &[Arc<Source>]) -> String {
+/// `sha256sum tidegate.toml targets.d/*.toml | sha256sum`. Where it names files (CAs, secrets), that of this and of what is in them.
+fn hash(main: &Source, included: &[Arc<Source>], contents: &[String]) -> String {
+    let of_files = hash_of_files(main, included);
+    if contents.is_empty() {
+        return of_files;
+    }
+    hex(&Sha256::digest(format!("{of_files}\n{}\n", contents.join("\n")).as_bytes()))
+}
+
+fn hash_of_files(main: &Source, included: &[Arc<Source>]) -> String {
     let of_main = hex(&Sha256::digest(main.text.as_bytes()));
     if included.is_empty() {
         return of_main;

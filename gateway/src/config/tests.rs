@@ -350,8 +350,13 @@ fn included_files_are_read_in_whatever_order_and_relative_to_themselves() {
     std::fs::write(dir.path().join("tidegate.toml"), main("\"targets.d/*.toml\"")).unwrap();
     let config = load(&dir.path().join("tidegate.toml")).unwrap();
     let listed = ["tidegate.toml", "targets.d/empty.toml", "targets.d/orders.toml"].map(listing).concat();
-    assert_eq!(config.policy.config, hex(&Sha256::digest(listed)), "as sha256sum tells it");
-    assert_eq!(moved.policy.config, hex(&Sha256::digest(good())));
+    // As sha256sum tells it, and then what is in the files that it names.
+    let whole = |config: &Config, files: String| {
+        let contents = contents::note(&mut config.written.clone(), dir.path()).join("\n");
+        hex(&Sha256::digest(format!("{files}\n{contents}\n")))
+    };
+    assert_eq!(config.policy.config, whole(&config, hex(&Sha256::digest(listed))));
+    assert_eq!(moved.policy.config, whole(&moved, hex(&Sha256::digest(good()))));
 }
 
 #[test]
