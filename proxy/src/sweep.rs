@@ -175,8 +175,13 @@ impl Sweeper {
         sighting: &Sighting,
         undertaker: &dyn Teardown,
     ) -> Result<Vec<(Marked, Option<Lease>)>, TargetError> {
-        let leases = self.gate.store.leases(true).await.map_err(|error| TargetError::Ours(error.to_string()))?;
-        let leases: Vec<Lease> = leases.into_iter().filter(|lease| lease.target() == target).collect();
+        if sighting.marked.is_empty() {
+            return Ok(Vec::new()); // as nearly always, and the closed leases are many
+        }
+        let names: Vec<&str> = sighting.marked.iter().map(|marked| marked.name.as_str()).collect();
+        let ids: Vec<LeaseId> = sighting.marked.iter().filter_map(|marked| marked.lease).collect();
+        let leases = self.gate.store.leases_about(target, &names, &ids).await;
+        let leases = leases.map_err(|error| TargetError::Ours(error.to_string()))?;
         let mut strays = Vec::new();
         for marked in &sighting.marked {
             if marked.gateway.as_ref().is_some_and(|gateway| *gateway != self.gate.name) {
@@ -228,11 +233,7 @@ impl Sweeper {
 
     /// So that a restore while the gateway was down is noticed too.
     async fn server_of_the_last_receipt(&self, target: &TargetName) -> Option<String> {
-        let leases = self.gate.store.leases(true).await.ok()?;
-        let receipts = leases.iter().rev().filter(|lease| lease.target() == target).filter_map(Lease::receipt);
-        let mut servers =
-            receipts.filter_map(|receipt| receipt.findings.iter().find(|finding| finding.what == "server"));
-        servers.next()?.items.first().cloned()
+        self.gate.store.last_found(target, "server").await.ok()?.into_iter().next()
     }
 
     async fn say(&self, event: Event) {

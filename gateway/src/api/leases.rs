@@ -9,6 +9,7 @@ use super::{
 use axum::{
     Extension, Json,
     extract::{Request, State},
+    http::StatusCode,
 };
 use std::sync::Arc;
 use tidegate_grants::{Lease, LeaseState, Receipt};
@@ -60,8 +61,9 @@ pub(super) async fn retry(State(api): Shared, Extension(caller): Who, Id(id): Id
 
 pub(super) async fn show(State(api): Shared, Extension(caller): Who, Id(id): Id) -> Answer<LeaseDetail> {
     let _: Scope = caller.may(Action::ReadLeases)?;
-    let leases = api.gate.store.leases(true).await?;
-    let lease = one("lease", leases, &id, |lease| lease.id().to_string())?;
+    let known = one("lease", api.gate.store.lease_ids().await?, &id, ToString::to_string)?;
+    let found = api.gate.store.lease_by_id(known).await?;
+    let lease = found.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "the lease cannot be read"))?;
     let undertaker = undertaker(&api, &lease)?;
     let (mut now, mut silent, mut advice) = (None, None, Vec::new());
     if lease.state() != LeaseState::Closed {

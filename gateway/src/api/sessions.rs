@@ -36,8 +36,7 @@ pub(super) async fn list(State(api): Shared, Extension(caller): Who) -> Answer<V
 pub(super) async fn show(State(api): Shared, Extension(caller): Who, Id(id): Id) -> Answer<SessionDetail> {
     let scope = caller.may(Action::ReadSessions)?;
     let session = find(&api, scope, &id).await?;
-    let mut leases = api.gate.store.leases(true).await?;
-    leases.retain(|lease| lease.session() == session.row.id);
+    let leases = api.gate.store.leases_of(session.row.id).await?;
     Ok(Json(SessionDetail { session, leases: leases.iter().map(|lease| view(lease, true)).collect() }))
 }
 

@@ -15,7 +15,7 @@ use crate::{
     authority::Permit,
     lease::{Lease, LeasePlan, LeaseState, Receipt},
     ledger::Event,
-    name::{LeaseId, TargetName},
+    name::{LeaseId, SessionId, TargetName},
     text::{LINE, line},
 };
 use jiff::Timestamp;
@@ -179,17 +179,74 @@ impl Store {
         .await
     }
 
-    /// Leases that are not closed, oldest first; with `all`, the closed ones too.
+    /// Leases that are not closed, oldest first; with `all`, the closed ones too: as many as there ever were.
     pub async fn leases(&self, all: bool) -> Result<Vec<Lease>, StoreError> {
+        let sql = if all {
+            "SELECT * FROM leases ORDER BY id"
+        } else {
+            "SELECT * FROM leases WHERE state <> 'closed' ORDER BY id"
+        };
+        self.look_up(sql, Vec::new()).await
+    }
+
+    /// The leases of a session, closed ones too.
+    pub async fn leases_of(&self, session: SessionId) -> Result<Vec<Lease>, StoreError> {
+        self.look_up("SELECT * FROM leases WHERE session = ?1 ORDER BY id", vec![session.to_string()]).await
+    }
+
+    /// One lease, closed or not.
+    pub async fn lease_by_id(&self, id: LeaseId) -> Result<Option<Lease>, StoreError> {
+        Ok(self.look_up("SELECT * FROM leases WHERE id = ?1", vec![id.to_string()]).await?.pop())
+    }
+
+    /// On a target, oldest first: the leases that are not closed, and of the closed ones those of accounts with one of
+    /// these names, and these.
+    pub async fn leases_about(
+        &self,
+        target: &TargetName,
+        names: &[&str],
+        ids: &[LeaseId],
+    ) -> Result<Vec<Lease>, StoreError> {
+        let sql = "SELECT * FROM leases WHERE target = ?1 AND (state <> 'closed' \
+                   OR name IN (SELECT value FROM json_each(?2)) OR id IN (SELECT value FROM json_each(?3))) ORDER BY id";
+        self.look_up(sql, vec![target.to_string(), json!(names).to_string(), json!(ids).to_string()]).await
+    }
+
+    /// The number of every lease that there ever was.
+    pub async fn lease_ids(&self) -> Result<Vec<LeaseId>, StoreError> {
+        self.read(|db| {
+            let mut statement = db.prepare_cached("SELECT id FROM leases ORDER BY id").map_err(fail)?;
+            let ids = statement.query_map([], |row| parsed(row, "id")).map_err(fail)?;
+            ids.collect::<rusqlite::Result<_>>().map_err(fail)
+        })
+        .await
+    }
+
+    /// What the newest receipt of a target that has this finding found.
+    pub async fn last_found(&self, target: &TargetName, what: &'static str) -> Result<Vec<String>, StoreError> {
+        let target = target.to_string();
+        self.read(move |db| {
+            let sql = "SELECT receipt FROM leases WHERE target = ?1 AND receipt IS NOT NULL ORDER BY id DESC";
+            let mut statement = db.prepare_cached(sql).map_err(fail)?;
+            let mut rows = statement.query([&target]).map_err(fail)?;
+            // One at a time: there may be very many, and the first will do.
+            while let Some(row) = rows.next().map_err(fail)? {
+                let text: String = row.get(0).map_err(fail)?;
+                let receipt: Receipt = from_json(&text).map_err(fail)?;
+                if let Some(finding) = receipt.findings.into_iter().find(|finding| finding.what == what) {
+                    return Ok(finding.items);
+                }
+            }
+            Ok(Vec::new())
+        })
+        .await
+    }
+
+    async fn look_up(&self, sql: &'static str, with: Vec<String>) -> Result<Vec<Lease>, StoreError> {
         let attempts = self.attempts.clone();
         self.read(move |db| {
-            let sql = if all {
-                "SELECT * FROM leases ORDER BY id"
-            } else {
-                "SELECT * FROM leases WHERE state <> 'closed' ORDER BY id"
-            };
             let mut statement = db.prepare_cached(sql).map_err(fail)?;
-            let rows = statement.query_map([], from_row).map_err(fail)?;
+            let rows = statement.query_map(rusqlite::params_from_iter(with), from_row).map_err(fail)?;
             // One unreadable row (somebody edited it) must not stop the teardown of all others.
             let readable = |row: rusqlite::Result<Lease>| {
                 row.inspect_err(|error| tracing::error!(%error, "a lease cannot be read")).ok()
