@@ -36,14 +36,16 @@ fn behind_its_ledger_the_gateway_opens_and_grants_nothing_until_the_clock_is_rig
 fn a_restart_does_not_make_an_early_clock_right_and_an_admin_can() {
     let mut world = world();
     world.gateway.grant("alice", "web-1", "shell", "30m");
-    world.gateway.shift_clock(86_400);
+    world.exec("alice", "true").ok();
+    // Not by hours: the gateway's own host certificate would be made anew, and clients would not take it yet.
+    world.gateway.shift_clock(2400);
     world.exec("alice", "true").exited(77).says("expired");
     world.gateway.shift_clock(0);
     world.exec("alice", "true").exited(1).says("clock has gone back");
     world.gateway.terminate();
     world.gateway.start();
     world.exec("alice", "true").exited(1).says("clock has gone back");
-    world.gateway.cli(&["clock", "accept", "--reason", "the hypervisor was a day ahead"]).ok();
+    world.gateway.cli(&["clock", "accept", "--reason", "the hypervisor was ahead"]).ok();
     world.exec("alice", "true").ok();
     let ledger = world.gateway.ledger();
     assert_eq!(ledger.one("clock.accepted")["identity"], "operator");
