@@ -235,16 +235,21 @@ async fn turn_away<C: Client>(gate: &Gate, permit: &Permit, client: C, refusal: 
 
 /// A no within a session, for the ledger and `tidegate why`.
 pub(crate) async fn note_refusal(gate: &Gate, permit: &Permit, kind: &str, refusal: &Refusal) {
-    let detail = serde_json::json!({
-        "why": refusal.sentence,
-        "check": refusal.check,
+    let event = not_let(kind, permit, &refusal.sentence, refusal.check);
+    if let Err(error) = gate.store.append(event, gate.now()).await {
+        tracing::error!(session = %permit.session(), reference = %permit.reference(), %error, "a refusal could not be written");
+    }
+}
+
+/// What the ledger says of a session that we refused something or ended.
+fn not_let(kind: &str, permit: &Permit, why: &str, check: &str) -> Event {
+    about(kind, permit).detail(serde_json::json!({
+        "why": why,
+        "check": check,
         "ref": permit.reference(),
         "access": permit.access(),
         "source": permit.source(),
-    });
-    if let Err(error) = gate.store.append(about(kind, permit).detail(detail), gate.now()).await {
-        tracing::error!(session = %permit.session(), reference = %permit.reference(), %error, "a refusal could not be written");
-    }
+    }))
 }
 
 async fn start_recording<C: Client>(gate: &Gate, permit: &Permit) -> Result<Arc<LiveRecording>, Refusal> {
@@ -338,13 +343,7 @@ async fn log_ending(gate: &Gate, permit: &Permit, recording: &LiveRecording, end
     let said = recorder::Event::Said { text: ending.outcome() };
     let _ = recording.note(said, gate.now());
     tracing::info!(session = %permit.session(), outcome = ending.outcome(), "session ended by the gate");
-    let event = about(kind, permit).detail(serde_json::json!({
-        "why": ending.outcome(),
-        "check": check,
-        "ref": permit.reference(),
-        "access": permit.access(),
-        "source": permit.source(),
-    }));
+    let event = not_let(kind, permit, &ending.outcome(), check);
     if let Err(error) = gate.store.append(event, gate.now()).await {
         tracing::error!(session = %permit.session(), %error, "the cut could not be written");
     }

@@ -12,7 +12,7 @@ use russh::{
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
 use ssh_key::PrivateKey;
-use std::{fs, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tidegate_tests::{
     World,
     config::PUBLIC_NAME,
@@ -80,11 +80,7 @@ async fn query(config: &Config, tls: &MakeRustlsConnect) -> Client {
 
 /// Resident memory in KiB, and open descriptors, of the gateway.
 fn holds(world: &World) -> (u64, usize) {
-    let proc = format!("/proc/{}", world.gateway.pid());
-    let status = fs::read_to_string(format!("{proc}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    let resident = line.split_whitespace().next().unwrap().parse().unwrap();
-    (resident, fs::read_dir(format!("{proc}/fd")).unwrap().count())
+    (world.gateway.vm_rss(), world.gateway.descriptors())
 }
 
 fn print(what: &str, count: usize, before: (u64, usize), now: (u64, usize)) {

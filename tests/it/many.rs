@@ -12,7 +12,6 @@ use rustls::{
 use serde_json::Value;
 use std::{
     collections::HashMap,
-    fs,
     path::Path,
     time::{Duration, Instant},
 };
@@ -141,14 +140,8 @@ fn connections(world: &World) -> usize {
 }
 
 /// Of the gateway: resident memory in KiB, open descriptors, threads.
-fn holds(world: &World) -> (u64, usize, usize) {
-    let proc = format!("/proc/{}", world.gateway.pid());
-    let status = fs::read_to_string(format!("{proc}/status")).unwrap();
-    let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.split_whitespace().next().unwrap().parse::<u64>().unwrap()
-    };
-    (field("VmRSS:"), fs::read_dir(format!("{proc}/fd")).unwrap().count(), field("Threads:") as usize)
+fn holds(world: &World) -> (u64, usize, u64) {
+    (world.gateway.vm_rss(), world.gateway.descriptors(), world.gateway.threads())
 }
 
 /// Waits until no session's lease is open, however many there were.

@@ -202,9 +202,29 @@ impl Gateway {
 
     /// Its peak resident memory so far, in KiB.
     pub fn vm_hwm(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// Its resident memory now, in KiB.
+    pub fn vm_rss(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// Its threads.
+    pub fn threads(&self) -> u64 {
+        self.status("Threads:")
+    }
+
+    /// Its open descriptors.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it is alive").count()
+    }
+
+    /// A number of `/proc/PID/status` (proc_pid_status(5)).
+    fn status(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it is alive");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
-        line.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("KiB")
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("the field");
+        line.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number")
     }
 
     /// Where SSH listens.

@@ -154,7 +154,7 @@ async fn status(State(api): Shared, Extension(caller): Who) -> Answer<Status> {
     let _: Scope = caller.may(Action::Status)?;
     let policy = api.policy();
     let faults = health::faults(&api.gate).await;
-    let sessions = api.gate.store.sessions().await?;
+    let sessions = api.gate.store.sessions_open().await?;
     let leases = api.gate.store.leases(false).await?;
     let orphans = api.sweeper.orphans();
     Ok(Json(Status {
@@ -165,7 +165,7 @@ async fn status(State(api): Shared, Extension(caller): Who) -> Answer<Status> {
         ready: faults.is_empty(),
         faults,
         listeners: api.listeners.clone(),
-        sessions: sessions.iter().filter(|session| session.end.is_none()).count(),
+        sessions,
         held_leases: leases.iter().filter(|lease| lease.state() == LeaseState::Held).count(),
         open_leases: leases.len(),
         orphans: orphans.iter().map(|(target, marked)| format!("{} on {target}", marked.name)).collect(),

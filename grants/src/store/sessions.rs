@@ -30,6 +30,17 @@ impl Store {
         .await
     }
 
+    /// How many have not ended: asked often, and of all that there ever were only these are read.
+    pub async fn sessions_open(&self) -> Result<usize, StoreError> {
+        self.read(|db| {
+            let sql = "SELECT count(*) FROM sessions WHERE finish IS NULL";
+            let mut counting = db.prepare_cached(sql).map_err(fail)?;
+            let count: i64 = counting.query_row([], |row| row.get(0)).map_err(fail)?;
+            Ok(usize::try_from(count).unwrap_or_default())
+        })
+        .await
+    }
+
     /// Those of one identity, newest first.
     pub async fn sessions_of(&self, identity: &IdentityName) -> Result<Vec<SessionRow>, StoreError> {
         let identity = identity.to_string();
