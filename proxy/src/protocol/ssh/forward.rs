@@ -14,6 +14,7 @@ use crate::{
     session::{Way, about},
 };
 use russh::{ChannelOpenFailure, server::ChannelOpenHandle};
+use rustix::io::Errno;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr, UdpSocket},
@@ -228,9 +229,14 @@ impl Forwards {
         answer.cloned().map_err(|()| No::Unresolved(name.clone()))
     }
 
-    /// A socket can be bound to the machine's own addresses, and to no others.
+    /// A socket can be bound to the machine's own addresses, and to no others. What cannot be tried may be ours.
     fn is_ours(&self, address: IpAddr) -> bool {
-        self.ours.contains(&address) || UdpSocket::bind((address, 0)).is_ok()
+        let not_ours = match UdpSocket::bind((address, 0)).as_ref().map_err(Errno::from_io_error) {
+            Ok(_) => false,
+            // (A kernel without IPv6 has no such address.)
+            Err(error) => matches!(error, Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT)),
+        };
+        self.ours.contains(&address) || !not_ours
     }
 
     /// Something was asked for that is not carried at all.
