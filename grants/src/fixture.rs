@@ -127,6 +127,13 @@ pub(crate) fn open_store(dir: &Path) -> Store {
     Store::open(dir, "a", "c0ffee", signer, ledger_public()).unwrap()
 }
 
+/// As a program does whose newest format this is.
+pub(crate) fn authority_of_format(dir: &Path, format: u32) -> Authority {
+    let signer: HeadSigner = Arc::new(ledger_key());
+    let store = Store::open_in(dir, "a", "c0ffee", signer, ledger_public(), format).unwrap();
+    Authority::new(Arc::new(store), policy(), SigningKey::from_bytes(&[8; 32]))
+}
+
 pub(crate) fn authority_in(dir: &Path) -> Authority {
     Authority::new(Arc::new(open_store(dir)), policy(), SigningKey::from_bytes(&[8; 32]))
 }

@@ -23,6 +23,7 @@ pub mod reference;
 pub mod store;
 pub mod target;
 mod text;
+pub mod token;
 
 #[cfg(test)]
 mod fixture;
@@ -36,9 +37,10 @@ pub use lease::{Acceptance, Lease, LeaseKind, LeasePlan, LeaseState, Receipt};
 pub use ledger::Event;
 pub use name::{
     Access, DatabaseName, EntitlementName, GrantId, GroupName, IdentityName, InvalidName, LeaseId, Login, RoleName,
-    SessionId, TargetName,
+    SessionId, TargetName, TokenId,
 };
 pub use policy::{Policy, SessionLimits};
 pub use reference::Reference;
 pub use store::{LeftOn, Store, StoreError};
 pub use target::{Kind, Target};
+pub use token::{Bearer, TokenScope, TokenState, TokenView};

@@ -187,3 +187,7 @@ id!(
     /// One lease.
     LeaseId
 );
+id!(
+    /// One token.
+    TokenId
+);

@@ -20,10 +20,12 @@ use crate::{
     },
     text::{LINE, line},
 };
+use data_encoding::HEXLOWER;
 use ed25519_dalek::SigningKey;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::Connection;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 fn refused<T>(why: impl Into<String>) -> Result<T, GrantError> {
     Err(GrantError::Refused(why.into()))
@@ -41,11 +43,28 @@ pub(super) fn must_be_admin(policy: &Policy, by: &IdentityName, what: &str) -> R
     if admin { Ok(()) } else { refused(format!("only admins {what} grants, and {by} is in none of their groups")) }
 }
 
+/// The `jti` of what this admin asks for under this key. One of a fresh grant is a UUID, so the two never meet.
+pub(super) fn jti_of(by: &IdentityName, key: &str) -> String {
+    // A name has no NUL.
+    let digest = Sha256::digest(format!("tidegate issue once v1\0{by}\0{key}"));
+    format!("once-{}", HEXLOWER.encode(&digest))
+}
+
+/// Whether two grants are the same but for when they were asked for.
+fn alike(one: &Claims, other: &Claims) -> bool {
+    let timeless = |claims: &Claims| {
+        let approvals = claims.approvals.iter().map(|level| Level { at: 0, ..level.clone() }).collect();
+        Claims { iat: 0, nbf: 0, exp: claims.exp.saturating_sub(claims.iat), approvals, ..claims.clone() }
+    };
+    timeless(one) == timeless(other)
+}
+
 /// Checks and signs what an admin asks for.
 pub(super) fn sign(
     policy: &Policy,
     signer: &SigningKey,
     by: &IdentityName,
+    jti: String,
     request: IssueRequest,
     now: Timestamp,
 ) -> Result<(GrantId, String), GrantError> {
@@ -69,7 +88,7 @@ pub(super) fn sign(
         iss: policy.gateway.clone(),
         sub: request.user,
         aud: policy.gateway.clone(),
-        jti: id.to_string(),
+        jti,
         iat,
         nbf: iat,
         exp: iat.saturating_add(seconds),
@@ -105,8 +124,11 @@ pub(super) fn add(
     let kind = if id.is_some() { "grant.issued" } else { "grant.imported" };
     writer.transact(now, |tx| {
         if let Some(known) = rows::by_jti(tx.db(), &claims.iss, &claims.jti)? {
-            return Ok(if known.token == token {
+            let asked_again = || rows::claims_of(&known).is_some_and(|earlier| alike(&earlier, &claims));
+            return Ok(if known.token == token || (id.is_some() && asked_again()) {
                 Ok(known.id)
+            } else if id.is_some() {
+                refused("this key has granted something else already: take a new key for a new request")
             } else {
                 refused(format!("{} has already granted something else as {}", claims.iss, claims.jti))
             });

@@ -12,6 +12,7 @@ mod permit;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod trial;
 
 pub use live::{SessionState, SessionView};
@@ -20,10 +21,13 @@ pub use permit::{Ended, Permit};
 
 use crate::{
     grant::GrantView,
-    name::{Access, DatabaseName, EntitlementName, GrantId, IdentityName, Login, RoleName, SessionId, TargetName},
+    name::{
+        Access, DatabaseName, EntitlementName, GrantId, IdentityName, Login, RoleName, SessionId, TargetName, TokenId,
+    },
     policy::Policy,
     reference::Reference,
     store::{SessionRow, Store, StoreError},
+    token::{Bearer, TokenHash, TokenMade, TokenRefused, TokenRequest, TokenView},
 };
 use decide::Wanted;
 use jiff::Timestamp;
@@ -285,7 +289,29 @@ impl Authority {
 
     /// `grant issue`: signs a grant on the word of an admin. Never for themselves.
     pub async fn issue(&self, by: &IdentityName, request: IssueRequest, now: Timestamp) -> Result<GrantId, GrantError> {
-        let (id, token) = admin::sign(&self.policy(), &self.signer, by, request, now)?;
+        self.issue_as(by, GrantId::new().to_string(), request, now).await
+    }
+
+    /// The same, once for each `key` of one admin: the same request again gives the same grant, also after a restart;
+    /// another one is refused.
+    pub async fn issue_once(
+        &self,
+        by: &IdentityName,
+        key: &str,
+        request: IssueRequest,
+        now: Timestamp,
+    ) -> Result<GrantId, GrantError> {
+        self.issue_as(by, admin::jti_of(by, key), request, now).await
+    }
+
+    async fn issue_as(
+        &self,
+        by: &IdentityName,
+        jti: String,
+        request: IssueRequest,
+        now: Timestamp,
+    ) -> Result<GrantId, GrantError> {
+        let (id, token) = admin::sign(&self.policy(), &self.signer, by, jti, request, now)?;
         let (rules, by) = (self.rules.clone(), by.clone());
         self.store.run(move |writer| admin::add(writer, &rules, &by, Some(id), &token, now)).await?
     }
@@ -348,7 +374,45 @@ impl Authority {
         self.store.run(move |writer| live::kill(writer, &rules, &by, &session, reason.as_deref(), now)).await?
     }
 
-    /// Ends all that somebody holds: grants, passwords, live sessions. They may have left the configuration already.
+    /// `token issue`: admins for anyone, others for themselves. `most`: the longest life that is allowed.
+    pub async fn issue_token(
+        &self,
+        by: &IdentityName,
+        request: TokenRequest,
+        most: Duration,
+        now: Timestamp,
+    ) -> Result<TokenMade, GrantError> {
+        let (rules, by) = (self.rules.clone(), by.clone());
+        self.store.run(move |writer| tokens::issue(writer, &rules, &by, &request, most, now)).await?
+    }
+
+    /// Who is behind a token's secret: signed for by the ledger, not revoked, not expired, its identity still in the policy.
+    pub async fn bearer(&self, secret: &str, now: Timestamp) -> Result<Bearer, TokenRefused> {
+        let Some(hash) = TokenHash::of(secret) else { return Err(TokenRefused::Unknown) };
+        let rules = self.rules.clone();
+        self.store.run(move |writer| tokens::verify(writer, &rules, &hash, now)).await?
+    }
+
+    /// Tokens, newest first: all of them, or those of one identity.
+    pub async fn tokens(&self, of: Option<&IdentityName>, now: Timestamp) -> Result<Vec<TokenView>, StoreError> {
+        let of = of.cloned();
+        self.store.read(move |db| tokens::list(db, of.as_ref(), now)).await
+    }
+
+    /// Revokes the token with this id, or unique prefix or suffix of it, among those that `by` may see: admins all, others
+    /// their own.
+    pub async fn revoke_token(
+        &self,
+        by: &IdentityName,
+        id: &str,
+        reason: Option<String>,
+        now: Timestamp,
+    ) -> Result<TokenId, GrantError> {
+        let (rules, by, id) = (self.rules.clone(), by.clone(), id.to_owned());
+        self.store.run(move |writer| tokens::revoke(writer, &rules, &by, &id, reason.as_deref(), now)).await?
+    }
+
+    /// Ends all that somebody holds: grants, passwords, tokens, live sessions. They may have left the configuration already.
     ///
     /// # Errors
     /// [`GrantError`]: `by` is no admin, or the store failed; sessions have ended all the same then.

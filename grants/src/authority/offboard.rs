@@ -5,7 +5,7 @@ use crate::{
     grant::Revoked,
     ledger::Event,
     name::IdentityName,
-    store::{StoreError, passwords, writer::Writer},
+    store::{StoreError, passwords, tokens, writer::Writer},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,9 @@ pub struct UserEnded {
     pub grants: usize,
     /// Passwords that were made void.
     pub passwords: usize,
+    /// Tokens that were revoked.
+    #[serde(default)]
+    pub tokens: usize,
     /// Live sessions that ended.
     pub sessions: usize,
 }
@@ -43,14 +46,17 @@ pub(super) fn end(
             rows::revoke(tx, *id, Some((user, target)), &revoked)?;
         }
         let passwords = passwords::void_all(tx, user, now)?;
-        let detail = json!({ "by": by, "reason": revoked.reason, "grants": grants.len(), "passwords": passwords });
+        let tokens = tokens::revoke_all(tx, user, &revoked, now)?;
+        let detail = json!({
+            "by": by, "reason": revoked.reason, "grants": grants.len(), "passwords": passwords, "tokens": tokens
+        });
         tx.append(Event::new("user.ended").identity(user).detail(detail))?;
-        Ok((grants.len(), passwords))
+        Ok((grants.len(), passwords, tokens))
     });
     let sessions = rules.end_identity(user, &Ended::Revoked { by: revoked.by, reason: revoked.reason });
     let named = rules.policy().identities.contains_key(user);
-    written.map(|(grants, passwords)| {
-        let known = named || grants + passwords + sessions > 0;
-        UserEnded { user: user.clone(), known, grants, passwords, sessions }
+    written.map(|(grants, passwords, tokens)| {
+        let known = named || grants + passwords + tokens + sessions > 0;
+        UserEnded { user: user.clone(), known, grants, passwords, tokens, sessions }
     })
 }

@@ -8,17 +8,19 @@ use super::{
     Verdict,
     chain::{self, ENTRY, ENTRY_COLUMNS, Head, ORIGIN, entry_hash, head_holds, row_digest},
 };
+use crate::store::migrations;
 use rusqlite::{Connection, OptionalExtension, Row, types::ValueRef};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// The tables of state, each with its key as SQL. Beside them there are `ledger` and `heads`, which vouch for
-/// themselves, and the pseudo table [`SCHEMA`].
-pub(crate) const STATE: [(&str, &str); 5] = [
-    ("grants", "id"),
-    ("sessions", "id"),
-    ("leases", "id"),
-    ("passwords", "identity || '@' || target"),
-    ("refinery_schema_history", "CAST(version AS TEXT)"),
+/// The tables of state, each with its key as SQL and the format of the store since which it exists. Beside them there are
+/// `ledger` and `heads`, which vouch for themselves, and the pseudo table [`SCHEMA`].
+pub(crate) const STATE: [(&str, &str, u32); 6] = [
+    ("grants", "id", 1),
+    ("sessions", "id", 1),
+    ("leases", "id", 1),
+    ("passwords", "identity || '@' || target", 1),
+    ("refinery_schema_history", "CAST(version AS TEXT)", 1),
+    ("tokens", "id", 2),
 ];
 /// The tables, indices and triggers themselves, as one row: a trigger that edits later is found before it fires.
 pub(crate) const SCHEMA: &str = "schema";
@@ -75,7 +77,8 @@ struct Walk {
     known: HashMap<(String, String), Known>,
 }
 
-/// Checks everything. With `memory`, this node's head must be that one, whatever is in the file.
+/// Checks everything, in the format that the ledger says. With `memory`, this node's head must be that one, whatever is
+/// in the file.
 pub(crate) fn inspect(db: &Connection, public: &[u8; 32], memory: Option<(&str, &Head)>) -> Inspection {
     let mut walk = Walk::default();
     if let Err(error) = walk.heads(db, public) {
@@ -89,7 +92,9 @@ pub(crate) fn inspect(db: &Connection, public: &[u8; 32], memory: Option<(&str, 
     if let Err(error) = walk.entries(db) {
         walk.found.faults.push(format!("ledger: the table cannot be read: {error}"));
     }
-    for (table, key) in STATE {
+    // A ledger that says none is a fault itself; then every table is missed.
+    let format = migrations::format(db).ok().flatten().unwrap_or(u32::MAX);
+    for (table, key, _) in STATE.into_iter().filter(|(_, _, since)| *since <= format) {
         if let Err(error) = walk.table(db, table, key) {
             walk.found.faults.push(format!("{table}: the table cannot be read: {error}"));
         }
@@ -115,7 +120,7 @@ pub(crate) fn digest_of(db: &Connection, table: &str, key: &str) -> rusqlite::Re
     if table == SCHEMA {
         return schema_digest(db).map(Some);
     }
-    let Some((_, column)) = STATE.iter().find(|(name, _)| *name == table) else { return Ok(None) };
+    let Some((_, column, _)) = STATE.iter().find(|(name, _, _)| *name == table) else { return Ok(None) };
     let sql = match *column {
         // By both columns, so that the primary key serves.
         "identity || '@' || target" => "SELECT * FROM passwords WHERE identity = substr(?1, 1, instr(?1, '@') - 1) \

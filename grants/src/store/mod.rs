@@ -10,7 +10,7 @@
 mod clock;
 mod leases;
 mod marker;
-mod migrations;
+pub(crate) mod migrations;
 mod offline;
 pub(crate) mod passwords;
 mod reserve;
@@ -19,6 +19,9 @@ pub(crate) mod sessions;
 mod strays;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tokens;
+#[cfg(test)]
+mod upgrade_tests;
 pub(crate) mod writer;
 
 pub use leases::LeftOn;
@@ -150,8 +153,8 @@ impl Drop for Store {
 pub type HeadSigner = Arc<dyn signature::Signer<ed25519_dalek::Signature> + Send + Sync>;
 
 impl Store {
-    /// Opens or creates `DIR/tidegate.db`, takes the lock, migrates, and verifies the whole ledger against the state.
-    /// A store that does not verify opens all the same, for teardown: [`Store::trusted`] is then false for good.
+    /// Opens or creates `DIR/tidegate.db`, takes the lock, verifies the whole ledger against the state, and brings a
+    /// trusted store of an older format to the present one. A store that does not verify opens all the same, for teardown: [`Store::trusted`] is then false for good.
     /// Sessions that a killed gateway left open are closed as `interrupted`. `node` and `config` go into each row.
     pub fn open(
         dir: &Path,
@@ -160,18 +163,34 @@ impl Store {
         signer: HeadSigner,
         public: [u8; 32],
     ) -> Result<Self, StoreError> {
+        Self::open_in(dir, node, config, signer, public, migrations::newest())
+    }
+
+    /// The same as a program whose newest format this is.
+    pub(crate) fn open_in(
+        dir: &Path,
+        node: &str,
+        config: &str,
+        signer: HeadSigner,
+        public: [u8; 32],
+        format: u32,
+    ) -> Result<Self, StoreError> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| file_error(dir, &e))?;
         let lock = lock(&dir.join("lock"))?;
         let path = dir.join(FILE);
         make_private(&path)?;
         let mut db = Connection::open(&path).map_err(fail)?;
         set_up(&db).map_err(fail)?;
-        migrations::run(&mut db)?;
+        migrations::run(&mut db, format)?;
         let config = Arc::new(ArcSwap::from_pointee(config.to_owned()));
         let pen = Pen { node: node.to_owned(), config: config.clone(), signer, public };
         let attempts = Attempts::default();
         let reader = open_to_read(&path).map_err(fail)?;
         let mut writer = Writer::new(db, path, pen, attempts.clone(), lock)?;
+        // The old format is trusted as well, and teardown knows it: what fails here keeps nothing from its end.
+        if let Err(error) = migrations::upgrade(&mut writer, format, Timestamp::now()) {
+            tracing::error!(%error, "the store stays in its old format, which has no tokens");
+        }
         restored::void(&mut writer, dir)?;
         if let Err(error) = sessions::close_interrupted(&mut writer) {
             tracing::error!(%error, "sessions of the last run stay open in the list");

@@ -32,9 +32,22 @@ fn plan() -> LeasePlan {
     LeasePlan { kind: LeaseKind::PostgresRole, name: "tg_alice_x".to_owned(), detail: json!({ "oid": 4711 }) }
 }
 
-/// A store with a row in every table: a revoked grant, a used one, a session, an open lease, a password.
+/// A store with a row in every table: a revoked grant, a used one, a session, an open lease, a password, a token.
 async fn lived_in() -> (TempDir, Authority, Lease) {
     let (dir, authority) = authority();
+    let lease = live_in(&authority).await;
+    let token = crate::token::TokenRequest {
+        user: "alice".parse().unwrap(),
+        label: "ci".to_owned(),
+        scope: crate::TokenScope::Read,
+        life: Duration::from_secs(600),
+    };
+    authority.issue_token(&"carol".parse().unwrap(), token, Duration::from_secs(600), now()).await.unwrap();
+    (dir, authority, lease)
+}
+
+/// What has been there since the first format.
+pub(super) async fn live_in(authority: &Authority) -> Lease {
     let carol = "carol".parse().unwrap();
     let revoked: GrantId = authority.issue(&carol, request("bob", "web-1", "shell"), now()).await.unwrap();
     authority.revoke(&carol, &revoked.to_string(), Some("a mistake".to_owned()), now()).await.unwrap();
@@ -51,7 +64,7 @@ async fn lived_in() -> (TempDir, Authority, Lease) {
     };
     authority.store().set_password(password.clone(), now()).await.unwrap();
     assert!(authority.store().bind_password(&password, "192.0.2.7".parse().unwrap(), now()).await.unwrap());
-    (dir, authority, lease)
+    lease
 }
 
 #[tokio::test]
@@ -109,7 +122,7 @@ async fn every_edited_column_of_every_table_is_found_and_named() {
     drop(authority);
     let db = foreign(dir.path());
     let tables = columns(&db);
-    assert_eq!(tables.len(), 7, "{tables:?}");
+    assert_eq!(tables.len(), 8, "{tables:?}");
     assert_eq!(tables.iter().find(|(t, _)| t == "ledger").unwrap().1.len(), ENTRY_COLUMNS + 1);
     for (table, columns) in &tables {
         let rows: Vec<i64> = {
@@ -160,7 +173,7 @@ async fn every_deleted_and_every_added_row_is_found_and_named() {
         let edit = db.unchecked_transaction().unwrap();
         let copied = columns.iter().map(|c| match c.as_str() {
             c if c == key => format!("{c} || '9'"),
-            "jti" | "node" => format!("{c} || '9'"),
+            "jti" | "node" | "hash" => format!("{c} || '9'"),
             c => c.to_owned(),
         });
         let copied = copied.collect::<Vec<_>>().join(", ");
@@ -308,7 +321,7 @@ async fn two_gateways_on_one_directory_are_refused_and_a_newer_format_too() {
     let db = foreign(dir.path());
     db.execute("UPDATE ledger SET row_key = '99' WHERE kind = 'store.migrated'", []).unwrap();
     drop(db);
-    assert!(matches!(again(), Err(StoreError::TooNew { found: 99, known: 1 })));
+    assert!(matches!(again(), Err(StoreError::TooNew { found: 99, known: 2 })));
     assert!(matches!(verify(dir.path(), ledger_public()), Err(StoreError::TooNew { .. })));
 }
 
