@@ -3,7 +3,7 @@
 //! keys → store (lock, verification) → authority → recorder → gate → listeners → ready → … → signal → drain → exit
 
 use crate::{
-    api::{self, Listeners, SOCKET, socket},
+    api::{self, Listeners, SOCKET, https, socket},
     config::{self, Config},
     live::{Live, Opened},
     metrics::{self, Outside},
@@ -111,7 +111,7 @@ fn check_state(dir: &Path) -> anyhow::Result<()> {
 async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
     let (gate, recordable) = open(&config, &keys).await?;
-    let (listeners, doors) = bind(&config).await?;
+    let (listeners, mut doors) = bind(&config).await?;
     let watched = listen("metrics.listen", config.metrics).await?;
     let watched_at = watched.as_ref().map(TcpListener::local_addr).transpose()?;
     let (unix, socket_file) = bind_socket(&config.state_dir)?;
@@ -120,6 +120,7 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
     tasks.spawn(probe(gate.recorder.clone(), config.state_dir.clone(), recordable));
     tasks.spawn(destroy_replay_keys(gate.clone()));
     let outside = Arc::new(Outside::new(gate.clone(), config.state_dir.clone(), doors.places()));
+    let (https, public_names, https_keys) = (doors.api.take(), config.public_names.clone(), keys.clone());
     let (opened, undertakers, sweeper) = start_doors(&mut tasks, &config, &keys, &gate, doors);
     let trials = api::Trials { ssh: opened.ssh.clone(), postgres: opened.postgres.clone(), keys: keys.clone() };
     let live = Arc::new(Live::new(file, config, keys, gate.clone(), opened));
@@ -127,7 +128,11 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
     tasks.spawn(live.clone().keep_looking());
     let (gate_, live_) = (gate.clone(), live.clone());
     let api = api::Api { gate: gate_, listeners: listeners.clone(), live: live_, trials, undertakers, sweeper };
-    tasks.spawn(socket::serve(unix, Arc::new(api), outside.clone()));
+    let api = Arc::new(api);
+    if let Some((listener, places)) = https {
+        tasks.spawn(https::serve(listener, places, api.clone(), https_keys, public_names));
+    }
+    tasks.spawn(socket::serve(unix, api, outside.clone()));
     if let Some(listener) = watched {
         tasks.spawn(metrics::serve(listener, outside));
     }
@@ -182,13 +187,14 @@ async fn open(config: &Config, keys: &Arc<Keys>) -> anyhow::Result<(Gate, watch:
 struct Doors {
     ssh: Option<(TcpListener, Places)>,
     postgres: Option<(TcpListener, Places)>,
+    api: Option<(TcpListener, Places)>,
 }
 
 impl Doors {
     /// By protocol.
     fn places(&self) -> Vec<(&'static str, Places)> {
         let places = |door: &Option<(TcpListener, Places)>| door.as_ref().map(|(_, places)| places.clone());
-        let doors = [("ssh", places(&self.ssh)), ("postgres", places(&self.postgres))];
+        let doors = [("ssh", places(&self.ssh)), ("postgres", places(&self.postgres)), ("api", places(&self.api))];
         doors.into_iter().filter_map(|(protocol, places)| Some((protocol, places?))).collect()
     }
 }
@@ -196,10 +202,11 @@ impl Doors {
 async fn bind(config: &Config) -> anyhow::Result<(Listeners, Doors)> {
     let ssh = listen("ssh.listen", config.ssh).await?;
     let postgres = listen("postgres.listen", config.postgres).await?;
+    let api = listen("api.listen", config.api.as_ref().map(|door| door.listen)).await?;
     let at = |door: &Option<TcpListener>| door.as_ref().map(TcpListener::local_addr).transpose();
-    let listeners = Listeners { ssh: at(&ssh)?, postgres: at(&postgres)? };
+    let listeners = Listeners { ssh: at(&ssh)?, postgres: at(&postgres)?, api: at(&api)? };
     let door = |listener: Option<TcpListener>| listener.map(|it| (it, Places::new(config.limits.door)));
-    Ok((listeners, Doors { ssh: door(ssh), postgres: door(postgres) }))
+    Ok((listeners, Doors { ssh: door(ssh), postgres: door(postgres), api: door(api) }))
 }
 
 async fn listen(key: &str, address: Option<SocketAddr>) -> anyhow::Result<Option<TcpListener>> {
@@ -349,7 +356,9 @@ fn takes_recordings(recorder: &Recorder, state: &Path) -> Option<String> {
 /// The one line on stdout.
 fn say_ready(listeners: &Listeners, metrics: Option<SocketAddr>) -> anyhow::Result<()> {
     let mut line = "ready".to_owned();
-    for (name, address) in [("ssh", listeners.ssh), ("postgres", listeners.postgres), ("metrics", metrics)] {
+    let doors =
+        [("ssh", listeners.ssh), ("postgres", listeners.postgres), ("api", listeners.api), ("metrics", metrics)];
+    for (name, address) in doors {
         if let Some(address) = address {
             line.push_str(&format!(" {name}={address}"));
         }

@@ -21,6 +21,7 @@ pub mod sweep;
 pub mod targets;
 pub mod teardown;
 pub mod text;
+pub mod tls;
 pub mod trial;
 pub mod trust;
 mod vanish;

@@ -27,6 +27,7 @@ mod flow;
 mod forward;
 mod grants;
 mod hosts;
+mod https;
 mod identity;
 mod idle;
 mod installing;

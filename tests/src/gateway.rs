@@ -48,6 +48,8 @@ pub struct Addresses {
     pub postgres: Option<SocketAddr>,
     /// Metrics.
     pub metrics: Option<SocketAddr>,
+    /// The API over HTTPS.
+    pub api: Option<SocketAddr>,
 }
 
 /// A program that cargo built beside this test, or where the environment says that it is.
@@ -165,7 +167,12 @@ impl Gateway {
         let address = |name: &str| {
             line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
         };
-        self.addresses = Addresses { ssh: address("ssh"), postgres: address("postgres"), metrics: address("metrics") };
+        self.addresses = Addresses {
+            ssh: address("ssh"),
+            postgres: address("postgres"),
+            metrics: address("metrics"),
+            api: address("api"),
+        };
     }
 
     /// Sends SIGKILL, as a power cut would.
@@ -225,6 +232,11 @@ impl Gateway {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it is alive");
         let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("the field");
         line.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number")
+    }
+
+    /// Where the API listens for HTTPS.
+    pub fn api(&self) -> SocketAddr {
+        self.addresses.api.expect("it listens for HTTPS")
     }
 
     /// Where SSH listens.

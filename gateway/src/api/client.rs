@@ -1,6 +1,6 @@
-//! The commands' side of the API: one request per connection over the Unix socket.
+//! The commands' side of the API: one request per connection, over the Unix socket or to a gateway far off.
 
-use super::{SOCKET, problem::Problem};
+use super::{SOCKET, problem::Problem, remote::Remote};
 use anyhow::Context as _;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{Method, Request, Response, StatusCode, body::Bytes, client::conn::http1, header};
@@ -10,13 +10,16 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use tokio::net::UnixStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::UnixStream,
+};
 
-/// Nobody answers on the socket: exit code 3.
+/// Nobody answers: exit code 3.
 #[derive(Debug, thiserror::Error)]
-#[error("the gateway cannot be reached at {}: {why}", .socket.display())]
+#[error("the gateway cannot be reached at {place}: {why}")]
 pub(crate) struct Unreachable {
-    socket: PathBuf,
+    place: String,
     why: String,
 }
 
@@ -29,10 +32,25 @@ const BETWEEN: Duration = Duration::from_millis(100);
 /// Longer answers are not read: a list of a hundred thousand leases fits.
 const LARGEST_ANSWER: usize = 256 << 20;
 
-/// Speaks to the gateway of one state directory.
+/// How the gateway is reached.
+#[derive(Debug)]
+enum Way {
+    Socket(PathBuf),
+    Https(Box<Remote>),
+}
+
+/// What an answer was.
+struct Answered {
+    status: StatusCode,
+    /// Where the next part of a list is.
+    next: Option<String>,
+    body: Bytes,
+}
+
+/// Speaks to one gateway.
 #[derive(Debug)]
 pub(crate) struct Client {
-    socket: PathBuf,
+    way: Way,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -41,11 +59,34 @@ pub(crate) struct Client {
 #[error("{}", .0.join("; "))]
 pub(crate) struct Wrong(pub(crate) Vec<String>);
 
+/// Either kind of stream.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
 impl Client {
-    /// Does not connect yet.
+    /// To the gateway of this state directory. Does not connect yet.
     pub(crate) fn new(state: &Path) -> std::io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { socket: state.join(SOCKET), runtime })
+        Self::by(Way::Socket(state.join(SOCKET)))
+    }
+
+    /// To a gateway far off. Does not connect yet.
+    pub(crate) fn remote(remote: Remote) -> std::io::Result<Self> {
+        Self::by(Way::Https(Box::new(remote)))
+    }
+
+    fn by(way: Way) -> std::io::Result<Self> {
+        Ok(Self { way, runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()? })
+    }
+
+    /// `GET` of a whole list, in as many parts as it comes.
+    pub(crate) fn list<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Vec<T>> {
+        let (mut all, mut at) = (Vec::new(), Some(path.to_owned()));
+        while let Some(path) = at {
+            let answered = self.ask(Method::GET, &path, Bytes::new(), DEADLINE)?;
+            all.append(&mut understood(&answered.body)?);
+            at = answered.next;
+        }
+        Ok(all)
     }
 
     /// `GET`
@@ -75,54 +116,92 @@ impl Client {
         body: Bytes,
         deadline: Duration,
     ) -> anyhow::Result<T> {
-        let request = Request::builder()
+        understood(&self.ask(method, path, body, deadline)?.body)
+    }
+
+    fn ask(&self, method: Method, path: &str, body: Bytes, deadline: Duration) -> anyhow::Result<Answered> {
+        let (host, authorization) = match &self.way {
+            Way::Socket(_) => ("tidegate", None),
+            Way::Https(remote) => (remote.authority.as_str(), remote.authorization()?),
+        };
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header(header::HOST, "tidegate")
+            .header(header::HOST, host)
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))?;
+        request.headers_mut().extend(authorization.map(|value| (header::AUTHORIZATION, value)));
         let answered = self.runtime.block_on(async { tokio::time::timeout(deadline, self.send(request)).await });
-        let (status, answer) = answered.map_err(|_| self.unreachable("no answer in time"))??;
-        if status.is_success() {
-            return serde_json::from_slice(&answer)
-                .context("the gateway's answer makes no sense: is it another version?");
+        let answered = answered.map_err(|_| self.unreachable("no answer in time"))??;
+        if answered.status.is_success() {
+            return Ok(answered);
         }
-        match serde_json::from_slice::<Problem>(&answer) {
+        match serde_json::from_slice::<Problem>(&answered.body) {
             Ok(problem) if !problem.faults.is_empty() => Err(Wrong(problem.faults).into()),
             Ok(problem) => anyhow::bail!("{}", problem.detail),
-            Err(_) => anyhow::bail!("the gateway answered {status}"),
+            Err(_) => anyhow::bail!("the gateway answered {}", answered.status),
         }
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>) -> anyhow::Result<(StatusCode, Bytes)> {
-        let stream = self.connect().await.map_err(|cause| self.unreachable(plainly(&cause)))?;
+    async fn send(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Answered> {
+        let stream = self.connect().await?;
         let lost = |cause: hyper::Error| self.unreachable(cause.to_string());
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
         let connection = tokio::spawn(connection);
         let response: Response<_> = sender.send_request(request).await.map_err(lost)?;
         let status = response.status();
+        let next = response.headers().get(header::LINK).and_then(|link| next_part(link.to_str().ok()?));
         let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await;
         let body = body.map_err(|cause| self.unreachable(cause.to_string()))?;
         connection.abort();
-        Ok((status, body.to_bytes()))
+        Ok(Answered { status, next, body: body.to_bytes() })
     }
 
-    async fn connect(&self) -> std::io::Result<UnixStream> {
-        use std::io::ErrorKind::{ConnectionRefused, WouldBlock};
-        for _ in 1..TRIES {
-            match UnixStream::connect(&self.socket).await {
-                Err(cause) if matches!(cause.kind(), WouldBlock | ConnectionRefused) => {
-                    tokio::time::sleep(BETWEEN).await;
-                }
-                done => return done,
-            }
+    async fn connect(&self) -> anyhow::Result<Box<dyn Stream>> {
+        match &self.way {
+            Way::Socket(socket) => match connected(socket).await {
+                Ok(stream) => Ok(Box::new(stream)),
+                Err(cause) => Err(self.unreachable(plainly(&cause)).into()),
+            },
+            Way::Https(remote) => match remote.connect().await {
+                Ok(stream) => Ok(Box::new(stream)),
+                Err(cause) if cause.is::<std::io::Error>() => Err(self.unreachable(cause.to_string()).into()),
+                Err(cause) => Err(cause),
+            },
         }
-        UnixStream::connect(&self.socket).await
     }
 
     fn unreachable(&self, why: impl Into<String>) -> Unreachable {
-        Unreachable { socket: self.socket.clone(), why: why.into() }
+        let place = match &self.way {
+            Way::Socket(socket) => socket.display().to_string(),
+            Way::Https(remote) => format!("https://{}", remote.authority),
+        };
+        Unreachable { place, why: why.into() }
     }
+}
+
+async fn connected(socket: &Path) -> std::io::Result<UnixStream> {
+    use std::io::ErrorKind::{ConnectionRefused, WouldBlock};
+    for _ in 1..TRIES {
+        match UnixStream::connect(socket).await {
+            Err(cause) if matches!(cause.kind(), WouldBlock | ConnectionRefused) => {
+                tokio::time::sleep(BETWEEN).await;
+            }
+            done => return done,
+        }
+    }
+    UnixStream::connect(socket).await
+}
+
+fn understood<T: DeserializeOwned>(body: &[u8]) -> anyhow::Result<T> {
+    serde_json::from_slice(body).context("the gateway's answer makes no sense: is it another version?")
+}
+
+/// The address in `<…>; rel="next"` (RFC 8288), if it is one of the API's own.
+fn next_part(link: &str) -> Option<String> {
+    let (address, relation) = link.strip_prefix('<')?.split_once('>')?;
+    (relation.trim_start_matches([';', ' ']) == "rel=\"next\"" && address.starts_with("/v1/"))
+        .then(|| address.to_owned())
 }
 
 fn plainly(cause: &std::io::Error) -> String {
@@ -154,6 +233,11 @@ mod tests {
     #[test]
     fn an_id_cannot_leave_its_segment() {
         assert_eq!(segment("0199-ab"), "0199-ab");
+        assert_eq!(
+            next_part("</v1/grants?limit=2&after=0199>; rel=\"next\"").as_deref(),
+            Some("/v1/grants?limit=2&after=0199")
+        );
+        assert_eq!(next_part("<https://elsewhere/v1/>; rel=\"next\""), None);
         assert_eq!(segment("../x?y#z\n"), "%2E%2E%2Fx%3Fy%23z%0A");
     }
 }

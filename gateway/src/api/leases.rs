@@ -2,6 +2,7 @@
 
 use super::{
     AcceptBody, AdoptBody, LeaseDetail, LeaseView, LeaseWoken, SweepBody,
+    page::{Listed, Order, Part},
     peer::{Action, Scope},
     problem::Problem,
     routes::{Answer, Api, Id, Query, Shared, Who, body, one},
@@ -24,16 +25,22 @@ use tidegate_proxy::{
 pub(super) struct LeaseQuery {
     #[serde(default)]
     pub(super) all: bool,
+    #[serde(default)]
+    limit: Option<usize>,
+    #[serde(default)]
+    after: Option<uuid::Uuid>,
 }
 
 pub(super) async fn list(
     State(api): Shared,
     Extension(caller): Who,
-    Query(LeaseQuery { all }): Query<LeaseQuery>,
-) -> Answer<Vec<LeaseView>> {
+    Query(LeaseQuery { all, limit, after }): Query<LeaseQuery>,
+) -> Result<Listed<LeaseView>, Problem> {
     let _: Scope = caller.may(Action::ReadLeases)?;
     let leases = api.gate.store.leases(all).await?;
-    Ok(Json(leases.iter().map(|lease| view(lease, all)).collect()))
+    let leases: Vec<LeaseView> = leases.iter().map(|lease| view(lease, all)).collect();
+    let address = if all { "/v1/leases?all=true" } else { "/v1/leases" };
+    Part { limit, after }.of(leases, Order::OldestFirst, |lease| lease.id.to_string(), address, &caller)
 }
 
 pub(super) fn view(lease: &Lease, receipt: bool) -> LeaseView {

@@ -1,19 +1,26 @@
-//! The HTTP API on the Unix socket `state/tidegate.sock`, and the client of it that the commands are.
+//! The HTTP API on the Unix socket `state/tidegate.sock` and over HTTPS, and the client of it that the commands are.
 //!
+//! One router serves both: they differ only in who the caller is ([`peer::Caller`]). Over HTTPS a token says it ([`bearer`]).
 //! The socket is open to every local account; who may do what is decided by the peer's credentials
 //! (`SO_PEERCRED`), mapped to a named identity by `unix_user` and to its roles by `[roles]`. An account that maps to
 //! nobody gets `status` only: the socket may be mounted into a container.
 
+mod bearer;
 pub(crate) mod client;
 mod clock;
+pub(crate) mod https;
 mod leases;
 mod live;
+mod page;
 pub(crate) mod peer;
 pub(crate) mod problem;
+mod rate;
 mod refusals;
+pub(crate) mod remote;
 mod routes;
 mod sessions;
 pub(crate) mod socket;
+mod tokens;
 
 pub(crate) use routes::{Api, Trials};
 
@@ -22,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, net::SocketAddr};
 use tidegate_grants::{
     DatabaseName, EntitlementName, GrantId, IdentityName, LeaseId, LeaseKind, LeaseState, Login, Receipt, RoleName,
-    SessionId, TargetName, authority::SessionView,
+    SessionId, TargetName, TokenId, TokenScope, authority::SessionView,
 };
 use tidegate_proxy::issuer::Advice;
 
@@ -70,6 +77,9 @@ pub(crate) struct Listeners {
     pub(crate) ssh: Option<SocketAddr>,
     /// PostgreSQL.
     pub(crate) postgres: Option<SocketAddr>,
+    /// The API, over HTTPS.
+    #[serde(default)]
+    pub(crate) api: Option<SocketAddr>,
 }
 
 /// `POST /v1/grants`
@@ -111,6 +121,37 @@ pub(crate) struct ReasonBody {
     /// The person is told.
     #[serde(default)]
     pub(crate) reason: Option<String>,
+}
+
+/// `POST /v1/tokens`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TokenBody {
+    /// Whose it will be; left out: of whoever asks.
+    #[serde(default)]
+    pub(crate) user: Option<IdentityName>,
+    /// What it is for.
+    #[serde(default)]
+    pub(crate) label: String,
+    pub(crate) scope: TokenScope,
+    /// Like `30d`.
+    #[serde(rename = "for")]
+    pub(crate) duration: String,
+}
+
+/// What it answers, once.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct TokenGiven {
+    pub(crate) id: TokenId,
+    /// For `Authorization: Bearer`.
+    pub(crate) secret: String,
+    pub(crate) expires: jiff::Timestamp,
+}
+
+/// What `POST /v1/tokens/{id}/revoke` answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct TokenRevoked {
+    pub(crate) id: TokenId,
 }
 
 /// `POST /v1/targets/{name}/test`

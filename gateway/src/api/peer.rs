@@ -1,18 +1,20 @@
-//! Who is at the other end of the Unix socket, and what they may do. Pure, but for the look-up of the account's name.
+//! Who is at the other end of the Unix socket, or behind a token, and what they may do. Pure, but for the look-up of the account's name.
 
 use super::problem::Problem;
 use axum::http::StatusCode;
-use tidegate_grants::{IdentityName, Policy};
+use tidegate_grants::{Bearer, Identity, IdentityName, Policy, TokenScope};
 
-/// A local process, by the account that it runs as.
+/// A local process, by the account that it runs as, or a program somewhere, by its token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Caller {
-    /// Its name, or its number if it has none.
+    /// Its name, or its number if it has none; of a token, its id.
     pub(crate) account: String,
-    /// The identity that has this `unix_user`.
+    /// The identity that has this `unix_user`, or this token.
     pub(crate) identity: Option<IdentityName>,
     admin: bool,
     auditor: bool,
+    /// What the identity may do is narrowed by it.
+    token: Option<Bearer>,
 }
 
 /// What somebody wants of the gateway itself.
@@ -24,6 +26,14 @@ pub(crate) enum Action {
     MakeGrants,
     /// Revoke one.
     RevokeGrants,
+    /// End all that somebody holds.
+    EndUsers,
+    /// Make a token.
+    MakeTokens,
+    /// List tokens.
+    ReadTokens,
+    /// Revoke one.
+    RevokeTokens,
     /// List or show grants.
     ReadGrants,
     /// List leases.
@@ -48,6 +58,31 @@ pub(crate) enum Action {
     Configure,
 }
 
+impl Action {
+    /// How far a token must go for it; `None`: none goes so far.
+    fn needs(self) -> Option<TokenScope> {
+        match self {
+            Self::Status
+            | Self::ReadGrants
+            | Self::ReadLeases
+            | Self::ReadSessions
+            | Self::ReadTokens
+            | Self::ReadRefusals => Some(TokenScope::Read),
+            Self::MakeGrants | Self::RevokeGrants => Some(TokenScope::Grants),
+            Self::MakeTokens => None,
+            Self::EndUsers
+            | Self::RevokeTokens
+            | Self::RetryLeases
+            | Self::AcceptLeases
+            | Self::SweepTargets
+            | Self::AdoptAccounts
+            | Self::TestTargets
+            | Self::KillSessions
+            | Self::Configure => Some(TokenScope::All),
+        }
+    }
+}
+
 /// How much of it they may see. It is what an allowed action returns, so that a route cannot forget to ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "what may be seen depends on it"]
@@ -64,12 +99,33 @@ impl Caller {
         let known = account.as_deref();
         let mut people = policy.identities.values();
         let identity = people.find(|person| known.is_some() && person.unix_user.as_deref() == known);
+        Self::of(policy, identity, account.unwrap_or_else(|| uid.to_string()), None)
+    }
+
+    /// By the policy in force, narrowed by the token.
+    pub(crate) fn with_token(policy: &Policy, bearer: Bearer) -> Self {
+        Self::of(policy, policy.identities.get(&bearer.identity), bearer.token.to_string(), Some(bearer))
+    }
+
+    fn of(policy: &Policy, identity: Option<&Identity>, account: String, token: Option<Bearer>) -> Self {
         Self {
             admin: identity.is_some_and(|person| !person.groups.is_disjoint(&policy.admins)),
             auditor: identity.is_some_and(|person| !person.groups.is_disjoint(&policy.auditors)),
             identity: identity.map(|person| person.name.clone()),
-            account: account.unwrap_or_else(|| uid.to_string()),
+            account,
+            token,
         }
+    }
+
+    /// On the gateway's own host.
+    pub(crate) fn is_local(&self) -> bool {
+        self.token.is_none()
+    }
+
+    /// Whether this is, or may be, that person: whoever made a token knows its secret, whosever it is.
+    pub(crate) fn may_be(&self, person: &IdentityName) -> bool {
+        let maker = self.token.as_ref().map(|bearer| &bearer.made_by);
+        [self.identity.as_ref(), maker].contains(&Some(person))
     }
 
     /// Whether this caller may do this, and on what; a refusal says who may.
@@ -78,15 +134,36 @@ impl Caller {
             return Ok(Scope::All);
         }
         let identity = self.known()?;
+        if let Some(bearer) = &self.token
+            && action.needs().is_none_or(|needed| bearer.scope < needed)
+        {
+            let sentence = match action.needs() {
+                Some(needed) => format!("this token goes as far as {}, and this needs {needed}", bearer.scope),
+                None => "no token makes a token: use `tidegate token issue` on the gateway's own host".to_owned(),
+            };
+            return Err(forbidden(sentence));
+        }
         match action {
             _ if self.admin => Ok(Scope::All),
             Action::Status => Ok(Scope::All),
-            Action::ReadGrants | Action::ReadLeases | Action::ReadSessions | Action::ReadRefusals if self.auditor => {
+            Action::ReadGrants
+            | Action::ReadLeases
+            | Action::ReadSessions
+            | Action::ReadTokens
+            | Action::ReadRefusals
+                if self.auditor =>
+            {
                 Ok(Scope::All)
             }
-            Action::ReadGrants | Action::ReadSessions | Action::KillSessions => Ok(Scope::Own(identity.clone())),
+            Action::ReadGrants
+            | Action::ReadSessions
+            | Action::KillSessions
+            | Action::MakeTokens
+            | Action::ReadTokens
+            | Action::RevokeTokens => Ok(Scope::Own(identity.clone())),
             Action::MakeGrants
             | Action::RevokeGrants
+            | Action::EndUsers
             | Action::RetryLeases
             | Action::AcceptLeases
             | Action::SweepTargets
@@ -191,6 +268,27 @@ pub(super) mod tests {
         assert_eq!(row(&caller("audrey")), ["all", "no", "no", "all", "all", "no", "all", "own", "no", "all"]);
         assert_eq!(row(&caller("eve")), ["all", "no", "no", "own", "no", "no", "own", "own", "no", "no"]);
         assert_eq!(row(&caller("mallory")), ["all", "no", "no", "no", "no", "no", "no", "no", "no", "no"]);
+    }
+
+    #[test]
+    fn a_token_narrows_what_its_identity_may_do_and_never_widens_it() {
+        let policy = policy();
+        let caller = |identity: &str, scope| {
+            let (identity, made_by) = (identity.parse().unwrap(), "remote".parse().unwrap());
+            Caller::with_token(&policy, Bearer { token: tidegate_grants::TokenId::new(), identity, scope, made_by })
+        };
+        // status, make, revoke, read grants, read leases, retry leases, read sessions, kill sessions, configure, read refusals
+        let read = row(&caller("ada", TokenScope::Read));
+        assert_eq!(read, ["all", "no", "no", "all", "all", "no", "all", "no", "no", "all"]);
+        let grants = row(&caller("ada", TokenScope::Grants));
+        assert_eq!(grants, ["all", "all", "all", "all", "all", "no", "all", "no", "no", "all"]);
+        for name in ["ada", "audrey", "eve"] {
+            let whole = caller(name, TokenScope::All);
+            assert_eq!(row(&whole), row(&Caller::new(&policy, 1000, Some(name.to_owned()))), "{name}");
+            assert!(whole.may(Action::MakeTokens).is_err() && whole.may_be(&"remote".parse().unwrap()), "{name}");
+        }
+        let gone = caller("nobody", TokenScope::All);
+        assert!(gone.known().is_err() && row(&gone).iter().skip(1).all(|word| *word == "no"));
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use super::{
     GrantMade, ImportBody, IssueBody, LARGEST_BODY, Listeners, ReasonBody, Status, TestBody, clock, leases, live,
+    page::{Listed, Order, Part},
     peer::{Action, Caller, Scope},
     problem::Problem,
-    refusals, sessions,
+    refusals, sessions, tokens,
 };
 use crate::{
     config::{self, Config},
@@ -112,6 +113,22 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     }
 }
 
+/// What every list takes.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    #[serde(default)]
+    limit: Option<usize>,
+    #[serde(default)]
+    after: Option<uuid::Uuid>,
+}
+
+impl ListQuery {
+    pub(super) fn part(self) -> Part {
+        Part { limit: self.limit, after: self.after }
+    }
+}
+
 /// An account that maps to nobody gets the status; nothing else of its request is looked at.
 async fn strangers_see_the_status(Extension(caller): Who, request: Request, next: Next) -> Result<Response, Problem> {
     if !(request.method() == Method::GET && request.uri().path() == "/v1/status") {
@@ -138,6 +155,8 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/sessions", get(sessions::list))
         .route("/v1/sessions/{id}", get(sessions::show))
         .route("/v1/sessions/{id}/kill", post(sessions::kill))
+        .route("/v1/tokens", get(tokens::list).post(tokens::issue))
+        .route("/v1/tokens/{id}/revoke", post(tokens::revoke))
         .route("/v1/targets/{id}/test", post(test_target))
         .route("/v1/users/{id}/end", post(end_user))
         .merge(live::router())
@@ -177,7 +196,11 @@ async fn status(State(api): Shared, Extension(caller): Who) -> Answer<Status> {
 
 async fn issue_grant(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<GrantMade> {
     let _: Scope = caller.may(Action::MakeGrants)?;
+    let once = idempotency_key(&request)?;
     let body: IssueBody = body(request).await?;
+    if caller.may_be(&body.user) {
+        return Err(Problem::refused("nobody issues a grant to themselves: ask another admin"));
+    }
     let duration = config::duration(&body.duration)
         .map_err(|wrong| Problem::refused(format!("for: {wrong}; write it like 30m")))?;
     let request = IssueRequest {
@@ -192,8 +215,22 @@ async fn issue_grant(State(api): Shared, Extension(caller): Who, request: Reques
         ticket: body.ticket,
         single_use: body.single_use,
     };
-    let id = api.gate.authority.issue(caller.known()?, request, api.gate.now()).await?;
+    let (by, now) = (caller.known()?, api.gate.now());
+    let id = match once {
+        Some(key) => api.gate.authority.issue_once(by, &key, request, now).await?,
+        None => api.gate.authority.issue(by, request, now).await?,
+    };
     Ok(Json(GrantMade { id }))
+}
+
+/// `Idempotency-Key`: the same request under the same key is the same request. Two keys are none.
+fn idempotency_key(request: &Request) -> Result<Option<String>, Problem> {
+    let mut sent = request.headers().get_all("idempotency-key").iter();
+    let Some(first) = sent.next() else { return Ok(None) };
+    let visible = |key: &&str| (1..=128).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
+    let key = first.to_str().ok().filter(visible).filter(|_| sent.next().is_none());
+    let wrong = || Problem::new(StatusCode::BAD_REQUEST, "Idempotency-Key: write one, of 1 to 128 visible characters");
+    key.map(|key| Some(key.to_owned())).ok_or_else(wrong)
 }
 
 async fn import_grant(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<GrantMade> {
@@ -203,13 +240,17 @@ async fn import_grant(State(api): Shared, Extension(caller): Who, request: Reque
     Ok(Json(GrantMade { id }))
 }
 
-async fn list_grants(State(api): Shared, Extension(caller): Who) -> Answer<Vec<GrantView>> {
+async fn list_grants(
+    State(api): Shared,
+    Extension(caller): Who,
+    Query(query): Query<ListQuery>,
+) -> Result<Listed<GrantView>, Problem> {
     let scope = caller.may(Action::ReadGrants)?;
     let mut grants = api.gate.authority.grants(api.gate.now()).await?;
     if let Scope::Own(identity) = scope {
         grants.retain(|grant| grant.claims.sub == identity);
     }
-    Ok(Json(grants))
+    query.part().of(grants, Order::NewestFirst, |grant| grant.id.to_string(), "/v1/grants", &caller)
 }
 
 async fn show_grant(State(api): Shared, Extension(caller): Who, Id(id): Id) -> Answer<GrantView> {
@@ -232,7 +273,7 @@ async fn revoke_grant(State(api): Shared, Extension(caller): Who, Id(id): Id, re
 }
 
 async fn end_user(State(api): Shared, Extension(caller): Who, Id(name): Id, request: Request) -> Answer<UserEnded> {
-    let _: Scope = caller.may(Action::RevokeGrants)?;
+    let _: Scope = caller.may(Action::EndUsers)?;
     let body: ReasonBody = body(request).await?;
     let user = name.parse::<IdentityName>().map_err(|why| Problem::refused(format!("{name}: {why}")))?;
     Ok(Json(api.gate.authority.end_user(caller.known()?, &user, body.reason, api.gate.now()).await?))
@@ -351,10 +392,7 @@ mod tests {
         let caller = Caller::new(&super::super::peer::tests::policy(), 1000, Some(account.to_owned()));
         let router: Router = Router::new()
             .route("/v1/status", get(async || "up"))
-            .route(
-                "/v1/leases",
-                get(async |Query(leases::LeaseQuery { all }): Query<leases::LeaseQuery>| all.to_string()),
-            )
+            .route("/v1/leases", get(async |Query(query): Query<leases::LeaseQuery>| query.all.to_string()))
             .route("/v1/grants/{id}", get(async |Id(id): Id| id))
             .route(
                 "/v1/grants",

@@ -6,9 +6,10 @@
 use super::{
     ReasonBody, SessionDetail, SessionKilled,
     leases::view,
+    page::{Listed, Order},
     peer::{Action, Scope},
     problem::Problem,
-    routes::{Answer, Api, Id, Shared, Who, body, one},
+    routes::{Answer, Api, Id, ListQuery, Query, Shared, Who, body, one},
 };
 use axum::{
     Extension, Json,
@@ -28,9 +29,14 @@ async fn find(api: &Api, scope: Scope, id: &str) -> Result<SessionView, Problem>
     one("session", within(api, scope).await?, id, |session| session.row.id.to_string())
 }
 
-pub(super) async fn list(State(api): Shared, Extension(caller): Who) -> Answer<Vec<SessionView>> {
+pub(super) async fn list(
+    State(api): Shared,
+    Extension(caller): Who,
+    Query(query): Query<ListQuery>,
+) -> Result<Listed<SessionView>, Problem> {
     let scope = caller.may(Action::ReadSessions)?;
-    Ok(Json(within(&api, scope).await?))
+    let sessions = within(&api, scope).await?;
+    query.part().of(sessions, Order::NewestFirst, |session| session.row.id.to_string(), "/v1/sessions", &caller)
 }
 
 pub(super) async fn show(State(api): Shared, Extension(caller): Who, Id(id): Id) -> Answer<SessionDetail> {

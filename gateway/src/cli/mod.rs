@@ -7,7 +7,9 @@ pub(crate) use recording::RecordingCommand;
 use crate::config::duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, time::Duration};
-use tidegate_grants::{DatabaseName, EntitlementName, GroupName, IdentityName, Login, RoleName, TargetName};
+use tidegate_grants::{
+    DatabaseName, EntitlementName, GroupName, IdentityName, Login, RoleName, TargetName, TokenScope,
+};
 
 /// Opens for a while and shuts by itself: approved, recorded, short-lived access to SSH hosts and PostgreSQL servers.
 #[derive(Debug, Parser)]
@@ -17,8 +19,24 @@ pub(crate) struct Cli {
     /// The configuration [default: ./tidegate.toml, then /etc/tidegate/tidegate.toml]
     #[arg(long, global = true, value_name = "FILE", env = "TIDEGATE_CONFIG")]
     pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// A gateway far off, for the commands that ask a running gateway.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Remote {
+    /// Ask this gateway over HTTPS, with a token [default: the one of the configuration, over its socket]
+    #[arg(long, global = true, value_name = "URL", env = "TIDEGATE_GATEWAY")]
+    pub(crate) gateway: Option<String>,
+    /// The file with the token, for you alone (mode 0600) [default: $TIDEGATE_TOKEN]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Who signs the gateway's certificate, PEM (`tidegate ca show x509`) [default: the system's authorities]
+    #[arg(long, global = true, value_name = "FILE", env = "TIDEGATE_CA")]
+    pub(crate) ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -58,6 +76,9 @@ pub(crate) enum Command {
     /// People
     #[command(subcommand)]
     User(UserCommand),
+    /// What proves a program's identity to the HTTPS API
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Live and past sessions
     #[command(subcommand)]
     Session(SessionCommand),
@@ -334,7 +355,7 @@ fn label(text: &str) -> Result<(String, String), String> {
 pub(crate) enum UserCommand {
     /// Write a user into the configuration; comments and order stay
     Add(AddUser),
-    /// End all that somebody holds at once: sessions, grants, passwords. The configuration may still name them
+    /// End all that somebody holds at once: sessions, grants, passwords, tokens. The configuration may still name them
     End {
         /// Who
         name: IdentityName,
@@ -343,6 +364,38 @@ pub(crate) enum UserCommand {
         reason: Option<String>,
         #[command(flatten)]
         json: Json,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token; prints its secret, this once. On the gateway's own host: no token makes a token
+    Issue {
+        /// Whose it is; admins for anyone, others for themselves [default: yours]
+        #[arg(long)]
+        user: Option<IdentityName>,
+        /// For how long from now, e.g. 30d
+        #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+        duration: Duration,
+        /// How far it goes: read; grants (read, and issue, import and revoke them); all that the user may do
+        #[arg(long)]
+        scope: TokenScope,
+        /// What it is for, in a word or two
+        #[arg(long, default_value = "")]
+        label: String,
+    },
+    /// List tokens, newest first: admins and auditors all, others their own
+    List {
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Revoke a token
+    Revoke {
+        /// Its id, or any unique prefix or suffix
+        id: String,
+        /// Why
+        #[arg(long)]
+        reason: Option<String>,
     },
 }
 

@@ -59,7 +59,7 @@ fn token(file: Option<PathBuf>) -> anyhow::Result<String> {
 }
 
 fn list(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
-    let grants: Vec<GrantView> = client.get("/v1/grants")?;
+    let grants: Vec<GrantView> = client.list("/v1/grants")?;
     if json {
         return print_json(&grants);
     }

@@ -126,7 +126,7 @@ fn sweep(client: &Client, target: Option<TargetName>, json: bool) -> anyhow::Res
 }
 
 fn list(client: &Client, all: bool, json: bool) -> anyhow::Result<ExitCode> {
-    let leases: Vec<LeaseView> = client.get(&format!("/v1/leases?all={all}"))?;
+    let leases: Vec<LeaseView> = client.list(&format!("/v1/leases?all={all}"))?;
     if json {
         return print_json(&leases);
     }

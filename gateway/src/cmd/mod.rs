@@ -15,6 +15,7 @@ mod recording;
 mod session;
 mod status;
 mod target;
+mod token;
 mod user;
 mod why;
 
@@ -22,10 +23,11 @@ use crate::{
     api::{
         TestBody,
         client::{Client, Wrong},
+        remote::Remote,
     },
     backup::With,
     cli::{
-        CaCommand, Cli, ClockCommand, Command, ConfigCommand, RecordingCommand, SessionCommand, TargetCommand,
+        self, CaCommand, Cli, ClockCommand, Command, ConfigCommand, RecordingCommand, SessionCommand, TargetCommand,
         UserCommand,
     },
     config, init, serve,
@@ -41,48 +43,50 @@ use std::{
 
 /// Runs one command.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let named = cli.config.as_deref();
+    let (named, remote) = (cli.config.as_deref(), cli.remote);
+    let client = || client(named, &remote);
     match cli.command {
         Command::Init { dir, state } => init::run(dir.as_deref().unwrap_or(Path::new(".")), state.as_deref()),
         Command::Check { inventory } => check::run(named, inventory),
         Command::Serve { keys } => serve::run(&config::locate(named)?, keys.as_deref()),
-        Command::Status { json } => status::run(&client(named)?, json.json),
+        Command::Status { json } => status::run(&client()?, json.json),
         Command::Target(TargetCommand::Trust { name, part, login }) => {
             target::trust(named, &name, part.as_deref(), login.as_ref())
         }
         Command::Target(TargetCommand::Add(new)) => add::target(&config::locate(named)?, &new),
         Command::Target(TargetCommand::Test { name, login, database, entitlement, json }) => {
             let body = TestBody { login, database, entitlement };
-            target::test(&client(named)?, &name, &body, json.json)
+            target::test(&client()?, &name, &body, json.json)
         }
-        Command::Grant(command) => grant::run(&client(named)?, command),
+        Command::Grant(command) => grant::run(&client()?, command),
         Command::User(UserCommand::Add(new)) => add::user(&config::locate(named)?, &new),
-        Command::User(UserCommand::End { name, reason, json }) => user::end(&client(named)?, &name, reason, json.json),
-        Command::Session(SessionCommand::List { json }) => session::list(&client(named)?, json.json),
-        Command::Session(SessionCommand::Show { id, json }) => session::show(&client(named)?, &id, json.json),
+        Command::User(UserCommand::End { name, reason, json }) => user::end(&client()?, &name, reason, json.json),
+        Command::Token(command) => token::run(&client()?, command),
+        Command::Session(SessionCommand::List { json }) => session::list(&client()?, json.json),
+        Command::Session(SessionCommand::Show { id, json }) => session::show(&client()?, &id, json.json),
         Command::Session(SessionCommand::Watch(_)) => later("session watch"),
-        Command::Session(SessionCommand::Kill { id, reason }) => session::kill(&client(named)?, &id, reason),
+        Command::Session(SessionCommand::Kill { id, reason }) => session::kill(&client()?, &id, reason),
         Command::Recording(RecordingCommand::Search(_)) => later("recording search"),
         Command::Recording(command) => recording::run(named, command),
-        Command::Lease(command) => lease::run(&client(named)?, command),
+        Command::Lease(command) => lease::run(&client()?, command),
         Command::Ledger(command) => ledger::run(named, command),
         Command::Ca(CaCommand::Show { part }) => ca::show(named, part),
         Command::Ca(CaCommand::Rotate(_)) => later("ca rotate"),
         Command::Evidence(_) => later("evidence"),
         Command::Verify(_) => later("verify"),
-        Command::Reload { json } => live::reload(&client(named)?, json.json),
+        Command::Reload { json } => live::reload(&client()?, json.json),
         Command::Config(ConfigCommand::Schema { included }) => {
             print(&format!("{:#}\n", config::schema::schema(included)))
         }
-        Command::Why { reference, json } => why::run(&client(named)?, &reference, json.json),
+        Command::Why { reference, json } => why::run(&client()?, &reference, json.json),
         Command::Doctor { json } => doctor::run(named, json.json),
-        Command::Clock(ClockCommand::Accept { reason }) => clock::accept(&client(named)?, reason),
+        Command::Clock(ClockCommand::Accept { reason }) => clock::accept(&client()?, reason),
         Command::Backup { file, with_keys, with_recordings } => {
             backup::make(named, &file, With { keys: with_keys, recordings: with_recordings })
         }
         Command::Restore { file, into, identity } => backup::restore(&file, &into, identity.as_deref()),
         Command::Config(ConfigCommand::Diff { file, json }) => {
-            live::diff(&client(named)?, &file.map_or_else(|| config::locate(named), Ok)?, json.json)
+            live::diff(&client()?, &file.map_or_else(|| config::locate(named), Ok)?, json.json)
         }
         Command::Completions { shell } => pages::completions(shell),
         Command::Man { dir } => pages::man(&dir),
@@ -160,9 +164,10 @@ fn state_dir(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     Ok(config::state_dir(&config::locate(named)?)?)
 }
 
-/// Speaks to the running gateway.
-fn client(named: Option<&Path>) -> anyhow::Result<Client> {
-    Ok(Client::new(&state_dir(named)?)?)
+/// Speaks to the running gateway: the one far off that is named, else the configured one.
+fn client(named: Option<&Path>, remote: &cli::Remote) -> anyhow::Result<Client> {
+    let Some(url) = &remote.gateway else { return Ok(Client::new(&state_dir(named)?)?) };
+    Ok(Client::remote(Remote::new(url, remote.token_file.as_deref(), remote.ca.as_deref())?)?)
 }
 
 /// The key that proves ledger and recordings: from a file, else from the state directory.

@@ -12,7 +12,7 @@ use std::{fmt::Write as _, process::ExitCode};
 use tidegate_grants::authority::SessionView;
 
 pub(super) fn list(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
-    let sessions: Vec<SessionView> = client.get("/v1/sessions")?;
+    let sessions: Vec<SessionView> = client.list("/v1/sessions")?;
     if json {
         return print_json(&sessions);
     }

@@ -7,9 +7,23 @@ use crate::{
 };
 use std::{fmt::Write as _, process::ExitCode};
 
+/// Whoever has no token is told only whether it is ready.
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum Answer {
+    Whole(Box<Status>),
+    Nobody { ready: bool },
+}
+
 /// Exit 0 when the gateway is ready to serve, 1 when it runs and is not, 3 when it does not run.
 pub(super) fn run(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
-    let status: Status = client.get("/v1/status")?;
+    let status = match client.get("/v1/status")? {
+        Answer::Whole(status) => *status,
+        Answer::Nobody { ready } => {
+            print(if ready { "ready\n" } else { "NOT ready\n" })?;
+            return Ok(ExitCode::from(u8::from(!ready)));
+        }
+    };
     if json {
         print_json(&status)?;
     } else {
@@ -22,6 +36,7 @@ pub(super) fn run(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
         }
         writeln!(out, "  ssh            {}", door(status.listeners.ssh))?;
         writeln!(out, "  postgres       {}", door(status.listeners.postgres))?;
+        writeln!(out, "  api            {}", door(status.listeners.api))?;
         writeln!(out, "  live sessions  {}", status.sessions)?;
         writeln!(out, "  open leases    {}{}", status.open_leases, held(status.held_leases))?;
         for orphan in &status.orphans {

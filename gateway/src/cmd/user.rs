@@ -19,9 +19,9 @@ pub(super) fn end(
         ended.known,
         "nobody is called {name}: the configuration names no such user, and they held nothing"
     );
-    let UserEnded { user, grants, passwords, sessions, .. } = ended;
+    let UserEnded { user, grants, passwords, tokens, sessions, .. } = ended;
     print(&format!(
-        "{user}: {sessions} live session(s) ended, {grants} grant(s) revoked, {passwords} password(s) void\n\
+        "{user}: {sessions} live session(s) ended, {grants} grant(s) revoked, {passwords} password(s) void, {tokens} token(s) revoked\n\
          take {user} out of the configuration too, and reload: nobody can be granted anything then\n"
     ))
 }

@@ -131,6 +131,7 @@ pub(super) static ROOT: Table = Table {
         may("roles", Value::Table(&ROLES), "Which groups may do what to the gateway itself."),
         may("ssh", Value::Table(&SSH), "The door for SSH."),
         may("postgres", Value::Table(&POSTGRES), "The door for PostgreSQL; TLS always."),
+        may("api", Value::Table(&API), "The door for programs: the HTTPS API."),
         must("recording", Value::Table(&RECORDING), "How sessions are recorded."),
         may("user", Value::Tables(&USER), "Who may come to the door, and how they prove it."),
         may("target", Value::Tables(&TARGET), "An SSH host or a database server."),
@@ -143,7 +144,6 @@ pub(super) static ROOT: Table = Table {
             Value::Tables(&INVENTORY),
             "Targets that a program or a directory lists, read again and again.",
         ),
-        later("api"),
         later("notify"),
         later("workload"),
         later("oidc"),
@@ -256,6 +256,17 @@ static POSTGRES: Table = Table {
         later("tls_cert"),
         later("tls_key"),
         may("proxy_protocol_from", PROXIES, PROXIED),
+    ],
+};
+
+static API: Table = Table {
+    about: "The door for programs: the HTTPS API, for whoever has a token.",
+    keys: &[
+        must("listen", LISTEN, "An address of this host, and a port (0: any free one)."),
+        may("max_token_life", POSITIVE, "For how long a token may be made. Default: \"90d\"."),
+        may("requests_per_minute", Value::Number(1, 100_000), "Of one token. Default: 300."),
+        later("tls_cert"),
+        later("tls_key"),
     ],
 };
 

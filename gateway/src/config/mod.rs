@@ -7,6 +7,7 @@
 //! Keys that DESIGN's contract has and this version cannot honour fail as "not supported yet": a gateway that ignored
 //! `approvals = …` would open what its admin meant to keep shut.
 
+mod api;
 mod contents;
 mod contradictions;
 pub(crate) mod diff;
@@ -33,6 +34,7 @@ mod written;
 #[cfg(test)]
 mod wrong;
 
+pub(crate) use api::ApiDoor;
 pub(crate) use fault::Faults;
 pub(crate) use value::{duration, show_duration};
 
@@ -90,6 +92,8 @@ pub(crate) struct Config {
     pub(crate) postgres: Option<SocketAddr>,
     /// The life of a password of `ssh gate password`.
     pub(crate) password_window: Duration,
+    /// The HTTPS API, if there is one.
+    pub(crate) api: Option<ApiDoor>,
     /// How recordings are made.
     pub(crate) recording: tidegate_recorder::Settings,
     /// For how long after a session the gateway can show what was seen in it.
@@ -393,6 +397,8 @@ fn assemble(
     let gateway = gateway::gateway(root);
     let roles = gateway::roles(root);
     let doors = gateway::doors(root);
+    let taken: Vec<SocketAddr> = doors.iter().flat_map(|doors| [doors.ssh, doors.postgres]).flatten().collect();
+    let api = api::api(root, &taken);
     let recording = gateway::recording(root);
     let people = people::people(whole);
     let targets = targets::targets(whole);
@@ -429,6 +435,7 @@ fn assemble(
         vouching: doors.vouching,
         postgres: doors.postgres,
         password_window: doors.password_window,
+        api: api?,
         recording,
         replay_window,
         policy: Policy {

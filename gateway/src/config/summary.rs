@@ -27,6 +27,7 @@ fn write_summary(out: &mut String, config: &Config) -> std::fmt::Result {
         door(config.postgres),
         show_duration(config.password_window)
     )?;
+    writeln!(out, "  api      {}", door(config.api.as_ref().map(|api| api.listen)))?;
     writeln!(out, "  metrics  {}", door(config.metrics))?;
     write_limits(out, &config.limits, config.drain)?;
     writeln!(out, "  targets see {}", config.source_addresses.join(", "))?;

@@ -46,7 +46,7 @@ pub(super) fn end(
             rows::revoke(tx, *id, Some((user, target)), &revoked)?;
         }
         let passwords = passwords::void_all(tx, user, now)?;
-        let tokens = tokens::revoke_all(tx, user, &revoked, now)?;
+        let tokens = tokens::revoke_all(tx, Some(user), &revoked, now)?;
         let detail = json!({
             "by": by, "reason": revoked.reason, "grants": grants.len(), "passwords": passwords, "tokens": tokens
         });

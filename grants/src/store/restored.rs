@@ -1,8 +1,8 @@
 //! A copy of the store for a backup, and what a store that came out of one may do.
 //!
 //! What always holds: nothing that a backup holds opens anything by itself. What was revoked, used or voided after it was made
-//! is not known in it, so before a restored store serves anybody, every grant in it is revoked and every password gone, with
-//! entries of their own; and a grant from outside that was signed before then is not taken in again.
+//! is not known in it, so before a restored store serves anybody, every grant and token in it is revoked and every password
+//! gone, with entries of their own; and a grant from outside that was signed before then is not taken in again.
 
 use super::{
     FILE, StoreError, fail, file_error,
@@ -11,6 +11,7 @@ use super::{
     writer::{Tx, Writer},
 };
 use crate::{
+    grant::Revoked,
     ledger::Event,
     name::{IdentityName, TargetName},
 };
@@ -75,7 +76,8 @@ pub(super) fn void(writer: &mut Writer, dir: &Path) -> Result<(), StoreError> {
     let grants = writer.transact(now, |tx| {
         let grants = revoke_all(tx)?;
         let passwords = void_all(tx)?;
-        let detail = json!({ "backup": manifest, "grants": grants, "passwords": passwords });
+        let tokens = revoke_tokens(tx)?;
+        let detail = json!({ "backup": manifest, "grants": grants, "passwords": passwords, "tokens": tokens });
         tx.append(Event::new(EVENT).detail(detail))?;
         Ok(grants)
     })?;
@@ -104,6 +106,12 @@ fn revoke_all(tx: &mut Tx<'_>) -> Result<usize, StoreError> {
         tx.change(("grants", id), event, |db| db.prepare_cached(sql)?.execute(params![id, at, BY, reason]))?;
     }
     Ok(open.len())
+}
+
+/// A store of a format without tokens has none.
+fn revoke_tokens(tx: &mut Tx<'_>) -> Result<usize, StoreError> {
+    let (by, reason) = (BY.to_owned(), Some("restored from a backup: make a new one".to_owned()));
+    super::tokens::revoke_all(tx, None, &Revoked { at: tx.now(), by, reason }, tx.now())
 }
 
 fn void_all(tx: &mut Tx<'_>) -> Result<usize, StoreError> {

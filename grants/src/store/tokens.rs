@@ -57,18 +57,18 @@ pub(crate) fn revoke(tx: &mut Tx<'_>, row: &TokenRow, revoked: &Revoked) -> Resu
     })
 }
 
-/// Revokes every token of this identity that is not revoked; how many had not expired. A store of a format without tokens
+/// Revokes every token that is not revoked, of this identity or of all; how many had not expired. A store of a format without tokens
 /// has none.
 pub(crate) fn revoke_all(
     tx: &mut Tx<'_>,
-    identity: &IdentityName,
+    of: Option<&IdentityName>,
     revoked: &Revoked,
     now: Timestamp,
 ) -> Result<usize, StoreError> {
     if !has_table(tx.db(), TABLE).map_err(fail)? {
         return Ok(0);
     }
-    let all = select(tx.db(), "SELECT * FROM tokens WHERE identity = ?1 AND revoked_at IS NULL", [identity.as_str()])?;
+    let all = list(tx.db(), of)?.into_iter().filter(|row| row.revoked.is_none()).collect::<Vec<_>>();
     for row in &all {
         revoke(tx, row, revoked)?;
     }

@@ -14,9 +14,8 @@ use super::{
     pump::Unsent,
     startup::{self, CancelKey, First, Startup, StartupError},
     target::something_is_buffered,
-    tls::{ALPN, ListenerTls},
 };
-use crate::{door::TurnedAway, listener::Visitor, refusal::Refusal, session};
+use crate::{door::TurnedAway, listener::Visitor, refusal::Refusal, session, tls::ListenerTls};
 use rustls::pki_types::CertificateDer;
 use std::{
     collections::HashMap,
@@ -37,6 +36,8 @@ use tokio_rustls::server::TlsStream;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// `sslmode=prefer` comes back in plaintext at once after a refusal over TLS: that is the same visit.
 const SAME_VISIT: Duration = Duration::from_secs(5);
+/// What a client must name that starts TLS at once, and may name otherwise (PostgreSQL chapter 55.2.11).
+pub(super) const ALPN: &[u8] = b"postgresql";
 /// Sources that are remembered for it.
 const MOST_VISITORS: usize = 1024;
 
@@ -201,7 +202,8 @@ async fn plain(tcp: &mut TcpStream) -> Result<Visit, Away> {
 
 impl Door {
     pub(super) fn new(postgres: Arc<Postgres>) -> Self {
-        let tls = ListenerTls::new(postgres.keys.clone(), postgres.public_names.clone());
+        let asking = Arc::new(certificate::Asking::new(postgres.keys.clone()));
+        let tls = ListenerTls::new(postgres.keys.clone(), postgres.public_names.clone(), ALPN).asking(asking);
         Self { postgres, cancels: Cancels::default(), tls, told: Mutex::default() }
     }
 

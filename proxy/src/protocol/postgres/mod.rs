@@ -30,7 +30,6 @@ mod startup;
 mod sweep;
 mod target;
 mod teardown;
-mod tls;
 mod trial;
 pub mod trust;
 mod watch;
@@ -87,7 +86,7 @@ impl PostgresTarget {
             Some(TlsIdentity { chain, key, .. }) => builder.with_client_auth_cert(chain, key)?,
             None => builder.with_no_client_auth(),
         };
-        config.alpn_protocols = vec![tls::ALPN.to_vec()];
+        config.alpn_protocols = vec![door::ALPN.to_vec()];
         // A resumed session would outlive the certificate's minute.
         config.resumption = Resumption::disabled();
         Ok(config)

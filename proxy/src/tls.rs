@@ -1,8 +1,12 @@
-//! The listener's own certificate: from our X.509 CA, in memory only, renewed before it ends.
+//! A listener's own certificate: from our X.509 CA, in memory only, renewed before it ends. One mechanism for every door that
+//! speaks TLS.
 
-use super::certificate::Asking;
 use jiff::{SignedDuration, Timestamp};
-use rustls::{ServerConfig, crypto::aws_lc_rs, server::NoServerSessionStorage};
+use rustls::{
+    ServerConfig,
+    crypto::aws_lc_rs,
+    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
+};
 use sha2::{Digest as _, Sha256};
 use std::sync::{Arc, Mutex, PoisonError};
 use tidegate_ca::{CaError, Keys};
@@ -15,12 +19,9 @@ const RENEW: SignedDuration = SignedDuration::from_hours(2 * 24);
 /// For clients whose clock is behind.
 const EARLIER: SignedDuration = SignedDuration::from_mins(10);
 
-/// What a client must name that starts TLS at once, and may name otherwise (PostgreSQL chapter 55.2.11).
-pub(super) const ALPN: &[u8] = b"postgresql";
-
 /// Why TLS cannot be offered.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TlsError {
+pub enum TlsError {
     /// Our CA did not make the certificate.
     #[error(transparent)]
     Certificate(#[from] CaError),
@@ -31,29 +32,39 @@ pub(super) enum TlsError {
 
 /// A certificate in use.
 #[derive(Clone)]
-pub(super) struct Current {
+pub struct Current {
     /// Accepts with it.
-    pub(super) acceptor: TlsAcceptor,
+    pub acceptor: TlsAcceptor,
     /// `tls-server-end-point` (RFC 5929 section 4.1): SHA-256, since our certificates are signed with SHA-256.
-    pub(super) end_point: [u8; 32],
+    pub(crate) end_point: [u8; 32],
     renew: Timestamp,
 }
 
 /// The listener's certificate.
-pub(super) struct ListenerTls {
+pub struct ListenerTls {
     keys: Arc<Keys>,
     names: Vec<String>,
+    protocol: &'static [u8],
+    clients: Arc<dyn ClientCertVerifier>,
     current: Mutex<Option<Current>>,
 }
 
 impl ListenerTls {
-    /// For these public names.
-    pub(super) fn new(keys: Arc<Keys>, names: Vec<String>) -> Self {
-        Self { keys, names, current: Mutex::new(None) }
+    /// For these public names and this protocol (ALPN, RFC 7301), asking no client for a certificate.
+    pub fn new(keys: Arc<Keys>, names: Vec<String>, protocol: &'static [u8]) -> Self {
+        Self { keys, names, protocol, clients: WebPkiClientVerifier::no_client_auth(), current: Mutex::new(None) }
+    }
+
+    /// The same, with certificates of clients judged by this.
+    pub(crate) fn asking(self, clients: Arc<dyn ClientCertVerifier>) -> Self {
+        Self { clients, ..self }
     }
 
     /// The certificate for a connection that comes now.
-    pub(super) fn current(&self, now: Timestamp) -> Result<Current, TlsError> {
+    ///
+    /// # Errors
+    /// [`TlsError`]: our own fault, never the peer's.
+    pub fn current(&self, now: Timestamp) -> Result<Current, TlsError> {
         let mut slot = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         match slot.as_ref().filter(|current| now < current.renew) {
             Some(current) => Ok(current.clone()),
@@ -69,12 +80,12 @@ impl ListenerTls {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
-            .with_client_cert_verifier(Arc::new(Asking::new(self.keys.clone())))
+            .with_client_cert_verifier(self.clients.clone())
             .with_single_cert(identity.chain, identity.key)?;
         // Each session proves itself anew; tickets would only cost.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.alpn_protocols = vec![self.protocol.to_vec()];
         let renew = until.saturating_sub(RENEW).unwrap_or(now);
         Ok(Current { acceptor: TlsAcceptor::from(Arc::new(config)), end_point, renew })
     }

@@ -1,0 +1,90 @@
+//! Serves the API over HTTPS, for whoever has a token ([`bearer`](super::bearer)).
+//!
+//! What always holds: accepting waits for no peer; a handshake and a request's head have deadlines; connections are bounded
+//! per source and in all, as at every door (`[limits]`); the certificate is of the gateway's own X.509 CA and renewed while it runs, as the PostgreSQL door's.
+
+use super::{
+    bearer,
+    routes::{self, Api},
+};
+use axum::{Extension, Router};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use std::{net::IpAddr, pin::pin, sync::Arc, time::Duration};
+use tidegate_ca::Keys;
+use tidegate_proxy::{
+    listener::{self, Doorway, Visitor},
+    places::Places,
+    tls::ListenerTls,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+
+/// A request's head must be here by then; a connection may idle so long.
+const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// A connection is hung up on after this, whatever it does.
+const CONNECTION_DEADLINE: Duration = Duration::from_secs(120);
+/// What is being answered when the gateway stops gets so long.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// HTTP/1.1 alone (RFC 7301 section 6).
+const ALPN: &[u8] = b"http/1.1";
+
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Source(pub(super) IpAddr);
+
+/// Serves until the gateway stops.
+pub(crate) async fn serve(listener: TcpListener, places: Places, api: Arc<Api>, keys: Arc<Keys>, names: Vec<String>) {
+    let tls = Arc::new(ListenerTls::new(keys, names, ALPN));
+    let router = bearer::guarded(routes::router(api.clone()), api.clone());
+    let gate = api.gate.clone();
+    // Before TLS there is nothing that a client would understand.
+    let doorway = Doorway { protocol: "api", places, proxied: Vec::new(), full: |_| Vec::new() };
+    let serve = move |stream, visitor: Visitor| {
+        let (api, tls, router) = (api.clone(), tls.clone(), router.clone());
+        async move {
+            let served = connection(stream, &visitor, &api, &tls, router);
+            let _ = timeout(CONNECTION_DEADLINE, served).await;
+        }
+    };
+    listener::accept(listener, &gate, doorway, serve).await;
+}
+
+async fn connection(stream: TcpStream, visitor: &Visitor, api: &Api, tls: &ListenerTls, router: Router) {
+    let source = visitor.peer.ip().to_canonical();
+    let acceptor = match tls.current(api.gate.now()) {
+        Ok(current) => current.acceptor,
+        Err(error) => return tracing::error!(%error, "the API has no certificate"),
+    };
+    let stream = match timeout(visitor.handshake_timeout(), acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%source, %error, "no TLS at the API"),
+        Err(_) => return tracing::debug!(%source, "no TLS at the API in time"),
+    };
+    if !visitor.known() {
+        return;
+    }
+    let service = TowerToHyperService::new(router.layer(Extension(Source(source))));
+    let mut served = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_DEADLINE)
+            .max_buf_size(64 << 10)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = api.gate.stopping.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            timeout(LAST_WORDS, served).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%source, %error, "a connection to the API ended badly");
+    }
+}

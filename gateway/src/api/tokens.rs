@@ -1,0 +1,54 @@
+//! Tokens over the API: made on the gateway's own host only, since a token never makes a token.
+
+use super::{
+    ReasonBody, TokenBody, TokenGiven, TokenRevoked,
+    page::{Listed, Order},
+    peer::{Action, Scope},
+    problem::Problem,
+    routes::{Answer, Id, ListQuery, Query, Shared, Who, body},
+};
+use crate::config::{self, ApiDoor};
+use axum::{
+    Extension, Json,
+    extract::{Request, State},
+};
+use secrecy::ExposeSecret as _;
+use tidegate_grants::{TokenView, token::TokenRequest};
+
+pub(super) async fn issue(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<TokenGiven> {
+    let _: Scope = caller.may(Action::MakeTokens)?;
+    let by = caller.known()?;
+    let TokenBody { user, label, scope, duration } = body(request).await?;
+    let life =
+        config::duration(&duration).map_err(|wrong| Problem::refused(format!("for: {wrong}; write it like 30d")))?;
+    let most = api.live.config().api.as_ref().map_or(ApiDoor::MAX_TOKEN_LIFE, |door| door.max_token_life);
+    let request = TokenRequest { user: user.unwrap_or_else(|| by.clone()), label, scope, life };
+    let made = api.gate.authority.issue_token(by, request, most, api.gate.now()).await?;
+    // The one place where it leaves the gateway.
+    Ok(Json(TokenGiven { id: made.id, secret: made.secret.expose_secret().to_owned(), expires: made.expires }))
+}
+
+pub(super) async fn list(
+    State(api): Shared,
+    Extension(caller): Who,
+    Query(query): Query<ListQuery>,
+) -> Result<Listed<TokenView>, Problem> {
+    let of = match caller.may(Action::ReadTokens)? {
+        Scope::All => None,
+        Scope::Own(identity) => Some(identity),
+    };
+    let tokens = api.gate.authority.tokens(of.as_ref(), api.gate.now()).await?;
+    query.part().of(tokens, Order::NewestFirst, |token| token.id.to_string(), "/v1/tokens", &caller)
+}
+
+pub(super) async fn revoke(
+    State(api): Shared,
+    Extension(caller): Who,
+    Id(id): Id,
+    request: Request,
+) -> Answer<TokenRevoked> {
+    let _: Scope = caller.may(Action::RevokeTokens)?;
+    let ReasonBody { reason } = body(request).await?;
+    let id = api.gate.authority.revoke_token(caller.known()?, &id, reason, api.gate.now()).await?;
+    Ok(Json(TokenRevoked { id }))
+}

@@ -1,0 +1,52 @@
+//! `[api]`: the HTTPS door for programs.
+
+use super::{
+    section::Section,
+    value::{self, DURATION_FIX},
+};
+use std::{net::SocketAddr, time::Duration};
+
+/// What `[api]` says.
+#[derive(Debug, Clone)]
+pub(crate) struct ApiDoor {
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
+    /// For how long a token may be made.
+    pub(crate) max_token_life: Duration,
+    /// Of one token.
+    pub(crate) requests_per_minute: u32,
+}
+
+impl ApiDoor {
+    /// For how long a token may be made where there is no `[api]` yet.
+    pub(crate) const MAX_TOKEN_LIFE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+    const REQUESTS_PER_MINUTE: u32 = 300;
+}
+
+/// `None` inside: there is no such door. `None`: it has faults, and has said so. `others` are taken.
+pub(super) fn api(root: &Section<'_>, others: &[SocketAddr]) -> Option<Option<ApiDoor>> {
+    const FIX: &str = "write an IP address and a port, like \"127.0.0.1:8443\" or \"[::1]:0\"";
+    let Some(section) = root.section("api") else { return (!root.has("api")).then_some(None) };
+    let listen = section.need("listen", section.text("listen"), FIX).and_then(|at| at.parse(value::listen, FIX));
+    if let Some(at) = listen.as_ref().filter(|at| at.value.port() != 0 && others.contains(&at.value)) {
+        at.fault("is where [ssh] or [postgres] listens already", "choose another port");
+    }
+    let max_token_life = match section.text("max_token_life") {
+        Some(life) => life.parse(value::positive_duration, DURATION_FIX).map(|life| life.value),
+        None => Some(ApiDoor::MAX_TOKEN_LIFE),
+    };
+    let requests_per_minute = match section.integer("requests_per_minute") {
+        Some(most) => {
+            let parse =
+                |most: i64| u32::try_from(most).ok().filter(|n| (1..=100_000).contains(n)).ok_or("is out of range");
+            most.parse(parse, "write a number from 1 to 100000").map(|most| most.value)
+        }
+        None => Some(ApiDoor::REQUESTS_PER_MINUTE),
+    };
+    section.unknown();
+    Some(Some(ApiDoor {
+        listen: listen?.value,
+        max_token_life: max_token_life?,
+        requests_per_minute: requests_per_minute?,
+    }))
+}
