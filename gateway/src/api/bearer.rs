@@ -26,6 +26,9 @@ use std::{
 use tidegate_grants::{Bearer, Event, StoreError, token::TokenRefused};
 use tidegate_proxy::authenticate::Sources;
 
+/// The answer to who is not let in. (Boxed: it is large, and rare.)
+type Refused = Box<Response>;
+
 /// What the requests over HTTPS share.
 #[derive(Debug)]
 struct Guard {
@@ -56,7 +59,7 @@ async fn admit(
             next.run(Request::from_parts(head, body)).await
         }
         Ok(None) => guard.readiness().await,
-        Err(refused) => refused,
+        Err(refused) => *refused,
     };
     // What is for the holder of a token is for no cache.
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -66,8 +69,8 @@ async fn admit(
 
 impl Guard {
     /// `None`: nobody, who asks whether the gateway is ready.
-    async fn caller(&self, request: &Parts, source: IpAddr) -> Result<Option<Caller>, Response> {
-        unambiguous(request).map_err(|problem| last(problem.into_response()))?;
+    async fn caller(&self, request: &Parts, source: IpAddr) -> Result<Option<Caller>, Refused> {
+        unambiguous(request).map_err(|problem| Box::new(last(problem.into_response())))?;
         let Some(secret) = secret(request)? else {
             let asks_readiness = request.method == Method::GET && request.uri.path() == "/v1/status";
             return if asks_readiness {
@@ -92,19 +95,19 @@ impl Guard {
         Json(serde_json::json!({ "ready": ready })).into_response()
     }
 
-    fn within_rate(&self, bearer: &Bearer) -> Result<(), Response> {
+    fn within_rate(&self, bearer: &Bearer) -> Result<(), Refused> {
         let most = self.api.live.config().api.as_ref().map_or(u32::MAX, |door| door.requests_per_minute);
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         rates.take(bearer.token, most, self.api.gate.now()).map_err(|wait| {
             let sentence = format!("this token may ask {most} times a minute: come again in {wait} s");
             let mut response = Problem::new(StatusCode::TOO_MANY_REQUESTS, sentence).into_response();
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait));
-            response
+            Box::new(response)
         })
     }
 
     /// Slowly, and in the ledger at most now and then.
-    async fn refused(&self, refused: &TokenRefused, source: IpAddr) -> Response {
+    async fn refused(&self, refused: &TokenRefused, source: IpAddr) -> Refused {
         let now = self.api.gate.now();
         let wait = self.wrong.wait(source, now);
         self.wrong.failed(source, now);
@@ -128,7 +131,7 @@ impl Guard {
 }
 
 /// The secret, if one is sent. Two are none.
-fn secret(request: &Parts) -> Result<Option<&str>, Response> {
+fn secret(request: &Parts) -> Result<Option<&str>, Refused> {
     let mut sent = request.headers.get_all(header::AUTHORIZATION).iter();
     let Some(first) = sent.next() else { return Ok(None) };
     let bearer = first.to_str().ok().and_then(|text| text.split_once(' '));
@@ -164,15 +167,15 @@ fn last(mut response: Response) -> Response {
     response
 }
 
-fn unauthorized(sentence: impl Into<String>) -> Response {
+fn unauthorized(sentence: impl Into<String>) -> Refused {
     let mut response = Problem::new(StatusCode::UNAUTHORIZED, sentence).into_response();
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    response
+    Box::new(response)
 }
 
 /// While store and ledger disagree nobody comes in from afar.
-fn unsound(error: &StoreError) -> Response {
+fn unsound(error: &StoreError) -> Refused {
     tracing::error!(%error, "no token can be verified");
     let sentence = "the gateway cannot verify tokens now: an admin must run `tidegate ledger verify` on its host";
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, sentence).into_response()
+    Box::new(Problem::new(StatusCode::SERVICE_UNAVAILABLE, sentence).into_response())
 }
