@@ -70,6 +70,11 @@ impl Outside {
         if let Ok(leases) = self.gate.store.leases(false).await {
             looked_up.register("leases", "What exists on targets, or may", by_target(&leases, self.gate.now()));
         }
+        if let Ok(held) = self.gate.store.locks_held(self.gate.now()).await {
+            let locks = Gauge::<i64>::default();
+            locks.set(i64::try_from(held).unwrap_or(i64::MAX));
+            looked_up.register("locks", "Locks that keep somebody out", locks);
+        }
         if let Ok(last) = self.gate.store.tail(1).await {
             let entries = Gauge::<i64>::default();
             entries.set(last.last().and_then(|entry| i64::try_from(entry.seq).ok()).unwrap_or_default());

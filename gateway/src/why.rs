@@ -147,6 +147,9 @@ impl Looked<'_> {
                 .next(format!("they name one, like `LOGIN~ENTITLEMENT@{}@gate`", self.target())),
             "limit" => self.limit(),
             "killed" => Found::default().because("somebody ended this session; its grant goes on"),
+            "locked" => Found::default()
+                .because("a lock keeps them out, whatever grants say")
+                .next("tidegate lock list; tidegate lock remove ID"),
             "configuration" => Found::default()
                 .because("a reload took away what the grant was for (`config.reloaded` in the ledger)")
                 .next("tidegate ledger tail"),

@@ -16,6 +16,7 @@ pub mod grant;
 pub mod identity;
 pub mod lease;
 pub mod ledger;
+pub mod lock;
 pub mod name;
 pub mod pick;
 pub mod policy;
@@ -35,9 +36,10 @@ pub use grant::{Claims, GrantState, GrantView, Level, TrustedIssuer};
 pub use identity::Identity;
 pub use lease::{Acceptance, Lease, LeaseKind, LeasePlan, LeaseState, Receipt};
 pub use ledger::Event;
+pub use lock::{LockScope, LockState, LockView, Locked};
 pub use name::{
-    Access, DatabaseName, EntitlementName, GrantId, GroupName, IdentityName, InvalidName, LeaseId, Login, RoleName,
-    SessionId, TargetName, TokenId,
+    Access, DatabaseName, EntitlementName, GrantId, GroupName, IdentityName, InvalidName, LeaseId, LockId, Login,
+    RoleName, SessionId, TargetName, TokenId,
 };
 pub use policy::{Policy, SessionLimits};
 pub use reference::Reference;

@@ -191,3 +191,7 @@ id!(
     /// One token.
     TokenId
 );
+id!(
+    /// One lock.
+    LockId
+);

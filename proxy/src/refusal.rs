@@ -82,6 +82,7 @@ impl From<&Denied> for Refusal {
                 refusal.next(format!("one of: {}", names.join(", ")))
             }
             Denied::Killed { .. } => refusal.next("open a new one"),
+            Denied::Locked(_) => refusal.next("it opens again when an admin removes the lock"),
             Denied::TooMany { .. } => refusal
                 .next("close one of them first, or open fewer at once (`pg_dump -j`, `pgbench -c`, the size of a pool)")
                 .full(),
@@ -100,6 +101,7 @@ impl From<&Ended> for Refusal {
             Ended::Expired { .. } => "expired",
             Ended::Revoked { .. } => "revoked",
             Ended::Killed { .. } => "killed",
+            Ended::Locked(_) => "locked",
             Ended::Withdrawn => "configuration",
         };
         let refusal = match ended {
@@ -112,6 +114,7 @@ impl From<&Ended> for Refusal {
                 Self::new(format!("your session was killed by {by}: {reason}"))
             }
             Ended::Killed { by, reason: None } => Self::new(format!("your session was killed by {by}")),
+            Ended::Locked(locked) => Self::new(locked.to_string()),
             Ended::Withdrawn => Self::new("what your grant was for is no longer in the gateway's configuration"),
         };
         refusal.by(check)

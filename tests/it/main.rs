@@ -36,6 +36,7 @@ mod killing;
 mod leases;
 mod leftovers;
 mod limits;
+mod locks;
 mod managed;
 mod many;
 mod memberships;

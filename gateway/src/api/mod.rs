@@ -11,6 +11,7 @@ mod clock;
 pub(crate) mod https;
 mod leases;
 mod live;
+mod locks;
 mod page;
 pub(crate) mod peer;
 pub(crate) mod problem;
@@ -28,8 +29,8 @@ use crate::live::InventoryView;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, net::SocketAddr};
 use tidegate_grants::{
-    DatabaseName, EntitlementName, GrantId, IdentityName, LeaseId, LeaseKind, LeaseState, Login, Receipt, RoleName,
-    SessionId, TargetName, TokenId, TokenScope, authority::SessionView,
+    DatabaseName, EntitlementName, GrantId, IdentityName, LeaseId, LeaseKind, LeaseState, LockId, Login, Receipt,
+    RoleName, SessionId, TargetName, TokenId, TokenScope, authority::SessionView,
 };
 use tidegate_proxy::issuer::Advice;
 
@@ -60,6 +61,9 @@ pub(crate) struct Status {
     /// Those of them that need a human.
     #[serde(default)]
     pub(crate) held_leases: usize,
+    /// Locks that keep somebody out now.
+    #[serde(default)]
+    pub(crate) locks: usize,
     /// Accounts with our mark and no lease, as `NAME on TARGET`.
     #[serde(default)]
     pub(crate) orphans: Vec<String>,
@@ -146,6 +150,32 @@ pub(crate) struct TokenGiven {
     /// For `Authorization: Bearer`.
     pub(crate) secret: String,
     pub(crate) expires: jiff::Timestamp,
+}
+
+/// `POST /v1/locks`: exactly one of `user`, `target` and `all`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LockBody {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) user: Option<IdentityName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) target: Option<TargetName>,
+    #[serde(default)]
+    pub(crate) all: bool,
+    /// Whoever is kept out is told.
+    pub(crate) reason: String,
+    /// Like `2h`; over by itself then.
+    #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) duration: Option<String>,
+    /// The same as a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) until: Option<jiff::Timestamp>,
+}
+
+/// What `POST /v1/locks/{id}/remove` answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LockRemoved {
+    pub(crate) id: LockId,
 }
 
 /// What `POST /v1/tokens/{id}/revoke` answers.

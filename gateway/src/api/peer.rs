@@ -52,6 +52,10 @@ pub(crate) enum Action {
     ReadSessions,
     /// Ask why somebody was refused.
     ReadRefusals,
+    /// List locks.
+    ReadLocks,
+    /// Set or remove one.
+    SetLocks,
     /// End one.
     KillSessions,
     /// Compare a configuration with the one in force, or reload it.
@@ -67,6 +71,7 @@ impl Action {
             | Self::ReadLeases
             | Self::ReadSessions
             | Self::ReadTokens
+            | Self::ReadLocks
             | Self::ReadRefusals => Some(TokenScope::Read),
             Self::MakeGrants | Self::RevokeGrants => Some(TokenScope::Grants),
             Self::MakeTokens => None,
@@ -77,6 +82,7 @@ impl Action {
             | Self::SweepTargets
             | Self::AdoptAccounts
             | Self::TestTargets
+            | Self::SetLocks
             | Self::KillSessions
             | Self::Configure => Some(TokenScope::All),
         }
@@ -150,6 +156,7 @@ impl Caller {
             | Action::ReadLeases
             | Action::ReadSessions
             | Action::ReadTokens
+            | Action::ReadLocks
             | Action::ReadRefusals
                 if self.auditor =>
             {
@@ -169,8 +176,9 @@ impl Caller {
             | Action::SweepTargets
             | Action::AdoptAccounts
             | Action::TestTargets
+            | Action::SetLocks
             | Action::Configure => Err(forbidden(format!("{identity} is not an admin of this gateway (roles.admin)"))),
-            Action::ReadLeases | Action::ReadRefusals => Err(forbidden(format!(
+            Action::ReadLeases | Action::ReadLocks | Action::ReadRefusals => Err(forbidden(format!(
                 "{identity} is neither an admin nor an auditor of this gateway (roles.admin, roles.auditor)"
             ))),
         }

@@ -2,6 +2,7 @@
 
 use super::{
     GrantMade, ImportBody, IssueBody, LARGEST_BODY, Listeners, ReasonBody, Status, TestBody, clock, leases, live,
+    locks,
     page::{Listed, Order, Part},
     peer::{Action, Caller, Scope},
     problem::Problem,
@@ -131,10 +132,29 @@ impl ListQuery {
 
 /// An account that maps to nobody gets the status; nothing else of its request is looked at.
 async fn strangers_see_the_status(Extension(caller): Who, request: Request, next: Next) -> Result<Response, Problem> {
-    if !(request.method() == Method::GET && request.uri().path() == "/v1/status") {
+    if !asks_the_status(&request) {
         caller.known()?;
     }
     Ok(next.run(request).await)
+}
+
+/// Who is locked gets no more, whatever they are else.
+async fn the_locked_see_the_status(
+    State(api): Shared,
+    Extension(caller): Who,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    if let Some(identity) = caller.identity.as_ref().filter(|_| !asks_the_status(&request))
+        && let Some(locked) = api.gate.authority.locked_out(identity, api.gate.now()).await?
+    {
+        return Err(Problem::new(StatusCode::FORBIDDEN, format!("{locked}; ask another admin")));
+    }
+    Ok(next.run(request).await)
+}
+
+fn asks_the_status(request: &Request) -> bool {
+    request.method() == Method::GET && request.uri().path() == "/v1/status"
 }
 
 pub(crate) fn router(api: Arc<Api>) -> Router {
@@ -151,6 +171,8 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/leases/{id}/retry", post(leases::retry))
         .route("/v1/leases/{id}/accept", post(leases::accept))
         .route("/v1/clock/accept", post(clock::accept))
+        .route("/v1/locks", get(locks::list).post(locks::add))
+        .route("/v1/locks/{id}/remove", post(locks::remove))
         .route("/v1/refusals/{id}", get(refusals::show))
         .route("/v1/sessions", get(sessions::list))
         .route("/v1/sessions/{id}", get(sessions::show))
@@ -165,6 +187,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not take this method")
         })
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(middleware::from_fn_with_state(api.clone(), the_locked_see_the_status))
         .layer(middleware::from_fn(strangers_see_the_status))
         .with_state(api)
 }
@@ -187,6 +210,7 @@ async fn status(State(api): Shared, Extension(caller): Who) -> Answer<Status> {
         sessions,
         held_leases: leases.iter().filter(|lease| lease.state() == LeaseState::Held).count(),
         open_leases: leases.len(),
+        locks: api.gate.store.locks_held(api.gate.now()).await?,
         orphans: orphans.iter().map(|(target, marked)| format!("{} on {target}", marked.name)).collect(),
         // What is wrong with one names hosts and programs.
         inventories: caller.known().map(|_| api.live.inventories()).unwrap_or_default(),

@@ -1,7 +1,9 @@
 //! The command line. What the commands do is in [`cmd`](crate::cmd).
 
+mod lock;
 mod recording;
 
+pub(crate) use lock::{AddLock, LockCommand};
 pub(crate) use recording::RecordingCommand;
 
 use crate::config::duration;
@@ -82,6 +84,9 @@ pub(crate) enum Command {
     /// Live and past sessions
     #[command(subcommand)]
     Session(SessionCommand),
+    /// What is shut, whatever grants say
+    #[command(subcommand)]
+    Lock(LockCommand),
     /// What happened in sessions, for auditors
     #[command(subcommand)]
     Recording(RecordingCommand),

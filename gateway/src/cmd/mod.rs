@@ -10,6 +10,7 @@ mod grant;
 mod lease;
 mod ledger;
 mod live;
+mod lock;
 mod pages;
 mod recording;
 mod session;
@@ -62,6 +63,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::User(UserCommand::Add(new)) => add::user(&config::locate(named)?, &new),
         Command::User(UserCommand::End { name, reason, json }) => user::end(&client()?, &name, reason, json.json),
         Command::Token(command) => token::run(&client()?, command),
+        Command::Lock(command) => lock::run(&client()?, command),
         Command::Session(SessionCommand::List { json }) => session::list(&client()?, json.json),
         Command::Session(SessionCommand::Show { id, json }) => session::show(&client()?, &id, json.json),
         Command::Session(SessionCommand::Watch(_)) => later("session watch"),

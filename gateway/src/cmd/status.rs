@@ -39,6 +39,9 @@ pub(super) fn run(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
         writeln!(out, "  api            {}", door(status.listeners.api))?;
         writeln!(out, "  live sessions  {}", status.sessions)?;
         writeln!(out, "  open leases    {}{}", status.open_leases, held(status.held_leases))?;
+        if status.locks > 0 {
+            writeln!(out, "  locks          {} (`tidegate lock list`)", status.locks)?;
+        }
         for orphan in &status.orphans {
             writeln!(out, "  no lease for   {} (`tidegate lease sweep`)", plain(orphan))?;
         }

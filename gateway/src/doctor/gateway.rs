@@ -31,6 +31,10 @@ pub(super) fn examine(state: &Path) -> Vec<Finding> {
         }
     };
     let mut findings = vec![running(&status)];
+    if status.locks > 0 {
+        let said = format!("{} lock(s) keep people out", status.locks);
+        findings.push(Finding::warn("locks", said, "tidegate lock list; tidegate lock remove ID"));
+    }
     findings.extend(leases(&client));
     findings.extend(orphans(&client));
     findings

@@ -39,8 +39,13 @@ impl From<Invalid> for GrantError {
 
 /// `what` is a verb: "only admins {what} grants".
 pub(super) fn must_be_admin(policy: &Policy, by: &IdentityName, what: &str) -> Result<(), GrantError> {
+    must_be_admin_to(policy, by, &format!("{what} grants"))
+}
+
+/// `what` is a verb and its object: "only admins {what}".
+pub(super) fn must_be_admin_to(policy: &Policy, by: &IdentityName, what: &str) -> Result<(), GrantError> {
     let admin = policy.identities.get(by).is_some_and(|i| !i.groups.is_disjoint(&policy.admins));
-    if admin { Ok(()) } else { refused(format!("only admins {what} grants, and {by} is in none of their groups")) }
+    if admin { Ok(()) } else { refused(format!("only admins {what}, and {by} is in none of their groups")) }
 }
 
 /// The `jti` of what this admin asks for under this key. One of a fresh grant is a UUID, so the two never meet.

@@ -1,7 +1,7 @@
 //! Yes or no, on the store's thread.
 
 use super::{
-    Ask, Denied,
+    Ask, Denied, locks,
     permit::{Held, Permit, Rules},
     rows::{self, GrantRow},
 };
@@ -109,6 +109,7 @@ pub(super) fn foresee(
 fn longest(tx: &Tx<'_>, rules: &Rules, policy: &Policy, wanted: &Wanted) -> Result<Timestamp, Denied> {
     sane(tx)?;
     let fitting = fitting(policy, wanted)?;
+    locks::open(tx, &wanted.identity, &wanted.target)?;
     let mut gathered = Gathered::default();
     gather(tx, rules, policy, wanted, &fitting, &mut gathered)?;
     match gathered.active.iter().map(|active| active.claims.exp).max() {
@@ -125,6 +126,7 @@ fn sane(tx: &Tx<'_>) -> Result<(), Denied> {
 
 fn still_good(tx: &Tx<'_>, rules: &Rules, policy: &Policy, held: &Held) -> Result<(), Denied> {
     tx.trusted().map_err(|_| Denied::Untrusted)?;
+    locks::open(tx, &held.ask.identity, &held.ask.target)?;
     let row = rows::by_id(tx.db(), held.grant)?.ok_or(Denied::Untrusted)?;
     if !tx.agrees("grants", &held.grant.to_string())? {
         return Err(Denied::Untrusted);
@@ -152,7 +154,9 @@ fn choose(
     gathered: &mut Gathered,
 ) -> Result<(Active, Entitlement), Denied> {
     sane(tx)?;
+    // Only of a target that they may see is it said that it is locked.
     let fitting = fitting(policy, wanted)?;
+    locks::open(tx, &wanted.identity, &wanted.target)?;
     gather(tx, rules, policy, wanted, &fitting, gathered)?;
     let target = &wanted.target;
     let mut by_entitlement: BTreeMap<EntitlementName, Active> = BTreeMap::new();

@@ -7,6 +7,7 @@
 mod admin;
 mod decide;
 mod live;
+mod locks;
 mod offboard;
 mod permit;
 mod rows;
@@ -21,8 +22,10 @@ pub use permit::{Ended, Permit};
 
 use crate::{
     grant::GrantView,
+    lock::{LockMade, LockRequest, LockView, Locked},
     name::{
-        Access, DatabaseName, EntitlementName, GrantId, IdentityName, Login, RoleName, SessionId, TargetName, TokenId,
+        Access, DatabaseName, EntitlementName, GrantId, IdentityName, LockId, Login, RoleName, SessionId, TargetName,
+        TokenId,
     },
     policy::Policy,
     reference::Reference,
@@ -96,6 +99,9 @@ pub enum Denied {
         /// The target.
         target: TargetName,
     },
+    /// A lock keeps them out.
+    #[error("{0}")]
+    Locked(Locked),
     /// A single-use grant was used already.
     #[error("your grant for {target} was good for one session, and that has been opened")]
     Used {
@@ -155,6 +161,7 @@ impl Denied {
             Self::Expired { .. } => "expired",
             Self::Revoked { .. } => "revoked",
             Self::Killed { .. } => "killed",
+            Self::Locked(_) => "locked",
             Self::Used { .. } => "used",
             Self::Ambiguous { .. } => "ambiguous",
             Self::TooMany { .. } | Self::TooManyOfYours { .. } | Self::TooManyThere { .. } => "limit",
@@ -427,6 +434,35 @@ impl Authority {
         let (rules, by, user) = (self.rules.clone(), by.clone(), user.clone());
         let end = move |writer: &mut _| offboard::end(writer, &rules, &by, &user, reason.as_deref(), now);
         Ok(self.store.run(end).await??)
+    }
+
+    /// `lock add`: keeps somebody out, or everybody from somewhere; live sessions that it covers end. Admins only.
+    pub async fn lock(&self, by: &IdentityName, request: LockRequest, now: Timestamp) -> Result<LockMade, GrantError> {
+        let (rules, by) = (self.rules.clone(), by.clone());
+        self.store.run(move |writer| locks::add(writer, &rules, &by, &request, now)).await?
+    }
+
+    /// `lock remove`: the one with this id, or unique prefix or suffix of it. Admins only, and never of a lock on themselves.
+    pub async fn unlock(
+        &self,
+        by: &IdentityName,
+        id: &str,
+        reason: Option<String>,
+        now: Timestamp,
+    ) -> Result<LockId, GrantError> {
+        let (rules, by, id) = (self.rules.clone(), by.clone(), id.to_owned());
+        self.store.run(move |writer| locks::remove(writer, &rules, &by, &id, reason.as_deref(), now)).await?
+    }
+
+    /// Locks, newest first, those too that are over.
+    pub async fn locks(&self, now: Timestamp) -> Result<Vec<LockView>, StoreError> {
+        self.store.read(move |db| locks::list(db, now)).await
+    }
+
+    /// The lock on this identity itself, if there is one: they may do nothing here at all.
+    pub async fn locked_out(&self, identity: &IdentityName, now: Timestamp) -> Result<Option<Locked>, StoreError> {
+        let identity = identity.clone();
+        self.store.read(move |db| locks::on(db, &identity, now)).await
     }
 
     async fn find(&self, id: &str) -> Result<GrantId, GrantError> {

@@ -4,6 +4,7 @@ use super::{Ask, Denied};
 use crate::{
     entitlement::{Entitlement, Terms},
     grant::{Claims, jws},
+    lock::Locked,
     name::{Access, GrantId, IdentityName, RoleName, SessionId, TargetName},
     policy::Policy,
     reference::Reference,
@@ -42,6 +43,8 @@ pub enum Ended {
         /// Why, if said.
         reason: Option<String>,
     },
+    /// A lock came down on it.
+    Locked(Locked),
     /// The identity, the target or the entitlement is no longer in the configuration.
     Withdrawn,
 }
@@ -153,6 +156,7 @@ impl Permit {
             Some(Ended::Revoked { .. }) => Err(Denied::Revoked { target }),
             Some(Ended::Killed { .. }) => Err(Denied::Killed { target }),
             Some(Ended::Expired { at }) => Err(Denied::Expired { target, at }),
+            Some(Ended::Locked(locked)) => Err(Denied::Locked(locked)),
             Some(Ended::Withdrawn) => Err(self.held.no_grant()),
             None if Instant::now() >= self.deadline => Err(Denied::Expired { target, at: self.expires }),
             None => Ok(()),
@@ -263,7 +267,13 @@ impl Rules {
 
     /// Ends every permit of an identity; how many had not ended already.
     pub(super) fn end_identity(&self, identity: &IdentityName, ended: &Ended) -> usize {
-        self.register().values().filter(|seat| seat.held.ask.identity == *identity && seat.end(ended)).count()
+        self.end_those(|of, _| of == identity, ended)
+    }
+
+    /// Ends every permit of whom, and where, it says so; how many had not ended already.
+    pub(super) fn end_those(&self, covered: impl Fn(&IdentityName, &TargetName) -> bool, ended: &Ended) -> usize {
+        let seats = self.register();
+        seats.values().filter(|seat| covered(&seat.held.ask.identity, &seat.held.ask.target) && seat.end(ended)).count()
     }
 
     /// How many permits of the same identity, target and entitlement live now, and still have their client.

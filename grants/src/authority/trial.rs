@@ -105,6 +105,11 @@ pub(super) fn open(
         if tx.trusted().is_err() {
             return Ok(refused(super::Denied::Untrusted.to_string()));
         }
+        match super::locks::open(tx, &ask.identity, &ask.target) {
+            Ok(()) => {}
+            Err(super::Denied::Store(error)) => return Err(error),
+            Err(locked) => return Ok(refused(format!("{locked}; `tidegate lock list`"))),
+        }
         let issued = Event::new("grant.issued").identity(&ask.identity).target(&ask.target).grant(id);
         let issued = issued.detail(json!({ "by": ask.identity, "claims": claims }));
         rows::insert(tx, id, &claims, &token, &ask.identity, issued)?;

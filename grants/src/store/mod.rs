@@ -9,6 +9,7 @@
 
 mod clock;
 mod leases;
+pub(crate) mod locks;
 mod marker;
 pub(crate) mod migrations;
 mod offline;

@@ -13,7 +13,7 @@ use crate::{door::TurnedAway, refusal::Refusal};
 use bytes::Bytes;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use std::{net::IpAddr, sync::Arc, time::Duration};
-use tidegate_grants::{IdentityName, Reference};
+use tidegate_grants::{Denied, IdentityName, Reference};
 use tokio::time::timeout;
 
 /// A shell that nobody types into closes.
@@ -101,6 +101,10 @@ async fn run(here: &Here<'_>, place: &Place<'_>, command: &[u8]) -> Reply {
     let Some(identity) = policy.identities.get(here.identity) else {
         return Reply::fault(1, "you are no longer in the gateway's configuration");
     };
+    if let Some(refusal) = locked_out(here).await {
+        let reference = note(here, &String::from_utf8_lossy(command), &refusal).await;
+        return Reply::refused(&refusal).told(reference);
+    }
     let Place { line, terminal, own_stdin } = *place;
     let (ssh, source, policy) = (here.ssh, here.source, policy.clone());
     let visitor = Visitor { ssh, identity, policy, source, line, terminal, own_stdin };
@@ -114,6 +118,16 @@ async fn run(here: &Here<'_>, place: &Place<'_>, command: &[u8]) -> Reply {
         None => None,
     };
     reply.told(reference)
+}
+
+/// Who is locked may look at nothing here either, nor play a recording. What cannot be known is a no.
+async fn locked_out(here: &Here<'_>) -> Option<Refusal> {
+    let gate = &here.ssh.gate;
+    match gate.authority.locked_out(here.identity, gate.now()).await {
+        Ok(None) => None,
+        Ok(Some(locked)) => Some(Refusal::from(&Denied::Locked(locked))),
+        Err(error) => Some(Refusal::from(&error)),
+    }
 }
 
 /// A no of the control shell, into the ledger.

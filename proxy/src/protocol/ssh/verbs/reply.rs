@@ -26,7 +26,7 @@ impl Reply {
         Self::fault(2, &format!("{sentence} (`help` lists what there is)"))
     }
 
-    pub(super) fn refused(refusal: &Refusal) -> Self {
+    pub(in super::super) fn refused(refusal: &Refusal) -> Self {
         Self { exit: refusal.exit, refusal: Some(Box::new(refusal.clone())), ..Self::default() }
     }
 

@@ -1,0 +1,66 @@
+//! Locks over the API. Setting one answers once the live sessions that it covers have their end.
+
+use super::{
+    LockBody, LockRemoved, ReasonBody,
+    page::{Listed, Order},
+    peer::{Action, Scope},
+    problem::Problem,
+    routes::{Answer, Id, ListQuery, Query, Shared, Who, body},
+};
+use crate::config;
+use axum::{
+    Extension, Json,
+    extract::{Request, State},
+};
+use jiff::Timestamp;
+use tidegate_grants::{
+    LockScope, LockView,
+    lock::{LockMade, LockRequest},
+};
+
+pub(super) async fn add(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<LockMade> {
+    let _: Scope = caller.may(Action::SetLocks)?;
+    let body: LockBody = body(request).await?;
+    let now = api.gate.now();
+    let until = end(&body, now)?;
+    let scope = match (body.user, body.target, body.all) {
+        (Some(user), None, false) => LockScope::User(user),
+        (None, Some(target), false) => LockScope::Target(target),
+        (None, None, true) => LockScope::All,
+        _ => return Err(Problem::refused("lock one of these: a user, a target, or all")),
+    };
+    let request = LockRequest { scope, reason: body.reason, until };
+    Ok(Json(api.gate.authority.lock(caller.known()?, request, now).await?))
+}
+
+fn end(body: &LockBody, now: Timestamp) -> Result<Option<Timestamp>, Problem> {
+    let Some(length) = &body.duration else { return Ok(body.until) };
+    if body.until.is_some() {
+        return Err(Problem::refused("a lock has one end: give `until` or `for`, not both"));
+    }
+    let length =
+        config::duration(length).map_err(|wrong| Problem::refused(format!("for: {wrong}; write it like 2h")))?;
+    now.checked_add(length).map(Some).map_err(|_| Problem::refused("for: there is no such time"))
+}
+
+pub(super) async fn list(
+    State(api): Shared,
+    Extension(caller): Who,
+    Query(query): Query<ListQuery>,
+) -> Result<Listed<LockView>, Problem> {
+    let _: Scope = caller.may(Action::ReadLocks)?;
+    let locks = api.gate.authority.locks(api.gate.now()).await?;
+    query.part().of(locks, Order::NewestFirst, |lock| lock.id.to_string(), "/v1/locks", &caller)
+}
+
+pub(super) async fn remove(
+    State(api): Shared,
+    Extension(caller): Who,
+    Id(id): Id,
+    request: Request,
+) -> Answer<LockRemoved> {
+    let _: Scope = caller.may(Action::SetLocks)?;
+    let ReasonBody { reason } = body(request).await?;
+    let id = api.gate.authority.unlock(caller.known()?, &id, reason, api.gate.now()).await?;
+    Ok(Json(LockRemoved { id }))
+}
