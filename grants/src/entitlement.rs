@@ -1,6 +1,7 @@
 //! What an identity may ask for, on which targets, and on which terms.
 
 use crate::{
+    asking::Asking,
     forward::ForwardRules,
     identity::Identity,
     name::{Access, DatabaseName, EntitlementName, GroupName, Login, RoleName, TargetName},
@@ -26,6 +27,8 @@ pub struct Entitlement {
     pub max_duration: Duration,
     /// A session in which nothing moves for so long ends.
     pub idle_timeout: Option<Duration>,
+    /// How it is asked for; `None`: it opens only by a grant that an admin issues or an outside issuer signs.
+    pub asking: Option<Asking>,
 }
 
 /// Which targets an entitlement reaches.

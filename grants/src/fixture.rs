@@ -4,6 +4,7 @@
 use crate::{
     Ask, Authority, Entitlement, ForwardRules, Identity, Kind, Leftovers, Policy, Reference, SessionLimits, Store,
     Target, Terms, TrustedIssuer,
+    asking::LevelRule,
     authority::IssueRequest,
     entitlement::Files,
     entitlement::Selector,
@@ -63,6 +64,7 @@ fn postgres(name: &str, roles: &[&str]) -> Entitlement {
         },
         max_duration: Duration::from_secs(1800),
         idle_timeout: None,
+        asking: None,
     }
 }
 
@@ -74,6 +76,7 @@ pub(crate) fn policy() -> Policy {
         terms: Terms::Ssh { logins: set(&["deploy", "www"]), files: Files::Both, forward: ForwardRules::default() },
         max_duration: Duration::from_secs(3600),
         idle_timeout: None,
+        asking: None,
     };
     let issuer = |name: &str, key| TrustedIssuer {
         name: name.to_owned(),
@@ -206,4 +209,44 @@ pub(crate) fn claims(iss: &str, jti: &str) -> Claims {
 
 pub(crate) fn hs256(claims: &impl serde::Serialize) -> String {
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &EncodingKey::from_secret(SECRET)).unwrap()
+}
+
+/// `(groups, count, proof)` for each level.
+pub(crate) fn asking(levels: &[(&[&str], u32, crate::Proof)]) -> crate::Asking {
+    let level = |(from, count, proof): &(&[&str], u32, crate::Proof)| LevelRule {
+        from: set(from),
+        count: *count,
+        proof: *proof,
+    };
+    crate::Asking { levels: levels.iter().map(level).collect(), ..crate::Asking::default() }
+}
+
+/// The policy with more people, where `shell` is asked for like this.
+pub(crate) fn policy_asking(asking: crate::Asking) -> Policy {
+    let mut policy = policy();
+    let more: [(&str, &[&str]); 5] = [
+        ("dave", &["leads"]),
+        ("erin", &["leads", "security"]),
+        ("frank", &["security"]),
+        ("grace", &["security"]),
+        ("heidi", &["duty"]),
+    ];
+    for (name, groups) in more {
+        policy.identities.insert(name.parse().unwrap(), identity(name, groups));
+    }
+    policy.entitlements.get_mut(&"shell".parse().unwrap()).unwrap().asking = Some(asking);
+    policy
+}
+
+pub(crate) fn wish(target: &str) -> crate::request::Wish {
+    crate::request::Wish {
+        target: target.parse().unwrap(),
+        entitlement: None,
+        login: None,
+        database: None,
+        roles: None,
+        duration: Some(Duration::from_secs(600)),
+        reason: Some("a reason".to_owned()),
+        ticket: None,
+    }
 }

@@ -9,7 +9,9 @@
 //! Architecture invariant: nothing opens without a [`Permit`], a `Permit` comes only from [`Authority::authorize`],
 //! and a [`Lease`] comes only from the [`Store`], after the commit.
 
+pub mod asking;
 pub mod authority;
+pub mod duration;
 pub mod entitlement;
 pub mod forward;
 pub mod grant;
@@ -18,9 +20,12 @@ pub mod lease;
 pub mod ledger;
 pub mod lock;
 pub mod name;
+pub mod panel;
 pub mod pick;
 pub mod policy;
 pub mod reference;
+pub mod request;
+mod signature;
 pub mod store;
 pub mod target;
 mod text;
@@ -29,6 +34,7 @@ pub mod token;
 #[cfg(test)]
 mod fixture;
 
+pub use asking::{Asking, Proof};
 pub use authority::{Ask, Authority, Denied, Ended, Permit};
 pub use entitlement::{Entitlement, Files, Leftovers, Terms};
 pub use forward::ForwardRules;
@@ -38,11 +44,12 @@ pub use lease::{Acceptance, Lease, LeaseKind, LeasePlan, LeaseState, Receipt};
 pub use ledger::Event;
 pub use lock::{LockScope, LockState, LockView, Locked};
 pub use name::{
-    Access, DatabaseName, EntitlementName, GrantId, GroupName, IdentityName, InvalidName, LeaseId, LockId, Login,
+    Access, DatabaseName, EntitlementName, GrantId, GroupName, IdentityName, InvalidName, LeaseId, LockId, Login, RequestId,
     RoleName, SessionId, TargetName, TokenId,
 };
 pub use policy::{Policy, SessionLimits};
 pub use reference::Reference;
+pub use request::{RequestState, RequestView};
 pub use store::{LeftOn, Store, StoreError};
 pub use target::{Kind, Target};
 pub use token::{Bearer, TokenScope, TokenState, TokenView};

@@ -195,3 +195,7 @@ id!(
     /// One lock.
     LockId
 );
+id!(
+    /// One request.
+    RequestId
+);

@@ -23,7 +23,7 @@ const BYTES: usize = 32;
 pub enum TokenScope {
     /// Looks, and changes nothing.
     Read,
-    /// Issues, imports and revokes grants too.
+    /// Issues, imports, revokes and requests grants too.
     Grants,
     /// All that the identity may do, but make tokens.
     All,

@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod asking;
 mod backup;
 mod certificate;
 mod channels;

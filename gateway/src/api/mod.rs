@@ -18,6 +18,7 @@ pub(crate) mod problem;
 mod rate;
 mod refusals;
 pub(crate) mod remote;
+mod requests;
 mod routes;
 mod sessions;
 pub(crate) mod socket;
@@ -108,6 +109,46 @@ pub(crate) struct IssueBody {
     pub(crate) roles: Option<BTreeSet<RoleName>>,
     #[serde(default)]
     pub(crate) single_use: bool,
+}
+
+/// `POST /v1/requests`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RequestBody {
+    pub(crate) target: TargetName,
+    /// May be left out where one alone can be asked for there.
+    #[serde(default)]
+    pub(crate) entitlement: Option<EntitlementName>,
+    /// Like `30m`; left out: as long as the entitlement allows.
+    #[serde(rename = "for", default)]
+    pub(crate) duration: Option<String>,
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
+    #[serde(default)]
+    pub(crate) ticket: Option<String>,
+    #[serde(default)]
+    pub(crate) login: Option<Login>,
+    #[serde(default)]
+    pub(crate) database: Option<DatabaseName>,
+    #[serde(default)]
+    pub(crate) roles: Option<BTreeSet<RoleName>>,
+}
+
+/// `POST /v1/requests/{id}/approve`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ApproveBody {
+    /// An SSHSIG over the request's line, armored.
+    #[serde(default)]
+    pub(crate) signature: Option<String>,
+}
+
+/// `POST /v1/requests/{id}/deny`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DenyBody {
+    /// Who asked is told.
+    pub(crate) reason: String,
 }
 
 /// `POST /v1/grants/import`

@@ -36,6 +36,12 @@ pub(crate) enum Action {
     RevokeTokens,
     /// List or show grants.
     ReadGrants,
+    /// Ask for a grant, or take that back.
+    AskRequests,
+    /// List or show requests.
+    ReadRequests,
+    /// Say yes or no to one.
+    DecideRequests,
     /// List leases.
     ReadLeases,
     /// Wake the reaper.
@@ -68,14 +74,16 @@ impl Action {
         match self {
             Self::Status
             | Self::ReadGrants
+            | Self::ReadRequests
             | Self::ReadLeases
             | Self::ReadSessions
             | Self::ReadTokens
             | Self::ReadLocks
             | Self::ReadRefusals => Some(TokenScope::Read),
-            Self::MakeGrants | Self::RevokeGrants => Some(TokenScope::Grants),
+            Self::MakeGrants | Self::RevokeGrants | Self::AskRequests => Some(TokenScope::Grants),
             Self::MakeTokens => None,
             Self::EndUsers
+            | Self::DecideRequests
             | Self::RevokeTokens
             | Self::RetryLeases
             | Self::AcceptLeases
@@ -153,6 +161,7 @@ impl Caller {
             _ if self.admin => Ok(Scope::All),
             Action::Status => Ok(Scope::All),
             Action::ReadGrants
+            | Action::ReadRequests
             | Action::ReadLeases
             | Action::ReadSessions
             | Action::ReadTokens
@@ -163,6 +172,9 @@ impl Caller {
                 Ok(Scope::All)
             }
             Action::ReadGrants
+            | Action::AskRequests
+            | Action::ReadRequests
+            | Action::DecideRequests
             | Action::ReadSessions
             | Action::KillSessions
             | Action::MakeTokens

@@ -6,7 +6,7 @@ use super::{
     page::{Listed, Order, Part},
     peer::{Action, Caller, Scope},
     problem::Problem,
-    refusals, sessions, tokens,
+    refusals, requests, sessions, tokens,
 };
 use crate::{
     config::{self, Config},
@@ -174,6 +174,11 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/locks", get(locks::list).post(locks::add))
         .route("/v1/locks/{id}/remove", post(locks::remove))
         .route("/v1/refusals/{id}", get(refusals::show))
+        .route("/v1/requests", get(requests::list).post(requests::open))
+        .route("/v1/requests/{id}", get(requests::show))
+        .route("/v1/requests/{id}/approve", post(requests::approve))
+        .route("/v1/requests/{id}/deny", post(requests::deny))
+        .route("/v1/requests/{id}/cancel", post(requests::cancel))
         .route("/v1/sessions", get(sessions::list))
         .route("/v1/sessions/{id}", get(sessions::show))
         .route("/v1/sessions/{id}/kill", post(sessions::kill))

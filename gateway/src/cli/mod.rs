@@ -2,9 +2,11 @@
 
 mod lock;
 mod recording;
+mod request;
 
 pub(crate) use lock::{AddLock, LockCommand};
 pub(crate) use recording::RecordingCommand;
+pub(crate) use request::{Ask, RequestCommand};
 
 use crate::config::duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -75,6 +77,9 @@ pub(crate) enum Command {
     /// Approved, time-bound permissions
     #[command(subcommand)]
     Grant(GrantCommand),
+    /// Ask for grants, and answer who asks
+    #[command(subcommand)]
+    Request(RequestCommand),
     /// People
     #[command(subcommand)]
     User(UserCommand),
@@ -382,7 +387,7 @@ pub(crate) enum TokenCommand {
         /// For how long from now, e.g. 30d
         #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
         duration: Duration,
-        /// How far it goes: read; grants (read, and issue, import and revoke them); all that the user may do
+        /// How far it goes: read; grants (read, and issue, import, revoke and request them); all that the user may do
         #[arg(long)]
         scope: TokenScope,
         /// What it is for, in a word or two

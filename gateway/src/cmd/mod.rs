@@ -13,6 +13,7 @@ mod live;
 mod lock;
 mod pages;
 mod recording;
+mod request;
 mod session;
 mod status;
 mod target;
@@ -60,6 +61,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             target::test(&client()?, &name, &body, json.json)
         }
         Command::Grant(command) => grant::run(&client()?, command),
+        Command::Request(command) => request::run(&client()?, command),
         Command::User(UserCommand::Add(new)) => add::user(&config::locate(named)?, &new),
         Command::User(UserCommand::End { name, reason, json }) => user::end(&client()?, &name, reason, json.json),
         Command::Token(command) => token::run(&client()?, command),

@@ -105,6 +105,13 @@ fn entitled(said: &Said<'_>, entitlement: &Entitlement, notes: &mut Notes<'_>) {
         let odd = format!("nobody can get it: no user is in {}{}", groups.join(" or "), like.unwrap_or_default());
         notes.of("entitlement", name, ".groups", &odd);
     }
+    for (number, rule) in (1..).zip(entitlement.asking.iter().flat_map(|asking| &asking.levels)) {
+        let (may, must) = (said.members(&rule.from).len(), usize::try_from(rule.count).unwrap_or(usize::MAX));
+        if may < must {
+            let odd = format!("nobody can get it by asking: level {number} needs {must}, and {may} are in its groups");
+            notes.of("entitlement", name, ".approvals", &odd);
+        }
+    }
     if let Terms::Ssh { forward, .. } = &entitlement.terms {
         let dangers = |rule: Rule| rule.dangers().into_iter().map(move |danger| format!("{rule} {danger}"));
         forward.rules().flat_map(dangers).for_each(|danger| notes.of("entitlement", name, ".forward", &danger));

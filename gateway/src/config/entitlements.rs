@@ -1,6 +1,7 @@
 //! `[[entitlement]]`: what groups may ask for, on which targets, and on which terms.
 
 use super::{
+    asking::asking,
     gateway::groups,
     section::{Section, Spot, TextSpot, Whole},
     targets::Targets,
@@ -47,6 +48,7 @@ pub(super) fn entitlements(whole: &Whole<'_>, targets: &Targets) -> BTreeMap<Ent
             Some(idle) => idle.parse(value::positive_duration, DURATION_FIX).map(|idle| Some(idle.value)),
             None => Some(None),
         };
+        let asking = asking(&section);
         section.unknown();
         let Some(name) = name else { continue };
         if let Some(other) = name.seen("entitlement", name.value.as_str()) {
@@ -54,11 +56,12 @@ pub(super) fn entitlements(whole: &Whole<'_>, targets: &Targets) -> BTreeMap<Ent
             name.fault(wrong, "give each entitlement a name of its own");
             continue;
         }
-        if let (Some(groups), Some(selector), Some(terms), Some(max_duration), Some(idle_timeout)) =
-            (groups, selector, terms, max_duration, idle_timeout)
+        if let (Some(groups), Some(selector), Some(terms), Some(max_duration), Some(idle_timeout), Some(asking)) =
+            (groups, selector, terms, max_duration, idle_timeout, asking)
         {
             let (name, targets) = (name.value, selector.value);
-            let entitlement = Entitlement { name: name.clone(), groups, targets, terms, max_duration, idle_timeout };
+            let entitlement =
+                Entitlement { name: name.clone(), groups, targets, terms, max_duration, idle_timeout, asking };
             entitlements.insert(name, entitlement);
         }
     }

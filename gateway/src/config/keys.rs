@@ -368,10 +368,14 @@ static ENTITLEMENT: Table = Table {
         may("max_connections", Value::Number(1, 1000), "PostgreSQL: at once, of one person. Default: 10."),
         must("max_duration", POSITIVE, "How long a grant may be good, up to 30 days."),
         may("idle_timeout", POSITIVE, "A session in which nothing comes or goes for so long ends. Default: never."),
-        later("approvals"),
-        later("escalate"),
-        later("reason"),
-        later("ticket"),
+        may(
+            "approvals",
+            Value::Tables(&LEVEL),
+            "Who must say yes, level by level; [] grants at once. Without it only an admin or an issuer grants it.",
+        ),
+        may("escalate", Value::Table(&ESCALATE), "Who may say yes too, once a request has waited."),
+        may("reason", Value::OneOf(&["required", "optional"]), "Whether who asks must say why. Default: \"required\"."),
+        may("ticket", Value::Table(&TICKET), "Who asks must name a ticket."),
         later("mfa"),
         later("exclusive"),
         later("clock"),
@@ -385,6 +389,32 @@ static ENTITLEMENT: Table = Table {
         later("mask"),
         later("max_rows"),
     ],
+};
+
+static LEVEL: Table = Table {
+    about: "One level of approval.",
+    keys: &[
+        must("from", Value::List(&IDENTITY, 1), "Members of any of these groups may say yes, but never to themselves."),
+        may("count", Value::Number(1, 16), "So many of them must. Default: 1."),
+        may(
+            "proof",
+            Value::OneOf(&["attested", "signed"]),
+            "\"signed\": by the approver's own SSH key. Default: \"attested\", by the gateway.",
+        ),
+    ],
+};
+
+static ESCALATE: Table = Table {
+    about: "Who may say yes too, once a request has waited.",
+    keys: &[
+        must("after", POSITIVE, "For so long."),
+        must("to", Value::List(&IDENTITY, 1), "Members of any of these groups, on every level."),
+    ],
+};
+
+static TICKET: Table = Table {
+    about: "What a ticket must look like.",
+    keys: &[must("pattern", Value::Text, "A regular expression that it matches."), later("check_url")],
 };
 
 static ISSUER: Table = Table {

@@ -8,6 +8,7 @@
 //! `approvals = …` would open what its admin meant to keep shut.
 
 mod api;
+mod asking;
 mod contents;
 mod contradictions;
 pub(crate) mod diff;

@@ -93,10 +93,14 @@ fn rules(name: &str, table: &Table) -> Vec<Value> {
         "entitlement" => {
             let ssh = ["logins", "files", "forward"];
             let postgres = ["databases", "roles", "inherit", "owner", "leftovers", "max_connections"];
-            vec![json!({ "oneOf": [
-                { "required": ["logins"], "allOf": [none_of(&postgres)] },
-                { "required": ["databases", "roles"], "allOf": [none_of(&ssh)] },
-            ] })]
+            let asked = json!(["approvals"]);
+            vec![
+                json!({ "oneOf": [
+                    { "required": ["logins"], "allOf": [none_of(&postgres)] },
+                    { "required": ["databases", "roles"], "allOf": [none_of(&ssh)] },
+                ] }),
+                json!({ "dependencies": { "escalate": asked, "reason": asked, "ticket": asked } }),
+            ]
         }
         "inventory" => vec![
             one_of(&["command", "directory"]),

@@ -3,8 +3,13 @@
 
 use super::{Config, inventory::Origin, limits::write_limits, show_duration};
 use crate::text::plain;
-use std::fmt::Write as _;
-use tidegate_grants::{Entitlement, Files, Leftovers, Terms, entitlement::Selector, grant::IssuerKey};
+use std::{collections::BTreeSet, fmt::Write as _};
+use tidegate_grants::{
+    Asking, Entitlement, Files, GroupName, Leftovers, Terms,
+    asking::{Escalation, LevelRule, Need},
+    entitlement::Selector,
+    grant::IssuerKey,
+};
 use tidegate_proxy::protocol::postgres::{Auth, PostgresTarget};
 
 /// The whole summary, a few lines for each thing.
@@ -114,7 +119,27 @@ fn write_entitlement(out: &mut String, entitlement: &Entitlement) -> std::fmt::R
             }
         }
     }
-    writeln!(out, "  opens only by `tidegate grant issue` or an imported grant")
+    write_asking(out, entitlement.asking.as_ref())
+}
+
+/// Who must say yes.
+fn write_asking(out: &mut String, asking: Option<&Asking>) -> std::fmt::Result {
+    let Some(asking) = asking else {
+        return writeln!(out, "  opens only by `tidegate grant issue` or an imported grant");
+    };
+    if asking.levels.is_empty() {
+        writeln!(out, "  granted at once to whoever asks")?;
+    }
+    let names = |groups: &BTreeSet<GroupName>| groups.iter().map(GroupName::as_str).collect::<Vec<_>>().join(" or ");
+    for (number, LevelRule { from, count, proof }) in (1..).zip(&asking.levels) {
+        writeln!(out, "  level {number}: {count} of {} must approve ({proof})", names(from))?;
+    }
+    if let Some(Escalation { after, to }) = &asking.escalate {
+        writeln!(out, "  after {} without a decision {} may approve too", show_duration(*after), names(to))?;
+    }
+    let ticket = asking.ticket.as_ref().map(|rule| format!(", a ticket like {}", plain(rule.pattern())));
+    let reason = if asking.reason == Need::Required { "a reason must be given" } else { "a reason may be given" };
+    writeln!(out, "  {reason}{}", ticket.unwrap_or_default())
 }
 
 /// A limit that a shell can go around must not be taken for more than it is.

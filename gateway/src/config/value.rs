@@ -1,5 +1,7 @@
 //! The grammars of single values: durations, sizes, addresses, keys.
 
+pub(crate) use tidegate_grants::duration::{parse as duration, show as show_duration};
+
 use ssh_key::{Algorithm, PublicKey};
 use std::{
     net::{IpAddr, SocketAddr},
@@ -14,56 +16,12 @@ pub(super) fn nearest<'a>(wrote: &str, known: impl Iterator<Item = &'a str>) -> 
     known.filter(near).min_by_key(|name| distance(name))
 }
 
-/// `30m`, `10s`, `1h`, `1d`, or several in a row: `1h30m`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    const WRONG: &str = "is not a duration";
-    let mut rest = text;
-    let mut total = Duration::ZERO;
-    if text.is_empty() {
-        return Err(WRONG.to_owned());
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-        let (number, after) = rest.split_at(digits);
-        let letters = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
-        let (unit, after) = after.split_at(letters);
-        let seconds: u64 = match unit {
-            "s" => 1,
-            "m" => 60,
-            "h" => 60 * 60,
-            "d" => 24 * 60 * 60,
-            _ => return Err(WRONG.to_owned()),
-        };
-        let number: u64 = number.parse().map_err(|_| WRONG.to_owned())?;
-        let part = number.checked_mul(seconds).filter(|s| *s <= LONGEST.as_secs()).ok_or("is longer than ten years")?;
-        total += Duration::from_secs(part);
-        rest = after;
-    }
-    if total > LONGEST { Err("is longer than ten years".to_owned()) } else { Ok(total) }
-}
-
-/// Longer is a slip of the pen, and would overflow timestamps somewhere.
-const LONGEST: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
-
 /// What to write for a duration.
 pub(super) const DURATION_FIX: &str = "write it like \"30m\", \"10s\", \"1h\" or \"1d\"";
 
 /// A duration that is not zero.
 pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     duration(text).and_then(|d| if d.is_zero() { Err("is no time at all".to_owned()) } else { Ok(d) })
-}
-
-/// A duration as the configuration writes it: `1h30m`.
-pub(crate) fn show_duration(duration: Duration) -> String {
-    let mut rest = duration.as_secs();
-    let mut text = String::new();
-    for (unit, seconds) in [("d", 24 * 60 * 60), ("h", 60 * 60), ("m", 60), ("s", 1)] {
-        if rest >= seconds {
-            text.push_str(&format!("{}{unit}", rest / seconds));
-            rest %= seconds;
-        }
-    }
-    if text.is_empty() { "0s".to_owned() } else { text }
 }
 
 /// `1MiB`, `64KiB`, `512B`.

@@ -6,12 +6,15 @@ use super::{
     rows::{self, GrantRow},
 };
 use crate::{
+    asking::Proof,
+    entitlement::Entitlement,
     grant::{
         Claims, GrantState, GrantView, Level, Revoked,
         jws::{self, Invalid},
     },
     ledger::Event,
     name::{GrantId, IdentityName},
+    panel::{Panel, Standing, Yes},
     pick,
     policy::Policy,
     store::{
@@ -83,6 +86,7 @@ pub(super) fn sign(
             let most = SignedDuration::try_from(most).unwrap_or(SignedDuration::MAX);
             return refused(format!("{} lasts at most {most:#}", entitlement.name));
         }
+        enough_alone(policy, entitlement, by, &request.user, now)?;
     }
     let seconds = i64::try_from(request.duration.as_secs()).unwrap_or(0);
     if seconds == 0 {
@@ -104,7 +108,7 @@ pub(super) fn sign(
         roles: request.roles,
         reason: request.reason.map(|reason| line(&reason, LINE)),
         ticket: request.ticket.map(|ticket| line(&ticket, 128)),
-        approvals: vec![Level { by: by.to_string(), at: iat, level: 1 }],
+        approvals: vec![Level { by: by.to_string(), at: iat, level: 1, proof: Proof::Attested }],
         single_use: request.single_use,
     };
     let token = jws::sign(signer, &claims)?;
@@ -112,6 +116,24 @@ pub(super) fn sign(
     match jws::verify(&token, policy, &signer.verifying_key().to_bytes()) {
         Ok(_) => Ok((id, token)),
         Err(why) => refused(format!("not granted: {why}")),
+    }
+}
+
+/// A grant that an admin issues is that admin's approval, and no more: never for another level, never for a second one.
+fn enough_alone(
+    policy: &Policy,
+    entitlement: &Entitlement,
+    by: &IdentityName,
+    requester: &IdentityName,
+    now: Timestamp,
+) -> Result<(), GrantError> {
+    let Some(asking) = entitlement.asking.as_ref().filter(|asking| !asking.levels.is_empty()) else { return Ok(()) };
+    let panel = Panel { policy, asking, requester, opened: now, now };
+    let yes = panel.place(by, Proof::Attested, &[]).map(|level| Yes { by: by.clone(), level, proof: Proof::Attested });
+    match yes.map(|yes| panel.standing(&[yes])) {
+        Ok(Standing::Satisfied) => Ok(()),
+        Ok(_) => refused(format!("{} asks for more approvals than yours: have it requested", entitlement.name)),
+        Err(why) => refused(format!("{} asks for approvals, and yours does not do: {why}", entitlement.name)),
     }
 }
 

@@ -5,17 +5,22 @@
 //! another: a grant for one session opens one, a revocation that has returned is in force, and a limit is a limit.
 
 mod admin;
+mod asked;
 mod decide;
 mod live;
 mod locks;
 mod offboard;
 mod permit;
+mod requests;
+#[cfg(test)]
+mod requests_tests;
 mod rows;
 #[cfg(test)]
 mod tests;
 mod tokens;
 mod trial;
 
+pub use asked::Offer;
 pub use live::{SessionState, SessionView};
 pub use offboard::UserEnded;
 pub use permit::{Ended, Permit};

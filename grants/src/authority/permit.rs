@@ -209,11 +209,13 @@ pub(super) struct Rules {
     policy: ArcSwap<Policy>,
     own: [u8; 32],
     seats: Mutex<HashMap<SessionId, Seat>>,
+    /// Moves whenever something was said about a request, or the policy changed.
+    requests: watch::Sender<u64>,
 }
 
 impl Rules {
     pub(super) fn new(policy: Policy, own: [u8; 32]) -> Self {
-        Self { policy: ArcSwap::from_pointee(policy), own, seats: Mutex::default() }
+        Self { policy: ArcSwap::from_pointee(policy), own, seats: Mutex::default(), requests: watch::Sender::new(0) }
     }
 
     pub(super) fn policy(&self) -> Arc<Policy> {
@@ -223,6 +225,16 @@ impl Rules {
     /// The public key of our own grants.
     pub(super) fn own(&self) -> &[u8; 32] {
         &self.own
+    }
+
+    /// Something was said about a request.
+    pub(super) fn requests_changed(&self) {
+        self.requests.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Moves whenever something was said about a request, or the policy changed.
+    pub(super) fn request_changes(&self) -> watch::Receiver<u64> {
+        self.requests.subscribe()
     }
 
     fn register(&self) -> MutexGuard<'_, HashMap<SessionId, Seat>> {
@@ -237,6 +249,8 @@ impl Rules {
         for seat in seats.values().filter(|seat| !seat.held.fits(&policy, &self.own)) {
             seat.end(&Ended::Withdrawn);
         }
+        drop(seats);
+        self.requests_changed();
     }
 
     /// The sessions whose permits would end under this policy.

@@ -10,6 +10,7 @@ use super::{
     rows::{self, GrantRow},
 };
 use crate::{
+    asking::Proof,
     entitlement::{Entitlement, Terms},
     grant::{Claims, Level, Revoked, jws},
     ledger::Event,
@@ -77,7 +78,7 @@ pub(super) fn prepare(policy: &Policy, signer: &SigningKey, ask: Ask, now: Times
         roles: None,
         reason: Some("a test of the target".to_owned()),
         ticket: None,
-        approvals: vec![Level { by: by.to_string(), at: iat, level: 1 }],
+        approvals: vec![Level { by: by.to_string(), at: iat, level: 1, proof: Proof::Attested }],
         single_use: false,
     };
     let token = jws::sign(signer, &claims)?;

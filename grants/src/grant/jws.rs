@@ -9,7 +9,7 @@
 //! Claims that we do not know are passed over.
 
 use super::{Claims, IssuerKey};
-use crate::{entitlement::Terms, name::Access, policy::Policy, text};
+use crate::{asking::LevelRule, entitlement::Terms, name::Access, policy::Policy, text};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ed25519_dalek::{SigningKey, pkcs8::EncodePrivateKey};
 use jiff::Timestamp;
@@ -60,8 +60,9 @@ pub(crate) fn verify(token: &str, policy: &Policy, own: &[u8; 32]) -> Result<Ver
     let own = own_key(own);
     let iss = peek::<Issued>(token)?.iss;
     if iss == policy.gateway {
-        let claims = open(token, &own)?;
-        return check(claims, policy, None).map(|claims| Verified { claims, counts_as_approval: true });
+        let claims = check(open(token, &own)?, policy, None)?;
+        check_approvals(&claims, policy)?;
+        return Ok(Verified { claims, counts_as_approval: true });
     }
     let Some(issuer) = policy.issuers.get(&iss) else {
         return invalid(format!("its issuer {:?} is not in the configuration", text::line(&iss, 64)));
@@ -69,6 +70,9 @@ pub(crate) fn verify(token: &str, policy: &Policy, own: &[u8; 32]) -> Result<Ver
     let claims = check(open(token, &issuer.key)?, policy, Some(issuer.max_ttl))?;
     if !issuer.entitlements.contains(&claims.entitlement) {
         return invalid(format!("{iss} may not grant {}", claims.entitlement));
+    }
+    if !issuer.counts_as_approval && !levels(&claims, policy).is_empty() {
+        return invalid(format!("{} asks for approvals, and a grant of {iss} is none", claims.entitlement));
     }
     Ok(Verified { claims, counts_as_approval: issuer.counts_as_approval })
 }
@@ -253,6 +257,26 @@ fn check(claims: Claims, policy: &Policy, max_ttl: Option<Duration>) -> Result<C
         }
     }
     Ok(claims)
+}
+
+/// The levels that the entitlement asks for.
+fn levels<'a>(claims: &Claims, policy: &'a Policy) -> &'a [LevelRule] {
+    let asking = policy.entitlements.get(&claims.entitlement).and_then(|entitlement| entitlement.asking.as_ref());
+    asking.map_or(&[], |asking| &asking.levels)
+}
+
+/// As many others as each level asks for have said yes, each on one level, with the proof that it asks for. (Who was in which group
+/// was looked at when they did: people leave.)
+fn check_approvals(claims: &Claims, policy: &Policy) -> Result<(), Invalid> {
+    let mut spent: HashSet<&str> = HashSet::from([claims.sub.as_str()]);
+    for (number, rule) in (1..).zip(levels(claims, policy)) {
+        let said = claims.approvals.iter().filter(|yes| yes.level == number && yes.proof >= rule.proof);
+        let counted = said.filter(|yes| spent.insert(&yes.by)).count();
+        if u32::try_from(counted).unwrap_or(u32::MAX) < rule.count {
+            return invalid(format!("{} asks for more approvals on level {number} than it has", claims.entitlement));
+        }
+    }
+    Ok(())
 }
 
 /// A grant may only narrow its entitlement.

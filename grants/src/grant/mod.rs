@@ -6,6 +6,7 @@
 pub(crate) mod jws;
 
 use crate::{
+    asking::Proof,
     name::{DatabaseName, EntitlementName, GrantId, IdentityName, Login, RoleName, TargetName},
     text::{LINE, line},
 };
@@ -91,6 +92,9 @@ pub struct Level {
     pub at: i64,
     /// On which level of the entitlement.
     pub level: u32,
+    /// By their own key, or witnessed by the gateway.
+    #[serde(default)]
+    pub proof: Proof,
 }
 
 /// Where a grant stands at a given moment.

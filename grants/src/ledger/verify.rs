@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The tables of state, each with its key as SQL and the format of the store since which it exists. Beside them there are
 /// `ledger` and `heads`, which vouch for themselves, and the pseudo table [`SCHEMA`].
-pub(crate) const STATE: [(&str, &str, u32); 7] = [
+pub(crate) const STATE: [(&str, &str, u32); 9] = [
     ("grants", "id", 1),
     ("sessions", "id", 1),
     ("leases", "id", 1),
@@ -22,6 +22,8 @@ pub(crate) const STATE: [(&str, &str, u32); 7] = [
     ("refinery_schema_history", "CAST(version AS TEXT)", 1),
     ("tokens", "id", 2),
     ("locks", "id", 3),
+    ("requests", "id", 4),
+    ("approvals", "request || '/' || approver", 4),
 ];
 /// The tables, indices and triggers themselves, as one row: a trigger that edits later is found before it fires.
 pub(crate) const SCHEMA: &str = "schema";

@@ -14,6 +14,7 @@ mod marker;
 pub(crate) mod migrations;
 mod offline;
 pub(crate) mod passwords;
+pub(crate) mod requests;
 mod reserve;
 mod restored;
 pub(crate) mod sessions;

@@ -220,6 +220,7 @@ fn policy() -> Policy {
         },
         max_duration: Duration::from_secs(3600),
         idle_timeout: None,
+        asking: None,
     };
     let mut wide = entitlement("wide", &["shop_writer"], None, Leftovers::Quarantine);
     if let Terms::Postgres { databases, .. } = &mut wide.terms {

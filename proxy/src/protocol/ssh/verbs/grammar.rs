@@ -4,10 +4,13 @@
 //! something else; and what a verb does not name in its [`Verb`] it does not get.
 
 use super::reply::Reply;
-use std::ops::RangeInclusive;
+use std::{borrow::Cow, ops::RangeInclusive};
 
 /// Longest command line.
 pub(super) const LONGEST: usize = 4096;
+
+/// The one option whose value is all words up to the next option.
+const SENTENCE: &str = "--reason";
 
 /// One verb: what it takes, and what `help` says of it.
 #[derive(Debug)]
@@ -32,7 +35,7 @@ pub(super) struct Verb {
 pub(super) struct Arguments<'a> {
     words: Vec<&'a str>,
     flags: Vec<&'a str>,
-    options: Vec<(&'a str, &'a str)>,
+    options: Vec<(&'a str, Cow<'a, str>)>,
 }
 
 impl<'a> Arguments<'a> {
@@ -47,8 +50,8 @@ impl<'a> Arguments<'a> {
     }
 
     /// The value of an option, if it was given.
-    pub(super) fn value(&self, option: &str) -> Option<&'a str> {
-        self.options.iter().find(|(name, _)| *name == option).map(|(_, value)| *value)
+    pub(super) fn value(&self, option: &str) -> Option<&str> {
+        self.options.iter().find(|(name, _)| *name == option).map(|(_, value)| value.as_ref())
     }
 }
 
@@ -62,12 +65,20 @@ impl Verb {
     pub(super) fn arguments<'a>(&self, typed: &[&'a str]) -> Result<Arguments<'a>, Reply> {
         let wrong = || Reply::usage(&format!("type: {}", self.typed()));
         let mut sorted = Arguments::default();
-        let mut rest = typed.iter().copied();
+        let mut rest = typed.iter().copied().peekable();
         while let Some(word) = rest.next() {
             if self.flags.contains(&word) && !sorted.has(word) {
                 sorted.flags.push(word);
             } else if self.options.contains(&word) && sorted.value(word).is_none() {
-                sorted.options.push((word, rest.next().ok_or_else(wrong)?));
+                let first = rest.next().ok_or_else(wrong)?;
+                let mut value = Cow::Borrowed(first);
+                // A shell has taken the quotes off, if there were any: a sentence goes on to the next option.
+                while word == SENTENCE
+                    && let Some(more) = rest.next_if(|word| !self.flags.contains(word) && !self.options.contains(word))
+                {
+                    value = Cow::Owned(format!("{value} {more}"));
+                }
+                sorted.options.push((word, value));
             } else if word.starts_with('-') {
                 return Err(wrong());
             } else {
@@ -119,6 +130,16 @@ mod tests {
         for command in [&b"help\x1b[2J"[..], b"password\torders", b"a\0b", b"caf\xc3\xa9", &[b'a'; 5000]] {
             assert_eq!(words(command).unwrap_err().exit, 2);
         }
+    }
+
+    #[test]
+    fn a_reason_goes_on_to_the_next_option() {
+        const ASK: Verb = Verb { options: &["--reason", "--for"], ..PLAY };
+        let typed = ["web-1", "--reason", "fix", "-", "the", "--disk", "--for", "5m", "--json"];
+        let sorted = ASK.arguments(&typed).unwrap();
+        assert_eq!((sorted.value("--reason"), sorted.value("--for")), (Some("fix - the --disk"), Some("5m")));
+        assert_eq!((sorted.word(0), sorted.has("--json")), (Some("web-1"), true));
+        assert!(ASK.arguments(&["web-1", "--reason"]).is_err());
     }
 
     #[test]

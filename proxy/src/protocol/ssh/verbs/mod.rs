@@ -11,6 +11,7 @@ mod grammar;
 mod permissions;
 mod play;
 mod reply;
+mod requests;
 mod sessions;
 
 pub(super) use grammar::words;
@@ -41,6 +42,11 @@ const VERBS: &[Verb] = &[
     about::HELP,
     about::WHOAMI,
     permissions::TARGETS,
+    requests::REQUEST,
+    requests::REQUESTS,
+    requests::APPROVE,
+    requests::DENY,
+    requests::CANCEL,
     permissions::GRANTS,
     permissions::PASSWORD,
     certificate::CERT,
@@ -51,7 +57,7 @@ const VERBS: &[Verb] = &[
 ];
 
 /// Verbs of the contract that do not work yet.
-const LATER: [&str; 5] = ["request", "requests", "approve", "deny", "revoke"];
+const LATER: [&str; 1] = ["revoke"];
 
 /// Runs one command line.
 pub(super) async fn run(visitor: &Visitor<'_>, words: &[String]) -> Reply {
@@ -79,6 +85,11 @@ async fn answer(visitor: &Visitor<'_>, verb: &str, arguments: &Arguments<'_>) ->
         "whoami" => about::whoami(visitor, arguments),
         "targets" => permissions::targets(visitor, arguments),
         "grants" => permissions::grants(visitor, arguments).await,
+        "request" => requests::request(visitor, arguments).await,
+        "requests" => requests::requests(visitor, arguments).await,
+        "approve" => requests::approve(visitor, arguments).await,
+        "deny" => requests::deny(visitor, arguments).await,
+        "cancel" => requests::cancel(visitor, arguments).await,
         "password" => permissions::password(visitor, arguments).await,
         "cert" => certificate::cert(visitor, arguments).await,
         "sessions" => sessions::sessions(visitor, arguments).await,

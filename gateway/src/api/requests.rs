@@ -1,0 +1,88 @@
+//! Requests over the API: the twins of the control shell's `request`, `requests`, `approve`, `deny` and `cancel`.
+//!
+//! Who sees and says what is the authority's to judge, by the identity behind the caller. Only one thing is known here alone: who
+//! else may have a token's secret. Whoever may be the one who asked says no yes to it.
+
+use super::{
+    ApproveBody, DenyBody, RequestBody,
+    page::{Listed, Order},
+    peer::{Action, Caller, Scope},
+    problem::Problem,
+    routes::{Answer, Api, Id, ListQuery, Query, Shared, Who, body},
+};
+use crate::config;
+use axum::{
+    Extension, Json,
+    extract::{Request, State},
+};
+use tidegate_grants::{IdentityName, RequestView, request::Wish};
+
+pub(super) async fn open(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<RequestView> {
+    let _: Scope = caller.may(Action::AskRequests)?;
+    let RequestBody { target, entitlement, duration, reason, ticket, login, database, roles } = body(request).await?;
+    let wrong = |wrong| Problem::refused(format!("for: {wrong}; write it like 30m"));
+    let duration = duration.as_deref().map(config::duration).transpose().map_err(wrong)?;
+    let wish = Wish { target, entitlement, login, database, roles, duration, reason, ticket };
+    Ok(Json(api.gate.authority.request(caller.known()?, wish, api.gate.now()).await?))
+}
+
+/// Whose eyes: admins and auditors see all, others what concerns them.
+fn eyes(scope: Scope) -> Option<IdentityName> {
+    match scope {
+        Scope::All => None,
+        Scope::Own(identity) => Some(identity),
+    }
+}
+
+pub(super) async fn list(
+    State(api): Shared,
+    Extension(caller): Who,
+    Query(query): Query<ListQuery>,
+) -> Result<Listed<RequestView>, Problem> {
+    let by = eyes(caller.may(Action::ReadRequests)?);
+    let requests = api.gate.authority.requests(by.as_ref(), api.gate.now()).await?;
+    query.part().of(requests, Order::NewestFirst, |view| view.wanted.id.to_string(), "/v1/requests", &caller)
+}
+
+pub(super) async fn show(State(api): Shared, Extension(caller): Who, Id(id): Id) -> Answer<RequestView> {
+    let by = eyes(caller.may(Action::ReadRequests)?);
+    Ok(Json(api.gate.authority.request_named(by.as_ref(), &id, api.gate.now()).await?))
+}
+
+/// The request that this caller wants to say something about, of those that they may see.
+async fn anothers(api: &Api, caller: &Caller, id: &str) -> Result<(IdentityName, String), Problem> {
+    let by = caller.known()?.clone();
+    let view = api.gate.authority.request_named(Some(&by), id, api.gate.now()).await?;
+    if view.wanted.identity != by && caller.may_be(&view.wanted.identity) {
+        return Err(Problem::refused("nobody approves their own request, nor by a token that they made for another"));
+    }
+    Ok((by, view.wanted.id.to_string()))
+}
+
+pub(super) async fn approve(
+    State(api): Shared,
+    Extension(caller): Who,
+    Id(id): Id,
+    request: Request,
+) -> Answer<RequestView> {
+    let _: Scope = caller.may(Action::DecideRequests)?;
+    let ApproveBody { signature } = body(request).await?;
+    let (by, id) = anothers(&api, &caller, &id).await?;
+    Ok(Json(api.gate.authority.approve(&by, &id, signature, api.gate.now()).await?))
+}
+
+pub(super) async fn deny(
+    State(api): Shared,
+    Extension(caller): Who,
+    Id(id): Id,
+    request: Request,
+) -> Answer<RequestView> {
+    let _: Scope = caller.may(Action::DecideRequests)?;
+    let DenyBody { reason } = body(request).await?;
+    Ok(Json(api.gate.authority.deny(caller.known()?, &id, reason, api.gate.now()).await?))
+}
+
+pub(super) async fn cancel(State(api): Shared, Extension(caller): Who, Id(id): Id) -> Answer<RequestView> {
+    let _: Scope = caller.may(Action::AskRequests)?;
+    Ok(Json(api.gate.authority.cancel(caller.known()?, &id, api.gate.now()).await?))
+}
