@@ -44,8 +44,8 @@ pub use lease::{Acceptance, Lease, LeaseKind, LeasePlan, LeaseState, Receipt};
 pub use ledger::Event;
 pub use lock::{LockScope, LockState, LockView, Locked};
 pub use name::{
-    Access, DatabaseName, EntitlementName, GrantId, GroupName, IdentityName, InvalidName, LeaseId, LockId, Login, RequestId,
-    RoleName, SessionId, TargetName, TokenId,
+    Access, DatabaseName, EntitlementName, GrantId, GroupName, IdentityName, InvalidName, LeaseId, LockId, Login,
+    RequestId, RoleName, SessionId, TargetName, TokenId,
 };
 pub use policy::{Policy, SessionLimits};
 pub use reference::Reference;

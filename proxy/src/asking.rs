@@ -34,6 +34,14 @@ pub(crate) fn status(view: &RequestView, policy: &Policy) -> Vec<String> {
     }
 }
 
+/// What somebody who has waited is told when they go on.
+pub(crate) fn granted(view: &RequestView) -> Vec<String> {
+    let by: Vec<&str> = view.approvals.iter().map(|yes| yes.by.as_str()).collect();
+    let by = if by.is_empty() { String::new() } else { format!(", approved by {}", by.join(", ")) };
+    let length = duration::show(Duration::from_secs(view.wanted.seconds));
+    vec![format!("granted for {length}{by}")]
+}
+
 /// `denied by dave: not today`
 pub(crate) fn ended(view: &RequestView, state: RequestState) -> String {
     let by = view.decided.as_ref().map(|decided| format!(" by {}", decided.by)).unwrap_or_default();

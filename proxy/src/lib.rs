@@ -26,6 +26,7 @@ pub mod tls;
 pub mod trial;
 pub mod trust;
 mod vanish;
+pub mod waiting;
 
 pub use door::{Door, TurnedAway};
 pub use gate::{Clock, Gate};

@@ -1,6 +1,6 @@
 //! One session, from an identified client to the receipt. This is the page to read first.
 //!
-//! accept → identify → **authorize → open in ledger → start recording → lease → mint → connect → relay | permit ended
+//! accept → identify → **authorize (or ask first, and wait) → open in ledger → start recording → lease → mint → connect → relay | permit ended
 //! → disable → seal recording → clean, drop → receipt → close in ledger**
 //!
 //! The part in bold is [`run`] and [`hold`], the same for every protocol; what comes before it is each protocol's own handshake. The
@@ -14,10 +14,11 @@ use crate::{
     pause,
     refusal::Refusal,
     teardown,
+    waiting::{self, Leaves, Without, Words},
 };
 use futures::FutureExt as _;
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
-use tidegate_grants::{Ask, Denied, Event, Lease, Permit, SessionId};
+use tidegate_grants::{Ask, Denied, Event, Lease, Permit, RequestView, SessionId, authority::Offer};
 use tidegate_recorder::{self as recorder, Header, LiveRecording, RecordError, Seal};
 use tokio::{sync::Mutex, task::spawn_blocking, time::Instant};
 
@@ -33,6 +34,24 @@ pub trait Client: Send {
 
     /// Who wants what.
     fn ask(&self) -> &Ask;
+
+    /// How its people ask right here, in a few words, for those who did not.
+    const WAITS: &'static str = "";
+
+    /// What the person says when they could ask for one of these, or have asked already: if they can be asked here and now.
+    fn words(&mut self, _: &[Offer], _: Option<&RequestView>) -> impl Future<Output = Words> + Send {
+        async { Words::Silent }
+    }
+
+    /// Shows where their request stands, while they wait.
+    fn show(&mut self, _: &[String]) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
+    /// Until they stop waiting. Cancel safe.
+    fn leaves(&mut self) -> impl Future<Output = Leaves> + Send {
+        async { Leaves::Gone }
+    }
 
     /// Says no in the client's own terms, and hangs up.
     fn refuse(self, refusal: Refusal) -> impl Future<Output = ()> + Send;
@@ -110,19 +129,26 @@ impl<I: Issuer> Way<'_, I> {
 const PARTING: Duration = Duration::from_secs(1);
 
 /// The story of a session.
-pub async fn run<C: Client>(gate: &Gate, issuer: &C::Issuer, client: C) {
+pub async fn run<C: Client>(gate: &Gate, issuer: &C::Issuer, mut client: C) {
     let _visit = gate.drain.visit();
     if let Some(refusal) = gate.drain.refusal() {
         return not_now(gate, client, refusal).await;
     }
-    match gate.authority.authorize(client.ask(), gate.now()).await {
-        Ok(permit) => hold(gate, issuer, client, permit).await, // opened in the ledger
+    let permit = match gate.authority.authorize(client.ask(), gate.now()).await {
+        Ok(permit) => Ok(permit), // opened in the ledger
         Err(denied) => {
-            let (reference, refusal) = (client.ask().reference, Refusal::from(&denied));
             if let Denied::Store(error) = &denied {
-                tracing::error!(%reference, %error, "refused, and the ledger could not be written");
+                tracing::error!(reference = %client.ask().reference, %error, "refused, and the ledger could not be written");
             }
+            waiting::ask_first(gate, &mut client, denied).await
+        }
+    };
+    match permit {
+        Ok(permit) => hold(gate, issuer, client, permit).await,
+        Err(Without::Gone) => {}
+        Err(Without::Refused(refusal)) => {
             gate.meter.refused(refusal.check);
+            let reference = client.ask().reference;
             client.refuse(refusal.marked(reference)).await;
         }
     }

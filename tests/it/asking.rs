@@ -33,7 +33,7 @@ fn requests(world: &World, person: &str, command: &str) -> Vec<Value> {
 #[test]
 fn who_asks_and_who_approves_need_nothing_but_ssh() {
     let world = plan("[{ from = [\"sales\"] }]").start();
-    world.exec("alice", "true").exited(77);
+    world.exec("alice", "true").exited(77).says("ssh gate request web-1/shell --reason WHY");
     world.control("alice", &["request web-1"]).exited(1).says("a reason must be given");
     world.control("alice", &["request web-9 --reason x"]).exited(1).says("no target web-9 for you");
     world.control("carol", &["request web-1 --reason x"]).exited(1).says("no target web-1 for you");
@@ -53,7 +53,10 @@ fn who_asks_and_who_approves_need_nothing_but_ssh() {
     world.exec("alice", "echo in").ok();
     let grant = world.gateway.list(&["grant", "list"]).remove(0);
     assert_eq!(grant["approvals"][0]["by"], "carol");
-    assert_eq!((grant["approvals"][0]["proof"].as_str(), grant["reason"].as_str()), (Some("attested"), Some("fix the disk")));
+    assert_eq!(
+        (grant["approvals"][0]["proof"].as_str(), grant["reason"].as_str()),
+        (Some("attested"), Some("fix the disk"))
+    );
     world.control("carol", &[&format!("approve {id}")]).exited(1).says("it is granted");
     assert!(requests(&world, "alice", "requests --json").is_empty());
     assert_eq!(requests(&world, "alice", "requests --all --json")[0]["state"], "granted");
@@ -92,7 +95,7 @@ fn the_commands_and_the_api_do_the_same_and_an_admin_is_no_approver() {
     world.gateway.cli(&issue).exited(1).says("asks for approvals, and yours does not do");
     world.gateway.cli(&["request", "ask", "web-1", "--reason", "x"]).exited(1).says("no target web-1 for you");
     world.gateway.cli(&["request", "deny", &id, "--reason", "maintenance"]).ok();
-    assert_eq!(world.gateway.json(&["request", "show", &id, "--json"])["decided"]["reason"], "maintenance");
+    assert_eq!(world.gateway.json(&["request", "show", &id])["decided"]["reason"], "maintenance");
     world.gateway.cli(&["request", "show", "ffffffff"]).exited(1).says("no request has this id");
     world.exec("alice", "true").exited(77);
 }
@@ -135,13 +138,17 @@ fn a_signed_approval_is_by_ones_own_key_over_exactly_this_request() {
     assert!(said.contains("approved (signed, on level 1)"), "{said}");
     world.exec("alice", "true").ok();
     // What was signed stands by itself: OpenSSH verifies it without us.
-    let view = world.gateway.json(&["request", "show", &edited, "--json"]);
+    let view = world.gateway.json(&["request", "show", &edited]);
     let (signature, signers) = (world.dir().join("yes.sig"), world.dir().join("signers"));
     fs::write(&signature, view["approvals"][0]["signature"].as_str().unwrap()).unwrap();
     let public = fs::read_to_string(world.client_file("carol.pub")).unwrap();
     fs::write(&signers, format!("carol {public}")).unwrap();
     let mut command = Command::new("ssh-keygen");
-    command.args(["-Y", "verify", "-n", "tidegate-approval", "-I", "carol", "-f"]).arg(&signers).arg("-s").arg(&signature);
+    command
+        .args(["-Y", "verify", "-n", "tidegate-approval", "-I", "carol", "-f"])
+        .arg(&signers)
+        .arg("-s")
+        .arg(&signature);
     let mut verifying = Running::start(command);
     verifying.send(&line);
     verifying.close_stdin();

@@ -20,7 +20,7 @@ use tidegate_tests::{
     world::{PATIENCE, Plan},
 };
 
-const EC: &[&str] = &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
+pub(crate) const EC: &[&str] = &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
 
 fn openssl(arguments: &[&str]) {
     let mut command = Command::new("openssl");
@@ -48,7 +48,7 @@ fn ask(world: &World, person: &str, request: &[u8]) -> Output {
 }
 
 /// A certificate for this person, in `NAME.crt` beside its key.
-fn certified(world: &World, person: &str, key: &[&str]) {
+pub(crate) fn certified(world: &World, person: &str, key: &[&str]) {
     let output = ask(world, person, &request(world, person, key)).ok();
     assert!(output.err().contains("good until"), "{}", output.err());
     fs::write(world.dir().join(format!("{person}.crt")), output.stdout).unwrap();

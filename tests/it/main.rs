@@ -69,6 +69,7 @@ mod transparency;
 mod trial;
 mod trust;
 mod volume;
+mod waiting;
 mod whole_session;
 mod why;
 mod wire;

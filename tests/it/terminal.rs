@@ -4,7 +4,7 @@ use std::process::Command;
 use tidegate_tests::{Running, World, secs, world::PATIENCE};
 
 /// Runs an `expect` script; `$ssh` in it is the command line that opens a shell on `web-1` as alice.
-fn expect(world: &World, script: &str) -> Running {
+pub(crate) fn expect(world: &World, script: &str) -> Running {
     let ssh = world.ssh_command("alice", &["-tt"], "deploy@web-1", &[]);
     let words: Vec<String> = std::iter::once(ssh.get_program())
         .chain(ssh.get_args())

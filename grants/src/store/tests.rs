@@ -154,7 +154,14 @@ async fn every_edited_column_of_every_table_is_found_and_named() {
                     _ => Value::Text("2026-01-01T00:00:00Z".to_owned()),
                 };
                 let sql = format!("UPDATE {table} SET {column} = ?1 WHERE rowid = {row}");
-                assert_eq!(edit.execute(&sql, [new]).unwrap(), 1);
+                match edit.execute(&sql, [new]) {
+                    Ok(edited) => assert_eq!(edited, 1),
+                    // What the table itself does not take needs no ledger to be found.
+                    Err(refused) => {
+                        assert_eq!(refused.sqlite_error_code(), Some(rusqlite::ErrorCode::ConstraintViolation));
+                        continue;
+                    }
+                }
                 let verdict: Verdict = crate::ledger::verify::inspect(&edit, &ledger_public(), None).into();
                 assert!(names(&verdict, table), "{table}.{column} of row {row}: {:?}", verdict.faults);
             }

@@ -135,7 +135,10 @@ async fn cut_off_after_any_frame_the_store_is_the_old_one_or_the_new_one() {
         authority_in(cut.path()).store().trusted().await.unwrap();
         assert_eq!(format(cut.path()), migrations::newest());
     }
-    assert!(formats.is_sorted() && formats.first() == Some(&1) && formats.last() == Some(&migrations::newest()), "{formats:?}");
+    assert!(
+        formats.is_sorted() && formats.first() == Some(&1) && formats.last() == Some(&migrations::newest()),
+        "{formats:?}"
+    );
 }
 
 /// Set for the child of the next test: the directory of the store that it opens.

@@ -78,6 +78,18 @@ impl Fatal {
     }
 }
 
+/// NoticeResponse: a line for the person, who goes on.
+pub(super) fn notice(line: &str) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (field, text) in [(b'S', "NOTICE"), (b'V', "NOTICE"), (b'C', "00000"), (b'M', line)] {
+        body.push(field);
+        body.extend(text.chars().filter(|c| !c.is_control()).collect::<String>().into_bytes());
+        body.push(0);
+    }
+    body.push(0);
+    message(b'N', &[&body])
+}
+
 /// A message of these parts.
 pub(super) fn message(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let length = parts.iter().map(|part| part.len()).sum::<usize>().saturating_add(4);

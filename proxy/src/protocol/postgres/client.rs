@@ -8,15 +8,17 @@ use super::{
     relay,
     startup::{Version, start_packet},
     target::{self, Link},
+    waiting,
 };
 use crate::{
     issuer::TargetError,
     pause,
     refusal::Refusal,
     session::{Client, Ending, Way, about},
+    waiting::{Leaves, Words},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
-use tidegate_grants::{Ask, DatabaseName};
+use tidegate_grants::{Ask, DatabaseName, RequestView, authority::Offer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
@@ -35,6 +37,8 @@ pub(super) struct PgClient {
     pub(super) ask: Ask,
     pub(super) database: DatabaseName,
     pub(super) settings: BTreeMap<String, String>,
+    /// Settings named `tidegate.*`, for us.
+    pub(super) ours: BTreeMap<String, String>,
     /// Of the protocol.
     pub(super) version: Version,
     pub(super) door: Arc<Door>,
@@ -42,6 +46,8 @@ pub(super) struct PgClient {
     pub(super) unsent: Unsent,
     /// SQLSTATE of the end, where it is not "cut".
     pub(super) code: Option<&'static str>,
+    /// AuthenticationOk was sent already: they wait for a grant.
+    pub(super) welcomed: bool,
 }
 
 impl PgClient {
@@ -65,9 +71,33 @@ impl Client for PgClient {
     type Target = Link;
 
     const PROTOCOL: &'static str = "postgres";
+    const WAITS: &'static str = "or here: PGOPTIONS='-c tidegate.reason=WHY -c tidegate.wait=10m'";
 
     fn ask(&self) -> &Ask {
         &self.ask
+    }
+
+    async fn words(&mut self, _: &[Offer], standing: Option<&RequestView>) -> Words {
+        waiting::words(&self.ours, standing)
+    }
+
+    async fn show(&mut self, lines: &[String]) {
+        // What cannot be sent is noticed by `leaves`. libpq breaks on a notice before AuthenticationOk, and prints it at once after it.
+        let welcome = if self.welcomed { Vec::new() } else { answer::authentication_ok() };
+        self.welcomed = true;
+        let notices = lines.iter().flat_map(|line| answer::notice(line));
+        let bytes: Vec<u8> = welcome.into_iter().chain(notices).collect();
+        let _ = timeout(LAST_WORD, async {
+            self.stream.write_all(&bytes).await?;
+            self.stream.flush().await
+        })
+        .await;
+    }
+
+    /// A client has nothing to say before ReadyForQuery: what comes is Terminate, or its end.
+    async fn leaves(&mut self) -> Leaves {
+        let _ = self.stream.read(&mut [0u8; 1]).await;
+        Leaves::Gone
     }
 
     async fn refuse(self, refusal: Refusal) {

@@ -305,7 +305,8 @@ impl PgClient {
         let Names { identity, target, database, entitlement } = names;
         let (access, reference) = (Access::Database(database.clone()), Reference::new());
         let ask = Ask { identity, target, access, entitlement, source, reference };
-        let Startup { settings, version, .. } = startup;
-        Self { stream, ask, database, settings, version, door, unsent: Unsent::default(), code: None }
+        let Startup { settings, ours, version, .. } = startup;
+        let (unsent, code, welcomed) = (Unsent::default(), None, false);
+        Self { stream, ask, database, settings, ours, version, door, unsent, code, welcomed }
     }
 }

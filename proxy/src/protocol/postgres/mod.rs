@@ -32,6 +32,7 @@ mod target;
 mod teardown;
 mod trial;
 pub mod trust;
+mod waiting;
 mod watch;
 
 pub use trial::{Tested, trial};

@@ -121,7 +121,8 @@ fn greet(
     cancellable: &Cancellable,
     way: &Way<'_, PostgresIssuer>,
 ) -> Result<(), RecordError> {
-    let greeting = [&answer::authentication_ok(), said, &answer::backend_key(&cancellable.key)].concat();
+    let welcome = if client.welcomed { Vec::new() } else { answer::authentication_ok() };
+    let greeting = [&welcome, said, &answer::backend_key(&cancellable.key)].concat();
     let greeting = Bytes::from(greeting);
     let opened = Event::Opened {
         channel: 0,

@@ -109,6 +109,8 @@ pub(super) struct Startup {
     pub(super) database: Option<String>,
     /// Settings to be forwarded, as PostgreSQL spells them.
     pub(super) settings: BTreeMap<String, String>,
+    /// Settings named `tidegate.*`, for us.
+    pub(super) ours: BTreeMap<String, String>,
     /// A later minor version than ours was asked for, or protocol options (`_pq_.`) that we do not know: what
     /// NegotiateProtocolVersion must name.
     pub(super) negotiate: Option<Vec<String>>,
@@ -205,8 +207,8 @@ pub(super) fn ssl_request() -> Vec<u8> {
 
 fn startup(version: u32, mut rest: &[u8]) -> Result<Startup, StartupError> {
     let asked = Version(version);
-    let (user, database, settings) = (String::new(), None, BTreeMap::new());
-    let mut start = Startup { version: asked.min(Version::NEWEST), user, database, settings, negotiate: None };
+    let (user, database, settings, ours) = (String::new(), None, BTreeMap::new(), BTreeMap::new());
+    let mut start = Startup { version: asked.min(Version::NEWEST), user, database, settings, ours, negotiate: None };
     let (mut unknown, mut user) = (Vec::new(), None);
     loop {
         let name = text(&mut rest)?;
@@ -228,7 +230,7 @@ fn startup(version: u32, mut rest: &[u8]) -> Result<Startup, StartupError> {
     start.user = user.filter(|user| !user.is_empty()).ok_or(StartupError::NoUser)?;
     start.database = start.database.filter(|database| !database.is_empty());
     start.negotiate = (asked > Version::NEWEST || !unknown.is_empty()).then_some(unknown);
-    start.settings.retain(|name, _| !is_ours(name));
+    (start.ours, start.settings) = start.settings.into_iter().partition(|(name, _)| is_ours(name));
     Ok(start)
 }
 

@@ -12,6 +12,7 @@ use super::{
     forward::Forward,
     line::{Arrivals, Connection, FromClient, Line, MOST_LINES, Seat, Start, Terminal},
     name::DoorName,
+    prompt::VARIABLES,
     relay, shell,
 };
 use crate::refusal::Refusal;
@@ -150,10 +151,11 @@ impl Drop for Door {
     }
 }
 
-/// Only variables that say how text looks. Anything else could steer a program on the target.
+/// Only variables that say how text looks, and ours. Anything else could steer a program on the target.
 fn carried(name: &str) -> bool {
     name == "LANG"
         || name == "TERM"
+        || VARIABLES.contains(&name) // for us, and no further
         || name.strip_prefix("LC_").is_some_and(|rest| {
             !rest.is_empty() && rest.len() <= 32 && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
         })
@@ -417,7 +419,11 @@ mod tests {
 
     #[test]
     fn only_variables_that_say_how_text_looks_are_carried() {
-        assert!(["LANG", "TERM", "LC_ALL", "LC_CTYPE"].into_iter().all(carried));
-        assert!(!["", "LC_", "LD_PRELOAD", "PATH", "LANGUAGE", "LC_A=B", "lang"].into_iter().any(carried));
+        assert!(["LANG", "TERM", "LC_ALL", "LC_CTYPE", "TIDEGATE_REASON"].into_iter().all(carried));
+        assert!(
+            !["", "LC_", "LD_PRELOAD", "PATH", "LANGUAGE", "LC_A=B", "lang", "TIDEGATE_CONFIG"]
+                .into_iter()
+                .any(carried)
+        );
     }
 }

@@ -95,6 +95,8 @@ pub(super) struct Line {
     pub(super) forward: Option<Box<Forward>>,
     terminal: AtomicBool,
     started: AtomicBool,
+    /// The start was answered before the target was asked.
+    promised: AtomicBool,
 }
 
 impl Line {
@@ -116,6 +118,16 @@ impl Line {
     /// The client asked for a terminal.
     pub(super) fn set_terminal(&self) {
         self.terminal.store(true, Ordering::SeqCst);
+    }
+
+    /// The start is answered with yes before the target is asked, since its client waits here for something else first.
+    pub(super) fn promise(&self) {
+        self.promised.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it was: a no comes too late then.
+    pub(super) fn promised(&self) -> bool {
+        self.promised.load(Ordering::SeqCst)
     }
 
     /// Answers the request to start a program.
@@ -292,6 +304,7 @@ impl Connection {
             forward,
             terminal: AtomicBool::new(false),
             started,
+            promised: AtomicBool::new(false),
         });
         place.send(line.clone());
         lines.insert(line.id, line);

@@ -21,6 +21,7 @@ mod kept;
 mod lease;
 mod line;
 mod name;
+mod prompt;
 mod relay;
 mod server;
 mod shell;

@@ -15,6 +15,7 @@ use super::{
     lease::room,
     line::{Connection, Line, MOST_LINES, Seat},
     name::Malformed,
+    prompt::Prompt,
     target::{Opening, TargetConnection},
 };
 use crate::{
@@ -23,11 +24,12 @@ use crate::{
     pause,
     refusal::Refusal,
     session::{self, Client, Ending, Way, note_refusal},
+    waiting::{Leaves, Words},
 };
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use russh::{ChannelOpenFailure, ChannelWriteHalf, client::Msg};
 use std::{collections::VecDeque, net::IpAddr, sync::Arc};
-use tidegate_grants::Ask;
+use tidegate_grants::{Ask, RequestView, authority::Offer};
 use tidegate_recorder::{Event, RecordError};
 use tokio::{
     sync::Semaphore,
@@ -38,6 +40,8 @@ use tokio::{
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Connections of one session that log in at once: sshd drops some of more than 10 (its `MaxStartups`).
 const MOST_LOGINS: usize = 6;
+/// How long a client may take to open its first channel, on which it can be asked.
+const TO_ASK: Duration = Duration::from_secs(10);
 /// How long a target may take to open a channel.
 const TO_OPEN: Duration = Duration::from_secs(30);
 /// The same on a connection that was idle. A new one takes its place if it is late, so that it costs little to be wrong.
@@ -54,12 +58,14 @@ pub(super) struct SshClient {
     ssh: Arc<Ssh>,
     ask: Ask,
     seat: Seat,
+    /// The channel on which they were asked for what was missing; it is the first that is served.
+    prompt: Option<Prompt>,
 }
 
 /// Runs a session from here to its receipt.
 pub(super) async fn session(ssh: Arc<Ssh>, ask: Ask, seat: Seat) {
     let (gate, issuer) = (ssh.gate.clone(), ssh.issuer.clone());
-    session::run(&gate, issuer.as_ref(), SshClient { ssh, ask, seat }).await;
+    session::run(&gate, issuer.as_ref(), SshClient { ssh, ask, seat, prompt: None }).await;
 }
 
 /// Somebody with a known key whose user name means nothing here. They are let in to be told so.
@@ -81,6 +87,29 @@ impl Client for SshClient {
         &self.ask
     }
 
+    const WAITS: &'static str = "or here: in a terminal, or with TIDEGATE_REASON by SetEnv";
+
+    async fn words(&mut self, offers: &[Offer], standing: Option<&RequestView>) -> Words {
+        let heard = async { Prompt::hear(self.seat.next().await?).await };
+        let Ok(Some(mut prompt)) = timeout(TO_ASK, heard).await else { return Words::Silent };
+        let words = prompt.words(offers, standing).await;
+        self.prompt = Some(prompt);
+        words
+    }
+
+    async fn show(&mut self, lines: &[String]) {
+        if let Some(prompt) = &self.prompt {
+            prompt.show(lines).await;
+        }
+    }
+
+    async fn leaves(&mut self) -> Leaves {
+        match &mut self.prompt {
+            Some(prompt) => prompt.leaves().await,
+            None => Leaves::Gone,
+        }
+    }
+
     async fn refuse(self, refusal: Refusal) {
         self.seat.farewell(&refusal).await;
     }
@@ -93,6 +122,7 @@ impl Client for SshClient {
     async fn relay(&mut self, target: TargetConnection, way: &Way<'_, SshIssuer>) -> Ending {
         pause::at("during-relay").await;
         let connection = self.seat.connection.clone();
+        let mut asked = self.prompt.take().map(Prompt::into_line);
         let relay = Relay {
             ssh: &self.ssh,
             way,
@@ -117,7 +147,7 @@ impl Client for SshClient {
                     }
                 }
                 // A channel that its client has dropped is still one of these until it has been brought to its end.
-                line = self.seat.next(), if channels.len() < MOST_LINES => {
+                line = next(&mut asked, &mut self.seat), if channels.len() < MOST_LINES => {
                     let Some(line) = line else { break };
                     let (relay, connection) = (&relay, &connection);
                     channels.push(Box::pin(async move {
@@ -156,6 +186,14 @@ impl Client for SshClient {
                 self.ssh.gate.tasks.clone().spawn(async move { self.seat.farewell(&refusal).await });
             }
         }
+    }
+}
+
+/// The channel on which they were asked, and then the others as they come. Cancel safe.
+async fn next(asked: &mut Option<Arc<Line>>, seat: &mut Seat) -> Option<Arc<Line>> {
+    match asked.take() {
+        Some(line) => Some(line),
+        None => seat.next().await,
     }
 }
 

@@ -165,7 +165,7 @@ struct Prompt<'a> {
 
 /// What a byte leads to.
 #[derive(Debug, PartialEq, Eq)]
-enum Typed {
+pub(super) enum Typed {
     Echo(&'static str),
     Char(u8),
     Line(Vec<u8>),
@@ -175,7 +175,7 @@ enum Typed {
 
 /// The line as typed so far.
 #[derive(Debug, Default)]
-struct Editor {
+pub(super) struct Editor {
     text: Vec<u8>,
     /// A person types, who can take things back; else a program writes, and each byte counts.
     typing: bool,
@@ -193,7 +193,12 @@ enum Escape {
 }
 
 impl Editor {
-    fn take(&mut self, byte: u8) -> Typed {
+    /// Of somebody who types into a terminal.
+    pub(super) fn of_a_person() -> Self {
+        Self { typing: true, ..Self::default() }
+    }
+
+    pub(super) fn take(&mut self, byte: u8) -> Typed {
         let after_return = std::mem::replace(&mut self.after_return, byte == b'\r');
         match byte {
             b'\n' if after_return => Typed::Nothing, // the second half of a line's end

@@ -13,6 +13,7 @@ use crate::{
         flow::Item,
         hearing::FromTarget,
         line::{FromClient, Start, Terminal},
+        prompt::VARIABLES,
     },
     refusal::Refusal,
 };
@@ -72,6 +73,8 @@ impl Carrier<'_> {
                         wishes.terminal = Some(terminal);
                     }
                 }
+                // They were for us.
+                Item::Event(FromClient::Environment(name, _)) if VARIABLES.contains(&name.as_str()) => {}
                 Item::Event(FromClient::Environment(name, value)) => {
                     if wishes.environment.len() < MOST_SETTINGS {
                         let _ = self.write.set_env(false, name.clone(), value.clone()).await;
@@ -86,6 +89,9 @@ impl Carrier<'_> {
                             self.line.stderr(format!("tidegate: {what} is not supported yet: it stays off.\r\n")).await;
                         }
                         return Ok(None);
+                    }
+                    Started::No if self.line.promised() => {
+                        return Ok(Some(End::Told(Refusal::new("the target did not start what you asked for"))));
                     }
                     Started::No => {
                         self.line.unstart();

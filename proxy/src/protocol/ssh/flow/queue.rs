@@ -129,6 +129,18 @@ impl<T> Queue<T> {
         }
     }
 
+    /// Puts events back that were taken out, before everything else, in their order.
+    pub(in super::super) fn restore(&self, events: Vec<T>) {
+        let mut inner = self.lock();
+        for event in events.into_iter().rev() {
+            if self.count(&mut inner, ENTRY) {
+                inner.entries.push_front(Entry::Event(event));
+            }
+        }
+        drop(inner);
+        self.arrived.notify_one();
+    }
+
     /// False if the queue has been overrun, now or before.
     fn count(&self, inner: &mut Inner<T>, bytes: usize) -> bool {
         if inner.overrun {

@@ -1,0 +1,219 @@
+//! Who holds no grant may ask for one where they are, and go on once it is given: the same for every protocol.
+//!
+//! What always holds: nothing of a target is touched before the grant verifies: what comes back from here is a permit of
+//! [`Authority::authorize`](tidegate_grants::Authority::authorize) like any other, and whoever decides goes by the ledger alone.
+//! A client that goes away leaves its request standing, since a connection is lost by accident too: it can be approved, and the
+//! next login goes straight in, or waits on. Only who says so takes it back. A gateway that stops sends those who wait away at
+//! once, and their requests stand.
+
+use crate::{asking, gate::Gate, refusal::Refusal, session::Client};
+use std::time::Duration;
+use tidegate_grants::{
+    Access, Ask, Denied, EntitlementName, Permit, RequestState, RequestView,
+    authority::{GrantError, Offer},
+    panel::Standing,
+    request::Wish,
+};
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// What time alone changes (who else may approve, the request's end) is looked at this often.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// What somebody says when they ask at the door.
+#[derive(Debug, Clone, Default)]
+pub struct Said {
+    /// For which entitlement, where there are several.
+    pub entitlement: Option<EntitlementName>,
+    /// Why.
+    pub reason: Option<String>,
+    /// A ticket.
+    pub ticket: Option<String>,
+    /// For how long from the last approval.
+    pub duration: Option<Duration>,
+    /// How long they wait for it.
+    pub patience: Option<Duration>,
+}
+
+/// What a client makes of being asked.
+#[derive(Debug)]
+pub enum Words {
+    /// They ask, and wait.
+    Asks(Said),
+    /// Nobody is there to be asked, or they did not say that they would wait.
+    Silent,
+    /// They have left.
+    Gone,
+}
+
+/// How somebody stops waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leaves {
+    /// They take their request back.
+    TakesBack,
+    /// They are gone, and it stands.
+    Gone,
+}
+
+/// Why there is no permit.
+pub(crate) enum Without {
+    /// To be told.
+    Refused(Refusal),
+    /// Nobody is there to be told.
+    Gone,
+}
+
+impl From<Refusal> for Without {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<&GrantError> for Without {
+    fn from(error: &GrantError) -> Self {
+        let refusal = match error {
+            GrantError::Store(error) => Refusal::from(error),
+            other => Refusal::new(other.to_string()).by("request"),
+        };
+        Self::Refused(refusal)
+    }
+}
+
+/// Whether asking could help.
+fn could_help(denied: &Denied) -> bool {
+    matches!(denied, Denied::NoGrant { .. } | Denied::Expired { .. } | Denied::Revoked { .. } | Denied::Used { .. })
+}
+
+/// What would open exactly what they came for.
+fn wish_of(ask: &Ask) -> Wish {
+    let (login, database) = match ask.access.clone() {
+        Access::Login(login) => (Some(login), None),
+        Access::Database(database) => (None, Some(database)),
+    };
+    let (target, entitlement) = (ask.target.clone(), ask.entitlement.clone());
+    Wish { target, entitlement, login, database, roles: None, duration: None, reason: None, ticket: None }
+}
+
+/// Asks for what was denied, waits, and goes on; or says why not.
+pub(crate) async fn ask_first<C: Client>(gate: &Gate, client: &mut C, denied: Denied) -> Result<Permit, Without> {
+    let (ask, refusal) = (client.ask().clone(), Refusal::from(&denied));
+    let mut wish = wish_of(&ask);
+    let offers = if could_help(&denied) { gate.authority.offers(&ask.identity, &wish) } else { Vec::new() };
+    if offers.is_empty() {
+        return Err(refusal.into());
+    }
+    let how = how_to_ask(&ask, &offers, C::WAITS);
+    let standing = standing(gate, &ask, &offers).await?;
+    let said = match client.words(&offers, standing.as_ref()).await {
+        Words::Asks(said) => said,
+        Words::Silent => return Err(Refusal { next: Some(how), ..refusal }.ask_first().into()),
+        Words::Gone => return Err(Without::Gone),
+    };
+    let patience = said.patience;
+    let request = match standing {
+        Some(view) => view,
+        None => {
+            wish.entitlement = said.entitlement.or(wish.entitlement);
+            (wish.reason, wish.ticket, wish.duration) = (said.reason, said.ticket, said.duration);
+            gate.authority.request(&ask.identity, wish, gate.now()).await.map_err(|error| {
+                match Without::from(&error) {
+                    Without::Refused(refusal) => Without::Refused(refusal.next(how).ask_first()),
+                    Without::Gone => Without::Gone,
+                }
+            })?
+        }
+    };
+    until_decided(gate, client, &request, patience).await?;
+    gate.authority.authorize(&ask, gate.now()).await.map_err(|denied| Refusal::from(&denied).into())
+}
+
+/// An open request of theirs that would open this: they wait for that one, and need not ask again.
+async fn standing(gate: &Gate, ask: &Ask, offers: &[Offer]) -> Result<Option<RequestView>, Without> {
+    let own = gate.authority.requests(Some(&ask.identity), gate.now()).await;
+    let own = own.map_err(|error| Refusal::from(&error))?;
+    let opens = |view: &RequestView| {
+        let wanted = &view.wanted;
+        let this = match &ask.access {
+            Access::Login(login) => wanted.login.as_ref().is_none_or(|narrowed| narrowed == login),
+            Access::Database(database) => wanted.database.as_ref().is_none_or(|narrowed| narrowed == database),
+        };
+        this && wanted.identity == ask.identity
+            && wanted.target == ask.target
+            && offers.iter().any(|offer| offer.entitlement == wanted.entitlement)
+    };
+    Ok(own.into_iter().find(|view| view.state == RequestState::Open && opens(view)))
+}
+
+/// The command that asks for it elsewhere.
+fn how_to_ask(ask: &Ask, offers: &[Offer], waits: &str) -> String {
+    let names: Vec<String> = offers.iter().map(|offer| format!("{}/{}", ask.target, offer.entitlement)).collect();
+    let ticket = if offers.iter().any(|offer| offer.asking.ticket.is_some()) { " --ticket ID" } else { "" };
+    format!("ask for one: ssh gate request {} --reason WHY{ticket} ({waits})", names.join(" or "))
+}
+
+/// Shows the person where it stands until it is decided. Ok: granted.
+async fn until_decided<C: Client>(
+    gate: &Gate,
+    client: &mut C,
+    request: &RequestView,
+    patience: Option<Duration>,
+) -> Result<(), Without> {
+    let id = request.wanted.id.to_string();
+    let stands = |sentence: String| {
+        Refusal::new(format!("{sentence}; your request {} stands", request.wanted.id.short()))
+            .next("connect again: you wait on, or go straight in")
+            .by("request")
+    };
+    let end = patience.map(|patience| Instant::now() + patience);
+    let mut changes = gate.authority.request_changes();
+    let mut shown = Vec::new();
+    loop {
+        changes.borrow_and_update();
+        let view = gate.authority.request_named(Some(&request.wanted.identity), &id, gate.now()).await;
+        let view = view.map_err(|error| Without::from(&error))?;
+        let lines = asking::status(&view, &gate.authority.policy());
+        match (view.state, &view.standing) {
+            (RequestState::Granted, _) => {
+                client.show(&asking::granted(&view)).await;
+                return Ok(());
+            }
+            (RequestState::Open, Some(Standing::Waiting(_))) if lines == shown => {}
+            (RequestState::Open, Some(Standing::Waiting(_))) => {
+                client.show(&lines).await;
+                shown = lines;
+            }
+            (RequestState::Open, _) => return Err(Refusal::new(lines.join("; ")).by("request").into()),
+            (over, _) => {
+                let why = format!("your request {} was {}", view.wanted.id.short(), asking::ended(&view, over));
+                return Err(Refusal::new(why).by("request").into());
+            }
+        }
+        tokio::select! {
+            biased; // a decision wins over whoever leaves in that moment
+            _ = changes.changed() => {}
+            left = client.leaves() => return Err(left_behind(gate, request, left).await),
+            _ = gate.drain.begun() => return Err(stands("the gateway is being stopped".to_owned()).into()),
+            refusal = gate.closing() => return Err(stands(refusal.sentence).into()),
+            () = at(end) => return Err(stands("nobody has decided in time".to_owned()).ask_first().into()),
+            () = sleep(LOOK) => {}
+        }
+    }
+}
+
+async fn at(end: Option<Instant>) {
+    match end {
+        Some(end) => sleep_until(end).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Who takes a request back is told that it is; of who is gone it stands.
+async fn left_behind(gate: &Gate, request: &RequestView, left: Leaves) -> Without {
+    if left == Leaves::Gone {
+        return Without::Gone;
+    }
+    let (by, id) = (&request.wanted.identity, request.wanted.id);
+    match gate.authority.cancel(by, &id.to_string(), gate.now()).await {
+        Ok(_) => Refusal::new(format!("your request {} is taken back", id.short())).by("request").into(),
+        Err(error) => Without::from(&error),
+    }
+}
