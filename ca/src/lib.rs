@@ -1,11 +1,12 @@
 //! Keys and certificates. Knows no grants and no sockets.
 //!
 //! Six signing keys, each in a file of its own (SSH user, SSH host, X.509 for targets and the listener, X.509 for people,
-//! grants, ledger), and one secret for salts. Certificates that this crate makes live for seconds (sessions), minutes
+//! grants, ledger), one secret for salts, and keys that seal second factors. Certificates that this crate makes live for seconds (sessions), minutes
 //! (people) or days (the gateway's own listeners), and each names exactly one principal.
 
 pub mod people;
 pub mod revoked;
+pub mod seal;
 pub mod signer;
 pub mod ssh;
 pub mod vouch;
@@ -13,6 +14,7 @@ pub mod x509;
 
 pub use people::PeopleAuthority;
 pub use revoked::{Revoked, RevokedError};
+pub use seal::SealKeys;
 pub use signer::{Keys, Part};
 pub use ssh::{SshAuthority, SshCredential, UserCertificate};
 pub use vouch::{Unvouched, vouch};

@@ -3,7 +3,13 @@
 //! What always holds: a key is written once, to a file that nobody else can read, and synced before it is used; a file
 //! that others can read is refused rather than used.
 
-use crate::{CaError, people::PeopleAuthority, ssh::SshAuthority, x509::X509Authority};
+use crate::{
+    CaError,
+    people::PeopleAuthority,
+    seal::{self, SealKeys},
+    ssh::SshAuthority,
+    x509::X509Authority,
+};
 use ed25519_dalek::{
     SigningKey,
     pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey, spki::der::pem::LineEnding},
@@ -53,6 +59,8 @@ pub struct Keys {
     pub ledger: SigningKey,
     /// HMAC key for SCRAM salts.
     pub salt: SecretSlice<u8>,
+    /// Seal the seeds of second factors.
+    pub mfa: SealKeys,
 }
 
 impl std::fmt::Debug for Keys {
@@ -62,7 +70,7 @@ impl std::fmt::Debug for Keys {
 }
 
 /// Every file of [`Keys`] with what it is for, as `tidegate check` lists them.
-pub const FILES: [(&str, &str); 8] = [
+pub const FILES: [(&str, &str); 9] = [
     ("ssh_user_ca", "signs the certificate of each connection to an SSH target"),
     ("ssh_host_ca", "signs the gateway's own SSH host certificate"),
     ("ssh_host_key", "the gateway's own SSH host key"),
@@ -74,9 +82,11 @@ pub const FILES: [(&str, &str); 8] = [
     ("grants.key", "signs the grants that admins issue"),
     ("ledger.key", "signs the ledger and the recordings"),
     ("scram_salt", "makes the salts of short-lived passwords, so that unknown names look like known ones"),
+    (MFA, "seals the seeds of people's second factors in the store (`tidegate ca rotate mfa` makes a new one)"),
 ];
 const X509: &str = "x509_ca";
 const PEOPLE: &str = "people_ca";
+const MFA: &str = "mfa.key";
 
 impl Keys {
     /// Makes what is missing in `dir` (0700) and leaves what is there. `name` goes into the CA's subject.
@@ -92,14 +102,15 @@ impl Keys {
             create_missing(dir, file, generate_ed25519)?;
         }
         create_missing(dir, "scram_salt", || Ok(hex(&random()?).into()))?;
+        create_missing(dir, MFA, seal::generate)?;
         create_x509(dir, X509, name, now)?;
         create_x509(dir, PEOPLE, &format!("{name} people"), now)?;
         fs::File::open(dir).and_then(|d| d.sync_all()).map_err(|e| fault(dir, &e))?;
         Self::open(dir)
     }
 
-    /// Makes what a version before this one did not have, and nothing rests on for longer than minutes: the key of the CA for
-    /// people. Whatever else is missing is a fault, and stays one.
+    /// Makes what a version before this one did not have: the key of the CA for people, on which nothing rests for longer than
+    /// minutes, and the key that seals second factors, of which there were none. Whatever else is missing is a fault, and stays one.
     ///
     /// # Errors
     /// [`CaError::KeyFile`] naming the file and what to do.
@@ -107,6 +118,7 @@ impl Keys {
         if !dir.join("x509_ca.key").exists() {
             return Ok(()); // keys were never made here
         }
+        create_missing(dir, MFA, seal::generate)?;
         create_x509(dir, PEOPLE, &format!("{name} people"), now)?;
         fs::File::open(dir).and_then(|d| d.sync_all()).map_err(|e| fault(dir, &e))
     }
@@ -138,7 +150,29 @@ impl Keys {
             grants: read_ed25519(dir, "grants.key")?,
             ledger: read_ed25519(dir, "ledger.key")?,
             salt: read_salt(dir)?,
+            mfa: read_mfa(dir)?,
         })
+    }
+
+    /// Puts a new key before those that seal second factors; with `drop_old`, the older ones go instead, and what they sealed opens
+    /// no more. How many there are then.
+    ///
+    /// # Errors
+    /// [`CaError::KeyFile`].
+    pub fn rotate_mfa(dir: &Path, drop_old: bool) -> Result<usize, CaError> {
+        let old = read(&Folder { dir, shared: 0o077 }, MFA)?;
+        let mut lines: Vec<&str> = old.expose_secret().lines().map(str::trim).collect();
+        let new = seal::generate()?;
+        if drop_old {
+            lines.truncate(1);
+        } else {
+            lines.insert(0, new.expose_secret().trim());
+        }
+        let text = SecretString::from(lines.join("\n") + "\n");
+        let keys = SealKeys::parse(&text).ok_or_else(|| damaged(dir, MFA, "not lines of 64 hexadecimal digits"))?;
+        write_new(&dir.join(MFA), text.expose_secret().as_bytes(), false)?;
+        fs::File::open(dir).and_then(|d| d.sync_all()).map_err(|e| fault(dir, &e))?;
+        Ok(keys.count())
     }
 
     /// One public part, ready to redirect into a file.
@@ -266,6 +300,11 @@ fn read_salt(from: &Folder<'_>) -> Result<SecretSlice<u8>, CaError> {
     }
     // The digits carry the entropy as they are: no decoding that could go wrong.
     Ok(text.as_bytes().to_vec().into())
+}
+
+fn read_mfa(from: &Folder<'_>) -> Result<SealKeys, CaError> {
+    let keys = SealKeys::parse(&read(from, MFA)?);
+    keys.ok_or_else(|| damaged(from.dir, MFA, "not lines of 64 hexadecimal digits"))
 }
 
 fn fault(path: &Path, error: &std::io::Error) -> CaError {

@@ -27,7 +27,7 @@ use tidegate_ca::Keys;
 use tidegate_grants::{Authority, Event, LeaseKind, Store, store::HeadSigner};
 use tidegate_proxy::{
     Gate,
-    authenticate::{Passwords, Sources},
+    authenticate::{Factors, Passwords, Sources},
     door::Door,
     drain::Drain,
     meter::Meter,
@@ -121,13 +121,16 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
     tasks.spawn(destroy_replay_keys(gate.clone()));
     let outside = Arc::new(Outside::new(gate.clone(), config.state_dir.clone(), doors.places()));
     let (https, public_names, https_keys) = (doors.api.take(), config.public_names.clone(), keys.clone());
-    let (opened, undertakers, sweeper) = start_doors(&mut tasks, &config, &keys, &gate, doors);
+    let factors = Factors::new(gate.store.clone(), keys.clone(), gate.name.clone());
+    seal_anew(&factors, &gate).await;
+    let (opened, undertakers, sweeper) = start_doors(&mut tasks, &config, (&keys, &factors), &gate, doors);
     let trials = api::Trials { ssh: opened.ssh.clone(), postgres: opened.postgres.clone(), keys: keys.clone() };
     let live = Arc::new(Live::new(file, config, keys, gate.clone(), opened));
     live.look_first().await;
     tasks.spawn(live.clone().keep_looking());
     let (gate_, live_) = (gate.clone(), live.clone());
-    let api = api::Api { gate: gate_, listeners: listeners.clone(), live: live_, trials, undertakers, sweeper };
+    let listeners_ = listeners.clone();
+    let api = api::Api { gate: gate_, listeners: listeners_, live: live_, trials, factors, undertakers, sweeper };
     let api = Arc::new(api);
     if let Some((listener, places)) = https {
         tasks.spawn(https::serve(listener, places, api.clone(), https_keys, public_names));
@@ -225,11 +228,20 @@ fn bind_socket(state: &Path) -> anyhow::Result<(tokio::net::UnixListener, socket
     socket::bind(&path).with_context(|| format!("the API socket {}", path.display()))
 }
 
+/// Second factors that an older key sealed. One that no key opens keeps its owner from what needs it, and nobody else from anything.
+async fn seal_anew(factors: &Factors, gate: &Gate) {
+    match factors.reseal(gate.now()).await {
+        Ok(0) => {}
+        Ok(count) => tracing::info!(count, "second factors were sealed under the new key"),
+        Err(error) => tracing::error!(?error, "second factors could not be sealed under the new key"),
+    }
+}
+
 /// Also returns who removes what, and who looks for what is left.
 fn start_doors(
     tasks: &mut JoinSet<()>,
     config: &Config,
-    keys: &Arc<Keys>,
+    (keys, factors): (&Arc<Keys>, &Factors),
     gate: &Gate,
     doors: Doors,
 ) -> (Opened, Undertakers, Sweeper) {
@@ -258,6 +270,7 @@ fn start_doors(
             source_addresses: config.source_addresses.clone(),
             issuer: opened.ssh.clone(),
             passwords: passwords.clone(),
+            factors: factors.clone(),
             opening: tokio::sync::Semaphore::new(ssh::MOST_OPENING),
             port: port(&listener),
             postgres: postgres_address(config, doors.postgres.as_ref().map(|(listener, _)| listener)),

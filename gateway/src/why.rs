@@ -147,6 +147,11 @@ impl Looked<'_> {
                 .next(format!("they name one, like `LOGIN~ENTITLEMENT@{}@gate`", self.target())),
             "limit" => self.limit(),
             "killed" => Found::default().because("somebody ended this session; its grant goes on"),
+            "mfa" => Found::default()
+                .because(
+                    "the entitlement asks for a second factor (mfa = \"session\"), which this login had not proven",
+                )
+                .next("they prove it: `ssh gate mfa`; who has none gets one: tidegate user mfa enroll NAME"),
             "locked" => Found::default()
                 .because("a lock keeps them out, whatever grants say")
                 .next("tidegate lock list; tidegate lock remove ID"),

@@ -2,6 +2,7 @@
 
 use crate::{
     asking::Asking,
+    factor::Mfa,
     forward::ForwardRules,
     identity::Identity,
     name::{Access, DatabaseName, EntitlementName, GroupName, Login, RoleName, TargetName},
@@ -29,6 +30,8 @@ pub struct Entitlement {
     pub idle_timeout: Option<Duration>,
     /// How it is asked for; `None`: it opens only by a grant that an admin issues or an outside issuer signs.
     pub asking: Option<Asking>,
+    /// What else a login must have proven.
+    pub mfa: Mfa,
 }
 
 /// Which targets an entitlement reaches.

@@ -8,6 +8,7 @@ use crate::{
     authority::IssueRequest,
     entitlement::Files,
     entitlement::Selector,
+    factor::Mfa,
     grant::{Claims, IssuerKey},
     name::Access,
     store::HeadSigner,
@@ -65,6 +66,7 @@ fn postgres(name: &str, roles: &[&str]) -> Entitlement {
         max_duration: Duration::from_secs(1800),
         idle_timeout: None,
         asking: None,
+        mfa: Mfa::None,
     }
 }
 
@@ -77,6 +79,7 @@ pub(crate) fn policy() -> Policy {
         max_duration: Duration::from_secs(3600),
         idle_timeout: None,
         asking: None,
+        mfa: Mfa::None,
     };
     let issuer = |name: &str, key| TrustedIssuer {
         name: name.to_owned(),
@@ -169,6 +172,7 @@ pub(crate) fn ssh(identity: &str, login: &str, target: &str) -> Ask {
         access: Access::Login(login.parse().unwrap()),
         entitlement: None,
         source: "192.0.2.7".parse().unwrap(),
+        factor: None,
         reference: Reference::new(),
     }
 }
@@ -180,6 +184,7 @@ pub(crate) fn sql(identity: &str, database: &str, entitlement: Option<&str>) -> 
         access: Access::Database(database.parse().unwrap()),
         entitlement: entitlement.map(|e| e.parse().unwrap()),
         source: "192.0.2.7".parse().unwrap(),
+        factor: None,
         reference: Reference::new(),
     }
 }

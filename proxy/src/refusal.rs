@@ -82,6 +82,12 @@ impl From<&Denied> for Refusal {
                 refusal.next(format!("one of: {}", names.join(", ")))
             }
             Denied::Killed { .. } => refusal.next("open a new one"),
+            Denied::FactorNeeded { enrolled: false, .. } => {
+                refusal.next("ask an admin for one: `tidegate user mfa enroll`").ask_first()
+            }
+            Denied::FactorNeeded { target, .. } => refusal
+                .next(format!("prove it: `ssh gate mfa`, then again; for psql: `ssh gate password {target}`"))
+                .ask_first(),
             Denied::Locked(_) => refusal.next("it opens again when an admin removes the lock"),
             Denied::TooMany { .. } => refusal
                 .next("close one of them first, or open fewer at once (`pg_dump -j`, `pgbench -c`, the size of a pool)")

@@ -22,6 +22,7 @@ mod doctor;
 mod door;
 mod drain;
 mod editing;
+mod factors;
 mod faults;
 mod files;
 mod flow;

@@ -8,6 +8,7 @@
 mod bearer;
 pub(crate) mod client;
 mod clock;
+mod factors;
 pub(crate) mod https;
 mod leases;
 mod live;
@@ -211,6 +212,30 @@ pub(crate) struct LockBody {
     /// The same as a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) until: Option<jiff::Timestamp>,
+}
+
+/// `POST /v1/users/{name}/mfa`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FactorBody {
+    /// In place of the one that they have.
+    #[serde(default)]
+    pub(crate) replace: bool,
+}
+
+/// What it answers, once.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct FactorGiven {
+    /// `otpauth://…`
+    pub(crate) uri: String,
+    /// Each good once.
+    pub(crate) recovery: Vec<String>,
+}
+
+/// What `POST /v1/users/{name}/mfa/remove` answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct FactorRemoved {
+    pub(crate) identity: IdentityName,
 }
 
 /// What `POST /v1/locks/{id}/remove` answers.

@@ -34,6 +34,10 @@ pub(crate) enum Action {
     ReadTokens,
     /// Revoke one.
     RevokeTokens,
+    /// Give somebody a second factor, or take it away.
+    EnrollFactors,
+    /// List who has one.
+    ReadFactors,
     /// List or show grants.
     ReadGrants,
     /// Ask for a grant, or take that back.
@@ -79,9 +83,10 @@ impl Action {
             | Self::ReadSessions
             | Self::ReadTokens
             | Self::ReadLocks
+            | Self::ReadFactors
             | Self::ReadRefusals => Some(TokenScope::Read),
             Self::MakeGrants | Self::RevokeGrants | Self::AskRequests => Some(TokenScope::Grants),
-            Self::MakeTokens => None,
+            Self::MakeTokens | Self::EnrollFactors => None,
             Self::EndUsers
             | Self::DecideRequests
             | Self::RevokeTokens
@@ -153,6 +158,10 @@ impl Caller {
         {
             let sentence = match action.needs() {
                 Some(needed) => format!("this token goes as far as {}, and this needs {needed}", bearer.scope),
+                None if action == Action::EnrollFactors => {
+                    "no token gives somebody a second factor: use `tidegate user mfa` on the gateway's own host"
+                        .to_owned()
+                }
                 None => "no token makes a token: use `tidegate token issue` on the gateway's own host".to_owned(),
             };
             return Err(forbidden(sentence));
@@ -166,6 +175,7 @@ impl Caller {
             | Action::ReadSessions
             | Action::ReadTokens
             | Action::ReadLocks
+            | Action::ReadFactors
             | Action::ReadRefusals
                 if self.auditor =>
             {
@@ -189,10 +199,11 @@ impl Caller {
             | Action::AdoptAccounts
             | Action::TestTargets
             | Action::SetLocks
+            | Action::EnrollFactors
             | Action::Configure => Err(forbidden(format!("{identity} is not an admin of this gateway (roles.admin)"))),
-            Action::ReadLeases | Action::ReadLocks | Action::ReadRefusals => Err(forbidden(format!(
-                "{identity} is neither an admin nor an auditor of this gateway (roles.admin, roles.auditor)"
-            ))),
+            Action::ReadLeases | Action::ReadLocks | Action::ReadFactors | Action::ReadRefusals => Err(forbidden(
+                format!("{identity} is neither an admin nor an auditor of this gateway (roles.admin, roles.auditor)"),
+            )),
         }
     }
 

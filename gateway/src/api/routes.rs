@@ -1,8 +1,8 @@
 //! What each address of the API does.
 
 use super::{
-    GrantMade, ImportBody, IssueBody, LARGEST_BODY, Listeners, ReasonBody, Status, TestBody, clock, leases, live,
-    locks,
+    GrantMade, ImportBody, IssueBody, LARGEST_BODY, Listeners, ReasonBody, Status, TestBody, clock, factors, leases,
+    live, locks,
     page::{Listed, Order, Part},
     peer::{Action, Caller, Scope},
     problem::Problem,
@@ -32,6 +32,7 @@ use tidegate_grants::{
 };
 use tidegate_proxy::{
     Gate,
+    authenticate::Factors,
     protocol::{
         postgres::{self, issuer::PostgresIssuer},
         ssh::{self, SshIssuer},
@@ -48,6 +49,8 @@ pub(crate) struct Api {
     pub(crate) listeners: Listeners,
     pub(crate) live: Arc<Live>,
     pub(crate) trials: Trials,
+    /// Enrols people.
+    pub(crate) factors: Factors,
     /// Who removes what on targets.
     pub(crate) undertakers: Undertakers,
     /// Who looks for accounts without a lease.
@@ -186,6 +189,9 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/tokens/{id}/revoke", post(tokens::revoke))
         .route("/v1/targets/{id}/test", post(test_target))
         .route("/v1/users/{id}/end", post(end_user))
+        .route("/v1/users/{id}/mfa", post(factors::enroll))
+        .route("/v1/users/{id}/mfa/remove", post(factors::remove))
+        .route("/v1/mfa", get(factors::list))
         .merge(live::router())
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this address"))
         .method_not_allowed_fallback(async || {

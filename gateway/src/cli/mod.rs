@@ -1,10 +1,12 @@
 //! The command line. What the commands do is in [`cmd`](crate::cmd).
 
 mod lock;
+mod mfa;
 mod recording;
 mod request;
 
 pub(crate) use lock::{AddLock, LockCommand};
+pub(crate) use mfa::MfaCommand;
 pub(crate) use recording::RecordingCommand;
 pub(crate) use request::{Ask, RequestCommand};
 
@@ -365,6 +367,9 @@ fn label(text: &str) -> Result<(String, String), String> {
 pub(crate) enum UserCommand {
     /// Write a user into the configuration; comments and order stay
     Add(AddUser),
+    /// Second factors
+    #[command(subcommand)]
+    Mfa(MfaCommand),
     /// End all that somebody holds at once: sessions, grants, passwords, tokens. The configuration may still name them
     End {
         /// Who
@@ -518,9 +523,20 @@ pub(crate) enum CaCommand {
         /// Which
         part: CaPart,
     },
-    /// (not supported yet)
-    #[command(hide = true)]
-    Rotate(Later),
+    /// Make a new key; of those that seal second factors so far
+    Rotate {
+        /// Which
+        part: Rotated,
+        /// Drop the older ones instead, once the gateway was restarted and has sealed all anew
+        #[arg(long)]
+        drop_old: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Rotated {
+    /// What seals the seeds of second factors
+    Mfa,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -18,3 +18,14 @@ pub(super) fn show(named: Option<&Path>, part: CaPart) -> anyhow::Result<ExitCod
     };
     print(&format!("{}\n", keys.show(part)?.trim_end()))
 }
+
+/// Puts a new key before the others, or drops those behind the first.
+pub(super) fn rotate_mfa(named: Option<&Path>, drop_old: bool) -> anyhow::Result<ExitCode> {
+    let count = Keys::rotate_mfa(&state_dir(named)?.join("keys"), drop_old)?;
+    if drop_old {
+        return print("one key is left; a backup that was made before opens with the older ones alone\n");
+    }
+    print(&format!(
+        "{count} keys now; restart the gateway, which seals all second factors under the new one, then: tidegate ca rotate mfa --drop-old\n"
+    ))
+}

@@ -11,6 +11,7 @@ mod lease;
 mod ledger;
 mod live;
 mod lock;
+mod mfa;
 mod pages;
 mod recording;
 mod request;
@@ -29,8 +30,8 @@ use crate::{
     },
     backup::With,
     cli::{
-        self, CaCommand, Cli, ClockCommand, Command, ConfigCommand, RecordingCommand, SessionCommand, TargetCommand,
-        UserCommand,
+        self, CaCommand, Cli, ClockCommand, Command, ConfigCommand, RecordingCommand, Rotated, SessionCommand,
+        TargetCommand, UserCommand,
     },
     config, init, serve,
     text::plain,
@@ -63,6 +64,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Grant(command) => grant::run(&client()?, command),
         Command::Request(command) => request::run(&client()?, command),
         Command::User(UserCommand::Add(new)) => add::user(&config::locate(named)?, &new),
+        Command::User(UserCommand::Mfa(command)) => mfa::run(&client()?, command),
         Command::User(UserCommand::End { name, reason, json }) => user::end(&client()?, &name, reason, json.json),
         Command::Token(command) => token::run(&client()?, command),
         Command::Lock(command) => lock::run(&client()?, command),
@@ -75,7 +77,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Lease(command) => lease::run(&client()?, command),
         Command::Ledger(command) => ledger::run(named, command),
         Command::Ca(CaCommand::Show { part }) => ca::show(named, part),
-        Command::Ca(CaCommand::Rotate(_)) => later("ca rotate"),
+        Command::Ca(CaCommand::Rotate { part: Rotated::Mfa, drop_old }) => ca::rotate_mfa(named, drop_old),
         Command::Evidence(_) => later("evidence"),
         Command::Verify(_) => later("verify"),
         Command::Reload { json } => live::reload(&client()?, json.json),

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 use tidegate_grants::{
-    Entitlement, EntitlementName, Files, ForwardRules, InvalidName, Kind, Leftovers, RoleName, TargetName, Terms,
+    Entitlement, EntitlementName, Files, ForwardRules, InvalidName, Kind, Leftovers, Mfa, RoleName, TargetName, Terms,
     entitlement::Selector,
     forward::{InvalidRule, Rule},
 };
@@ -49,6 +49,7 @@ pub(super) fn entitlements(whole: &Whole<'_>, targets: &Targets) -> BTreeMap<Ent
             None => Some(None),
         };
         let asking = asking(&section);
+        let mfa = mfa(&section);
         section.unknown();
         let Some(name) = name else { continue };
         if let Some(other) = name.seen("entitlement", name.value.as_str()) {
@@ -56,12 +57,19 @@ pub(super) fn entitlements(whole: &Whole<'_>, targets: &Targets) -> BTreeMap<Ent
             name.fault(wrong, "give each entitlement a name of its own");
             continue;
         }
-        if let (Some(groups), Some(selector), Some(terms), Some(max_duration), Some(idle_timeout), Some(asking)) =
-            (groups, selector, terms, max_duration, idle_timeout, asking)
+        if let (
+            Some(groups),
+            Some(selector),
+            Some(terms),
+            Some(max_duration),
+            Some(idle_timeout),
+            Some(asking),
+            Some(mfa),
+        ) = (groups, selector, terms, max_duration, idle_timeout, asking, mfa)
         {
             let (name, targets) = (name.value, selector.value);
             let entitlement =
-                Entitlement { name: name.clone(), groups, targets, terms, max_duration, idle_timeout, asking };
+                Entitlement { name: name.clone(), groups, targets, terms, max_duration, idle_timeout, asking, mfa };
             entitlements.insert(name, entitlement);
         }
     }
@@ -150,6 +158,19 @@ fn terms<'a>(section: &Section<'a>) -> Option<Terms> {
         (false, false) => {
             let fix = "write logins = [\"deploy\"] for SSH, or databases and roles for PostgreSQL";
             section.fault("logins", "is missing, and databases with roles too: it opens nothing", fix);
+            None
+        }
+    }
+}
+
+/// `None` has said why.
+fn mfa(section: &Section<'_>) -> Option<Mfa> {
+    let Some(mfa) = section.text("mfa") else { return Some(Mfa::None) };
+    match mfa.value {
+        "none" => Some(Mfa::None),
+        "session" => Some(Mfa::Session),
+        _ => {
+            mfa.fault("is neither \"none\" nor \"session\"", "write one of them");
             None
         }
     }

@@ -369,6 +369,11 @@ static ENTITLEMENT: Table = Table {
         must("max_duration", POSITIVE, "How long a grant may be good, up to 30 days."),
         may("idle_timeout", POSITIVE, "A session in which nothing comes or goes for so long ends. Default: never."),
         may(
+            "mfa",
+            Value::OneOf(&["none", "session"]),
+            "\"session\": opens only for a login with a fresh second factor. Default: \"none\".",
+        ),
+        may(
             "approvals",
             Value::Tables(&LEVEL),
             "Who must say yes, level by level; [] grants at once. Without it only an admin or an issuer grants it.",
@@ -376,7 +381,6 @@ static ENTITLEMENT: Table = Table {
         may("escalate", Value::Table(&ESCALATE), "Who may say yes too, once a request has waited."),
         may("reason", Value::OneOf(&["required", "optional"]), "Whether who asks must say why. Default: \"required\"."),
         may("ticket", Value::Table(&TICKET), "Who asks must name a ticket."),
-        later("mfa"),
         later("exclusive"),
         later("clock"),
         later("hours"),

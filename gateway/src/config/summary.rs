@@ -5,7 +5,7 @@ use super::{Config, inventory::Origin, limits::write_limits, show_duration};
 use crate::text::plain;
 use std::{collections::BTreeSet, fmt::Write as _};
 use tidegate_grants::{
-    Asking, Entitlement, Files, GroupName, Leftovers, Terms,
+    Asking, Entitlement, Files, GroupName, Leftovers, Mfa, Terms,
     asking::{Escalation, LevelRule, Need},
     entitlement::Selector,
     grant::IssuerKey,
@@ -94,7 +94,8 @@ fn write_entitlement(out: &mut String, entitlement: &Entitlement) -> std::fmt::R
     let longest = show_duration(entitlement.max_duration);
     let idle =
         entitlement.idle_timeout.map(|idle| format!(", {} without use", show_duration(idle))).unwrap_or_default();
-    writeln!(out, "entitlement {}: {groups} on {targets}, up to {longest}{idle}", entitlement.name)?;
+    let mfa = if entitlement.mfa == Mfa::Session { ", with a second factor" } else { "" };
+    writeln!(out, "entitlement {}: {groups} on {targets}, up to {longest}{idle}{mfa}", entitlement.name)?;
     match &entitlement.terms {
         Terms::Ssh { logins, files, forward } => {
             writeln!(out, "  as {}", join(logins.iter().map(|login| login.as_str()).collect()))?;

@@ -1,7 +1,7 @@
 //! Yes or no, on the store's thread.
 
 use super::{
-    Ask, Denied, locks,
+    Ask, Denied, factors, locks,
     permit::{Held, Permit, Rules},
     rows::{self, GrantRow},
 };
@@ -51,8 +51,8 @@ pub(super) struct Active {
 
 /// All that speaks for or against, gathered before the decision.
 #[derive(Default)]
-struct Gathered {
-    active: Vec<Active>,
+pub(super) struct Gathered {
+    pub(super) active: Vec<Active>,
     /// Those that would have fitted, with their end, latest last.
     ended: BTreeMap<(Timestamp, GrantId), Denied>,
     /// Those that do not verify, with the reason: for the ledger, not for the person.
@@ -70,7 +70,12 @@ pub(super) fn authorize(
     let session = SessionId::new();
     let held = writer.transact(now, |tx| {
         let mut gathered = Gathered::default();
-        match choose(tx, rules, &policy, &Wanted::from(ask), &mut gathered) {
+        let chosen = choose(tx, rules, &policy, &Wanted::from(ask), &mut gathered);
+        let chosen = chosen.and_then(|(active, entitlement)| {
+            factors::proven(tx, ask, &entitlement)?;
+            Ok((active, entitlement))
+        });
+        match chosen {
             Ok((active, entitlement)) => open(tx, session, ask, active, entitlement).map(Ok),
             // Ours, not a decision: nothing is committed (and a full disk gets its second try).
             Err(Denied::Store(error)) => Err(error),
@@ -196,7 +201,7 @@ fn reach(limit: u32) -> usize {
 }
 
 /// Entitlements of theirs that include what they want.
-fn fitting<'a>(policy: &'a Policy, wanted: &Wanted) -> Result<Vec<&'a Entitlement>, Denied> {
+pub(super) fn fitting<'a>(policy: &'a Policy, wanted: &Wanted) -> Result<Vec<&'a Entitlement>, Denied> {
     let unknown = || Denied::UnknownTarget(wanted.target.clone());
     let identity = policy.identities.get(&wanted.identity).ok_or_else(unknown)?;
     let target = policy.targets.get(&wanted.target).ok_or_else(unknown)?;
@@ -217,7 +222,7 @@ fn fitting<'a>(policy: &'a Policy, wanted: &Wanted) -> Result<Vec<&'a Entitlemen
     Ok(fitting)
 }
 
-fn gather(
+pub(super) fn gather(
     tx: &Tx<'_>,
     rules: &Rules,
     policy: &Policy,

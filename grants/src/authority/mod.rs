@@ -7,6 +7,7 @@
 mod admin;
 mod asked;
 mod decide;
+mod factors;
 mod live;
 mod locks;
 mod offboard;
@@ -56,6 +57,8 @@ pub struct Ask {
     pub entitlement: Option<EntitlementName>,
     /// Where they came from.
     pub source: IpAddr,
+    /// When they proved the second factor that this login carries by itself, if it does: a password's does.
+    pub factor: Option<Timestamp>,
     /// By which they may ask later why they were refused.
     pub reference: Reference,
 }
@@ -103,6 +106,16 @@ pub enum Denied {
     Killed {
         /// The target.
         target: TargetName,
+    },
+    /// The entitlement asks for a second factor, and this login has proven none.
+    #[error("{entitlement} on {target} opens only with a second factor")]
+    FactorNeeded {
+        /// The target.
+        target: TargetName,
+        /// The entitlement.
+        entitlement: EntitlementName,
+        /// Whether they have one.
+        enrolled: bool,
     },
     /// A lock keeps them out.
     #[error("{0}")]
@@ -166,6 +179,7 @@ impl Denied {
             Self::Expired { .. } => "expired",
             Self::Revoked { .. } => "revoked",
             Self::Killed { .. } => "killed",
+            Self::FactorNeeded { .. } => "mfa",
             Self::Locked(_) => "locked",
             Self::Used { .. } => "used",
             Self::Ambiguous { .. } => "ambiguous",
@@ -297,6 +311,26 @@ impl Authority {
         let wanted = Wanted { identity: identity.clone(), target: target.clone(), access: None, entitlement: None };
         let rules = self.rules.clone();
         self.store.run(move |writer| decide::foresee(writer, &rules, &wanted, now)).await?
+    }
+
+    /// Whether what this would open asks for a second factor that they have, and have not proven from there just now. Without
+    /// `access`: whether anything on that target does.
+    pub async fn wants_factor(
+        &self,
+        identity: &IdentityName,
+        target: &TargetName,
+        access: Option<(&Access, Option<&EntitlementName>)>,
+        source: IpAddr,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let (identity, target) = (identity.clone(), target.clone());
+        let entitlement = access.and_then(|(_, entitlement)| entitlement.cloned());
+        let wanted = Wanted { identity, target, access: access.map(|(access, _)| access.clone()), entitlement };
+        let rules = self.rules.clone();
+        if !factors::could_ask(&rules.policy(), &wanted) {
+            return Ok(false);
+        }
+        self.store.run(move |writer| factors::wanted(writer, &rules, &wanted, source, now)).await?
     }
 
     /// `grant issue`: signs a grant on the word of an admin. Never for themselves.

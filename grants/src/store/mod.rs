@@ -8,6 +8,7 @@
 //! always be written, and only the way to a [`Permit`](crate::Permit) asks [`Store::trusted`].
 
 mod clock;
+pub(crate) mod factors;
 mod leases;
 pub(crate) mod locks;
 mod marker;

@@ -1,7 +1,9 @@
 //! Short-lived passwords, as verifiers. A row that the ledger does not vouch for is no password.
 
 use super::{
-    Password, Store, StoreError, fail, parsed,
+    Password, Store, StoreError, fail,
+    migrations::has_table,
+    parsed,
     writer::{Tx, agrees},
 };
 use crate::{
@@ -13,11 +15,22 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 
+/// Ledger entries and digests of which passwords carry a second factor go by this.
+const CARRIED: &str = "password_factors";
+
 impl Store {
-    /// Replaces the password of this identity at this target.
-    pub async fn set_password(&self, password: Password, now: Timestamp) -> Result<(), StoreError> {
+    /// Replaces the password of this identity at this target. `factor`: when its owner had just proven a second factor.
+    pub async fn set_password(
+        &self,
+        password: Password,
+        factor: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         self.run(move |writer| {
             writer.transact(now, |tx| {
+                if let Some(proven) = factor {
+                    carry(tx, &password, proven)?;
+                }
                 let event = Event::new("password.set")
                     .identity(&password.identity)
                     .target(&password.target)
@@ -46,6 +59,12 @@ impl Store {
             Ok(found)
         })
         .await
+    }
+
+    /// When the owner of this password had proven a second factor as they got it, if they had.
+    pub async fn factor_of(&self, password: &Password) -> Result<Option<Timestamp>, StoreError> {
+        let password = password.clone();
+        self.read(move |db| carried(db, &password)).await
     }
 
     /// Binds a password to the first address that used it. False if another one came first, or if it was replaced.
@@ -102,6 +121,32 @@ fn void(tx: &mut Tx<'_>, password: Password, detail: Value, now: Timestamp) -> R
     let voided = Password { expires: now, ..password };
     let event = Event::new("password.voided").identity(&voided.identity).target(&voided.target).detail(detail);
     tx.change(("passwords", &key(&voided.identity, &voided.target)), event, |db| write(db, &voided))
+}
+
+/// Another verifier in the row than the password's: it was an earlier one's.
+fn carry(tx: &mut Tx<'_>, password: &Password, proven: Timestamp) -> Result<(), StoreError> {
+    let key = key(&password.identity, &password.target);
+    let event = Event::new("password.factor").identity(&password.identity).target(&password.target);
+    let sql = "INSERT OR REPLACE INTO password_factors (password, verifier, proven_at) VALUES (?1, ?2, ?3)";
+    tx.change((CARRIED, &key), event.detail(json!({ "proven_at": proven })), |db| {
+        db.prepare_cached(sql)?.execute(params![key, password.verifier, proven.to_string()])
+    })
+}
+
+fn carried(db: &Connection, password: &Password) -> Result<Option<Timestamp>, StoreError> {
+    if !has_table(db, CARRIED).map_err(fail)? {
+        return Ok(None);
+    }
+    let (snapshot, key) = (db.unchecked_transaction().map_err(fail)?, key(&password.identity, &password.target));
+    let sql = "SELECT proven_at FROM password_factors WHERE password = ?1 AND verifier = ?2";
+    let found = snapshot
+        .query_row(sql, [&key, &password.verifier], |row| parsed::<Timestamp>(row, "proven_at"))
+        .optional()
+        .map_err(fail)?;
+    if found.is_some() && !agrees(&snapshot, CARRIED, &key)? {
+        return Err(StoreError::Damaged(format!("password_factors {key}: the row was changed")));
+    }
+    Ok(found)
 }
 
 /// The row as it is now, if it is still this password, good, and vouched for by the ledger.
@@ -171,8 +216,8 @@ mod tests {
             source: None,
         };
         let new = Password { verifier: "SCRAM-SHA-256$4096:c2FsdA==$c:d".to_owned(), ..old.clone() };
-        store.set_password(old.clone(), now()).await.unwrap();
-        store.set_password(new.clone(), now()).await.unwrap();
+        store.set_password(old.clone(), None, now()).await.unwrap();
+        store.set_password(new.clone(), None, now()).await.unwrap();
         assert!(!store.void_password(&old, near, now()).await.unwrap(), "it was replaced");
         assert!(store.bind_password(&new, near, now()).await.unwrap());
         assert!(!store.void_password(&new, far, now()).await.unwrap(), "it is bound to another address");

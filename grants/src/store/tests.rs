@@ -72,7 +72,7 @@ pub(super) async fn live_in(authority: &Authority) -> Lease {
         expires: after(600),
         source: None,
     };
-    authority.store().set_password(password.clone(), now()).await.unwrap();
+    authority.store().set_password(password.clone(), None, now()).await.unwrap();
     assert!(authority.store().bind_password(&password, "192.0.2.7".parse().unwrap(), now()).await.unwrap());
     lease
 }

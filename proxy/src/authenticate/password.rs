@@ -90,11 +90,13 @@ impl Passwords {
         self.window
     }
 
-    /// A new password for this identity at this target, in place of an older one. Returns it with its expiry.
+    /// A new password for this identity at this target, in place of an older one. `factor`: when they proved a second factor, which
+    /// the password carries from then on. Returns it with its expiry.
     pub async fn issue(
         &self,
         identity: &IdentityName,
         target: &TargetName,
+        factor: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<(SecretString, Timestamp), Denied> {
         let ends = self.authority.foresee(identity, target, now).await?;
@@ -103,7 +105,7 @@ impl Passwords {
         let password = random_password().ok_or_else(no_randomness)?;
         let verifier = Verifier::new(password.expose_secret(), self.salt(identity, target)).to_text();
         let row = Password { identity: identity.clone(), target: target.clone(), verifier, expires, source: None };
-        self.authority.store().set_password(row, now).await?;
+        self.authority.store().set_password(row, factor, now).await?;
         self.forget(identity, target);
         Ok((password, expires))
     }
@@ -124,8 +126,13 @@ impl Passwords {
         Ok(Expected { verifier, identity: identity.clone(), target: target.clone(), password })
     }
 
-    /// The client's proof was right: is the password good, now and from there?
-    pub async fn accept(&self, expected: Expected, source: IpAddr, now: Timestamp) -> Result<(), PasswordError> {
+    /// The client's proof was right: is the password good, now and from there? When the second factor was proven that it carries.
+    pub async fn accept(
+        &self,
+        expected: Expected,
+        source: IpAddr,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, PasswordError> {
         let Some(password) = expected.password.as_ref() else {
             return Err(self.wrong(expected, source, now).await);
         };
@@ -136,7 +143,7 @@ impl Passwords {
             return Err(PasswordError::Elsewhere);
         }
         self.forget(&expected.identity, &expected.target);
-        Ok(())
+        Ok(self.authority.store().factor_of(password).await?)
     }
 
     /// The client's proof was wrong. Too many, and the password is void. Guesses from elsewhere than the address that

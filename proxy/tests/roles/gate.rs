@@ -91,6 +91,7 @@ impl Gate {
             access: Access::Database("shop".parse().unwrap()),
             entitlement: Some(entitlement.parse().unwrap()),
             source: "127.0.0.1".parse().unwrap(),
+            factor: None,
             reference: Reference::new(),
         };
         let permit = self.authority.authorize(&ask, now()).await.unwrap();
@@ -221,6 +222,7 @@ fn policy() -> Policy {
         max_duration: Duration::from_secs(3600),
         idle_timeout: None,
         asking: None,
+        mfa: tidegate_grants::Mfa::None,
     };
     let mut wide = entitlement("wide", &["shop_writer"], None, Leftovers::Quarantine);
     if let Terms::Postgres { databases, .. } = &mut wide.terms {

@@ -105,7 +105,7 @@ enum Visit {
     /// A request to cancel.
     Cancel(CancelKey),
     /// A session with these names, proven, and settings.
-    Session(Names, Startup),
+    Session(Names, Startup, Option<jiff::Timestamp>),
 }
 
 /// Serves one connection to its end.
@@ -135,8 +135,9 @@ pub(super) async fn welcome(door: Arc<Door>, mut tcp: TcpStream, visitor: Visito
     let presented = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first()).cloned();
     let channel = Channel { presented: presented.as_ref(), end_point: &current.end_point };
     match in_time(deadline, door.inside(&mut tls, source, &channel)).await {
-        Ok(Visit::Session(names, startup)) if visitor.known() => {
-            let client = PgClient::new(door.clone(), *tls, names, startup, source);
+        Ok(Visit::Session(names, startup, factor)) if visitor.known() => {
+            let came = Came { source, factor };
+            let client = PgClient::new(door.clone(), *tls, names, startup, came);
             let postgres = &door.postgres;
             Box::pin(session::run(&postgres.gate, &*postgres.issuer, client)).await; // it lives as long as they stay
         }
@@ -225,11 +226,12 @@ impl Door {
             name: Some(startup.user.clone()),
             delay: Duration::ZERO,
         })?;
+        let mut factor = None;
         if !self.knows(channel.presented, &names, source).await? {
             let claim = Claim { names: &names, source, end_point: channel.end_point, clock: self.postgres.gate.clock };
-            login::prove(stream, &self.postgres.passwords, &claim).await?;
+            factor = login::prove(stream, &self.postgres.passwords, &claim).await?;
         }
-        Ok(Visit::Session(names, startup))
+        Ok(Visit::Session(names, startup, factor))
     }
 
     /// Whether their certificate says who they are; else their password must.
@@ -300,11 +302,18 @@ impl Door {
     }
 }
 
+/// How somebody came in.
+struct Came {
+    source: IpAddr,
+    /// When the second factor was proven that their password carries.
+    factor: Option<jiff::Timestamp>,
+}
+
 impl PgClient {
-    fn new(door: Arc<Door>, stream: TlsStream<TcpStream>, names: Names, startup: Startup, source: IpAddr) -> Self {
+    fn new(door: Arc<Door>, stream: TlsStream<TcpStream>, names: Names, startup: Startup, came: Came) -> Self {
         let Names { identity, target, database, entitlement } = names;
         let (access, reference) = (Access::Database(database.clone()), Reference::new());
-        let ask = Ask { identity, target, access, entitlement, source, reference };
+        let ask = Ask { identity, target, access, entitlement, source: came.source, factor: came.factor, reference };
         let Startup { settings, ours, version, .. } = startup;
         let (unsent, code, welcomed) = (Unsent::default(), None, false);
         Self { stream, ask, database, settings, ours, version, door, unsent, code, welcomed }

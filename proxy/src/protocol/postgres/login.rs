@@ -12,6 +12,7 @@ use crate::{
     gate::Clock,
     refusal::Refusal,
 };
+use jiff::Timestamp;
 use std::{net::IpAddr, time::Duration};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
@@ -30,8 +31,13 @@ pub(super) struct Claim<'a> {
     pub(super) clock: Clock,
 }
 
-/// Asks for the password and checks it. A client that hangs up in between has guessed nothing.
-pub(super) async fn prove<S>(stream: &mut S, passwords: &Passwords, claim: &Claim<'_>) -> Result<(), Away>
+/// Asks for the password and checks it: when the second factor was proven that it carries. A client that hangs up in between has guessed
+/// nothing.
+pub(super) async fn prove<S>(
+    stream: &mut S,
+    passwords: &Passwords,
+    claim: &Claim<'_>,
+) -> Result<Option<Timestamp>, Away>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -54,8 +60,9 @@ where
         Outcome::Wrong => return Err(refused(&passwords.wrong(expected, claim.source, now).await, claim)),
         Outcome::Proven(server_final) => server_final,
     };
-    passwords.accept(expected, claim.source, now).await.map_err(|error| refused(&error, claim))?;
-    send(stream, &answer::sasl_final(&server_final)).await
+    let factor = passwords.accept(expected, claim.source, now).await.map_err(|error| refused(&error, claim))?;
+    send(stream, &answer::sasl_final(&server_final)).await?;
+    Ok(factor)
 }
 
 async fn send<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> Result<(), Away> {

@@ -11,8 +11,9 @@ use super::{
     Ssh,
     name::{self, DoorName, Malformed},
 };
-use crate::authenticate::{identity_of_certificate, identity_of_key};
+use crate::authenticate::{FactorError, identity_of_certificate, identity_of_key};
 use russh::{
+    MethodKind, MethodSet,
     keys::{Algorithm, Certificate, HashAlg, PublicKey},
     server::{Auth, PublicKeyOffer},
 };
@@ -20,7 +21,7 @@ use std::{
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
 };
-use tidegate_grants::{Event, IdentityName};
+use tidegate_grants::{Access, Event, IdentityName};
 use tokio_util::sync::CancellationToken;
 
 /// How far a connection has come, for the task that watches it.
@@ -28,6 +29,8 @@ use tokio_util::sync::CancellationToken;
 pub(super) struct Progress {
     /// Its key was accepted.
     pub(super) admitted: CancellationToken,
+    /// Its key was accepted, and a second factor is awaited.
+    pub(super) proven: CancellationToken,
     /// The last name that it gave.
     pub(super) name: Mutex<Option<String>>,
     /// Why a key or certificate that was proven was turned down, the last time.
@@ -47,12 +50,23 @@ pub(super) struct Admission {
     source: IpAddr,
     progress: Arc<Progress>,
     admitted: Option<Admitted>,
+    awaited: Option<Awaited>,
+}
+
+/// Somebody whose key is proven, and whose second factor is awaited.
+#[derive(Debug)]
+struct Awaited {
+    /// The name that they gave: another one begins anew.
+    user: String,
+    admitted: Admitted,
+    /// What was wrong with the last code.
+    wrong: Option<String>,
 }
 
 impl Admission {
     /// `source` is where the connection comes from.
     pub(super) fn new(ssh: Arc<Ssh>, source: IpAddr, progress: Arc<Progress>) -> Self {
-        Self { ssh, source, progress, admitted: None }
+        Self { ssh, source, progress, admitted: None, awaited: None }
     }
 
     /// Who is in, for the one that takes them further.
@@ -85,14 +99,14 @@ impl Admission {
     pub(super) async fn key(&mut self, user: &str, key: &PublicKey) -> Auth {
         self.note_name(user);
         let judged = self.identity_unless_revoked(key).await;
-        self.judge(user, judged)
+        self.judge(user, judged).await
     }
 
     /// It has signed with the key of a certificate.
     pub(super) async fn certificate(&mut self, user: &str, certificate: &Certificate) -> Auth {
         self.note_name(user);
         let judged = self.identity_by_certificate(certificate).await;
-        self.judge(user, judged)
+        self.judge(user, judged).await
     }
 
     /// Whose key this is by the configuration.
@@ -131,27 +145,91 @@ impl Admission {
         Ok(identity.name.clone())
     }
 
-    fn judge(&mut self, user: &str, judged: Result<IdentityName, String>) -> Auth {
+    async fn judge(&mut self, user: &str, judged: Result<IdentityName, String>) -> Auth {
+        (self.admitted, self.awaited) = (None, None);
         match judged {
             Ok(identity) => {
-                self.admitted = Some(Admitted { identity, name: name::parse(user) });
-                Auth::Accept
+                let admitted = Admitted { identity, name: name::parse(user) };
+                if !self.wants_factor(&admitted).await {
+                    self.admitted = Some(admitted);
+                    return Auth::Accept;
+                }
+                self.awaited = Some(Awaited { user: user.to_owned(), admitted, wrong: None });
+                self.progress.proven.cancel();
+                self.note_why("its key was right, and no second factor came");
+                let methods = MethodSet::from(&[MethodKind::KeyboardInteractive][..]);
+                Auth::Reject { proceed_with_methods: Some(methods), partial_success: true }
             }
             Err(why) => {
-                self.admitted = None;
                 // A key that is nobody's is what every agent has several of: no reason of its own.
                 if !why.is_empty() {
-                    *self.progress.why.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+                    self.note_why(&why);
                 }
                 Auth::reject()
             }
         }
     }
 
+    /// Whether the session that they want opens only with a second factor that they have. If that cannot be known now, the session is
+    /// refused when it is authorized.
+    async fn wants_factor(&self, admitted: &Admitted) -> bool {
+        let Ok(DoorName::Target { login, entitlement, target }) = &admitted.name else { return false };
+        let gate = &self.ssh.gate;
+        let access = Access::Login(login.clone());
+        let access = Some((&access, entitlement.as_ref()));
+        gate.authority.wants_factor(&admitted.identity, target, access, self.source, gate.now()).await.unwrap_or(false)
+    }
+
+    /// RFC 4256: the question for a code, and the answer. Only behind a key that was right, under the same name. Whoever answers nothing
+    /// has no terminal: they come in without the factor, and are told there what they lack.
+    pub(super) async fn code(&mut self, user: &str, typed: Option<Option<String>>) -> Auth {
+        self.note_name(user);
+        let Some(mut awaited) = self.awaited.take().filter(|awaited| awaited.user == user) else {
+            return Auth::reject();
+        };
+        let Some(typed) = typed else {
+            let question = question(&awaited);
+            self.awaited = Some(awaited);
+            return question;
+        };
+        let typed = typed.filter(|typed| !typed.is_empty());
+        let (factors, identity) = (&self.ssh.factors, &awaited.admitted.identity);
+        let checked = match &typed {
+            Some(typed) => factors.check(identity, self.source, typed, self.ssh.gate.now()).await,
+            None => Ok(()),
+        };
+        match checked {
+            Ok(()) => {
+                self.admitted = Some(awaited.admitted);
+                Auth::Accept
+            }
+            Err(error) => {
+                if let FactorError::Ours(cause) = &error {
+                    tracing::error!(cause, "a second factor could not be checked");
+                }
+                self.note_why(&format!("its key was right, its second factor was not: {error}"));
+                awaited.wrong = Some(error.to_string());
+                self.awaited = Some(awaited);
+                Auth::reject()
+            }
+        }
+    }
+
+    fn note_why(&self, why: &str) {
+        *self.progress.why.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_owned());
+    }
+
     fn note_name(&self, user: &str) {
         let name = user.chars().take(256).collect();
         *self.progress.name.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
     }
+}
+
+fn question(awaited: &Awaited) -> Auth {
+    const PROMPT: &str = "Code of your authenticator app, or a recovery code: ";
+    let instructions = awaited.wrong.as_ref().map(|wrong| format!("tidegate: {wrong}")).unwrap_or_default();
+    let prompts = vec![(PROMPT.into(), false)];
+    Auth::Partial { name: "".into(), instructions: instructions.into(), prompts: prompts.into() }
 }
 
 /// A certificate, for the ledger.

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use russh::{
     Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty, Sig,
     keys::Certificate,
-    server::{Auth, ChannelOpenHandle, Handle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey},
+    server::{Auth, ChannelOpenHandle, Handle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey},
 };
 use std::{
     net::{IpAddr, SocketAddr},
@@ -131,7 +131,7 @@ impl Door {
                 self.to_target = true;
                 let identity = admitted.identity;
                 let (access, reference) = (Access::Login(login), Reference::new());
-                let ask = Ask { identity, target, access, entitlement, source, reference };
+                let ask = Ask { identity, target, access, entitlement, source, factor: None, reference };
                 tasks.spawn(relay::session(ssh, ask, seat));
             }
             Ok(DoorName::Shell) => {
@@ -192,6 +192,16 @@ impl Handler for Door {
 
     async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, russh::Error> {
         Ok(self.admission.certificate(user, certificate).await)
+    }
+
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        user: &str,
+        _submethods: &str,
+        response: Option<Response<'a>>,
+    ) -> Result<Auth, russh::Error> {
+        let typed = response.map(|mut answers| answers.next().and_then(|answer| String::from_utf8(answer.into()).ok()));
+        Ok(self.admission.code(user, typed).await)
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), russh::Error> {

@@ -41,7 +41,7 @@ pub use trust::trust;
 
 use super::proxied::Network;
 use crate::{
-    authenticate::{Passwords, RevokedKeys, Sources},
+    authenticate::{Factors, Passwords, RevokedKeys, Sources},
     gate::Gate,
     listener::Doorway,
     places::{Full, Places},
@@ -101,6 +101,8 @@ pub struct Ssh {
     pub issuer: Arc<SshIssuer>,
     /// For `ssh gate password`.
     pub passwords: Passwords,
+    /// What people prove beside their keys.
+    pub factors: Factors,
     /// Recordings that are being verified for `play`, which reads all of each.
     pub opening: Semaphore,
     /// The port that people type for SSH.

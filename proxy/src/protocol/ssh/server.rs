@@ -126,7 +126,7 @@ async fn connection(config: Arc<server::Config>, ssh: Arc<Ssh>, stream: TcpStrea
         () = progress.admitted.cancelled() => {
             return if visitor.known() { finish(whole.await, peer) } else { connection.cut.cancel() };
         }
-        () = tokio::time::sleep(visitor.handshake_timeout()) => "it did not authenticate in time".to_owned(),
+        () = too_late(&progress, visitor.handshake_timeout()) => "it did not authenticate in time".to_owned(),
         () = stopping.cancelled() => return connection.cut.cancel(),
     };
     connection.cut.cancel();
@@ -146,9 +146,19 @@ async fn connection(config: Arc<server::Config>, ssh: Arc<Ssh>, stream: TcpStrea
             name: name.as_deref(),
             asked: None,
             why: &why,
-            check: "key",
+            check: if progress.proven.is_cancelled() { "mfa" } else { "key" },
         })
         .await;
+}
+
+/// Whoever has shown a key may look for their phone.
+const TO_TYPE: Duration = Duration::from_secs(120);
+
+async fn too_late(progress: &Progress, most: Duration) {
+    tokio::time::sleep(most).await;
+    if progress.proven.is_cancelled() {
+        tokio::time::sleep(TO_TYPE).await;
+    }
 }
 
 fn finish(ended: Result<(), russh::Error>, peer: SocketAddr) {

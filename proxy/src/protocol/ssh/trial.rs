@@ -56,7 +56,15 @@ pub async fn trial(gate: &Gate, issuer: &SshIssuer, by: &IdentityName, tested: T
     let Tested { target, login, parts } = tested;
     let source = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let (identity, access) = (by.clone(), Access::Login(login.clone()));
-    let ask = Ask { identity, target: target.clone(), access, entitlement: None, source, reference: Reference::new() };
+    let ask = Ask {
+        identity,
+        target: target.clone(),
+        access,
+        entitlement: None,
+        source,
+        factor: None,
+        reference: Reference::new(),
+    };
     let permit = gate.authority.permit_trial(ask.clone(), gate.now()).await?;
     let (session, notes) = (permit.session(), Notes::new(target, ask.access.clone()));
     notes.session(session);

@@ -7,6 +7,7 @@
 mod about;
 mod certificate;
 mod config;
+mod factor;
 mod grammar;
 mod permissions;
 mod play;
@@ -49,6 +50,7 @@ const VERBS: &[Verb] = &[
     requests::CANCEL,
     permissions::GRANTS,
     permissions::PASSWORD,
+    factor::MFA,
     certificate::CERT,
     sessions::SESSIONS,
     sessions::KILL,
@@ -91,6 +93,7 @@ async fn answer(visitor: &Visitor<'_>, verb: &str, arguments: &Arguments<'_>) ->
         "deny" => requests::deny(visitor, arguments).await,
         "cancel" => requests::cancel(visitor, arguments).await,
         "password" => permissions::password(visitor, arguments).await,
+        "mfa" => factor::mfa(visitor, arguments).await,
         "cert" => certificate::cert(visitor, arguments).await,
         "sessions" => sessions::sessions(visitor, arguments).await,
         "kill" => sessions::kill(visitor, arguments).await,

@@ -31,7 +31,7 @@ pub(super) const PASSWORD: Verb = Verb {
     usage: "TARGET",
     about: "a short-lived password for psql",
     more: "The password alone is on stdout. It is good at this target, from the first address that uses it, until the time\n\
-           that stderr shows; a new one replaces it. `cert` gets a certificate instead.",
+           that stderr shows; a new one replaces it. Where something there asks for a second factor, so does this. `cert` gets a certificate instead.",
     words: 1..=1,
     flags: &[],
     options: &[],
@@ -112,6 +112,17 @@ pub(super) async fn grants(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -> 
     Reply::text(table(["ID", "TARGET", "ENTITLEMENT", "STATE", "UNTIL", "REASON"], &rows))
 }
 
+/// When the second factor was proven that the password will carry; asked for if something on the target needs it.
+async fn factor(visitor: &Visitor<'_>, target: &TargetName) -> Result<Option<jiff::Timestamp>, Refusal> {
+    let (gate, identity, source) = (&visitor.ssh.gate, &visitor.identity.name, visitor.source);
+    let failed = |error| Refusal::from(&error);
+    if gate.authority.wants_factor(identity, target, None, source, gate.now()).await.map_err(failed)? {
+        super::factor::prove(visitor, &format!("{target}: ")).await?;
+    }
+    let found = gate.store.factor(identity).await.map_err(failed)?;
+    Ok(found.and_then(|factor| factor.fresh(source, gate.now())))
+}
+
 pub(super) async fn password(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -> Reply {
     let (ssh, identity) = (visitor.ssh, visitor.identity);
     let Some(name) = arguments.word(0).and_then(|target| target.parse::<TargetName>().ok()) else {
@@ -124,7 +135,11 @@ pub(super) async fn password(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -
     if target.kind != Kind::Postgres {
         return Reply::fault(1, &format!("{name} takes no password; type: ssh LOGIN@{name}@gate"));
     }
-    let (password, expires) = match ssh.passwords.issue(&identity.name, &name, ssh.gate.now()).await {
+    let factor = match factor(visitor, &name).await {
+        Ok(factor) => factor,
+        Err(refusal) => return Reply::refused(&refusal),
+    };
+    let (password, expires) = match ssh.passwords.issue(&identity.name, &name, factor, ssh.gate.now()).await {
         Ok(issued) => issued,
         Err(denied) => return Reply::refused(&Refusal::from(&denied)),
     };

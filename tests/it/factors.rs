@@ -1,0 +1,180 @@
+//! Second factors, with OpenSSH and psql as they are. Codes come from an RFC 6238 of its own, written with Python's `hmac`.
+
+use serde_json::Value;
+use std::process::Command;
+use tidegate_tests::{
+    Output, Running, World,
+    running::run,
+    secs,
+    world::{PATIENCE, Plan},
+};
+
+/// What somebody was given.
+struct Given {
+    secret: String,
+    recovery: Vec<String>,
+}
+
+fn enroll(world: &World, name: &str) -> Given {
+    let given = world.gateway.json(&["user", "mfa", "enroll", name]);
+    let uri = given["uri"].as_str().unwrap();
+    assert!(uri.starts_with("otpauth://totp/gate:alice?") && uri.contains("issuer=gate"), "{uri}");
+    let (_, rest) = uri.split_once("secret=").unwrap();
+    let secret = rest.split('&').next().unwrap().to_owned();
+    let recovery = given["recovery"].as_array().unwrap().iter().map(|code| code.as_str().unwrap().to_owned()).collect();
+    Given { secret, recovery }
+}
+
+const TOTP: &str = "import base64,hmac,struct,sys,time
+key = base64.b32decode(sys.argv[1] + '=' * (-len(sys.argv[1]) % 8))
+mac = hmac.new(key, struct.pack('>Q', int(time.time()) // 30 + int(sys.argv[2])), 'sha1').digest()
+at = mac[-1] & 15
+print('%06d' % ((struct.unpack('>I', mac[at:at + 4])[0] & 0x7fffffff) % 1000000), end='')
+";
+
+impl Given {
+    /// The code of the step that comes so many after this one. That of this step and the next are good for 30 s and more.
+    fn code(&self, later: i32) -> String {
+        let mut python = Command::new("python3");
+        python.args(["-c", TOTP, &self.secret, &later.to_string()]);
+        run(python, secs(20)).ok().out()
+    }
+
+    /// No code of now: one digit is another.
+    fn wrong(&self) -> String {
+        let near: Vec<String> = (-2..=2).map(|step| self.code(step)).collect();
+        (0..10).map(|n| format!("00000{n}")).find(|code| !near.contains(code)).unwrap()
+    }
+}
+
+/// `ssh gate VERB` with this on stdin.
+fn typed(world: &World, verb: &[&str], line: &str) -> Output {
+    let mut ssh = Running::start(world.ssh_command("alice", &[], "alice", verb));
+    ssh.send(line);
+    ssh.finish(PATIENCE)
+}
+
+/// `ssh deploy@web-1@gate ARGS` by somebody at a terminal, whom an `expect` script plays.
+fn at_a_terminal(world: &World, args: &[&str], script: &str) -> Output {
+    let ssh =
+        world.ssh_command("alice", &["-o", "BatchMode=no", "-o", "NumberOfPasswordPrompts=3"], "deploy@web-1", args);
+    let words: Vec<String> = std::iter::once(ssh.get_program())
+        .chain(ssh.get_args())
+        .map(|w| format!("{{{}}}", w.to_string_lossy()))
+        .collect();
+    let head = format!("set timeout 40\neval spawn -noecho {}\n", words.join(" "));
+    let otherwise = "expect_before { timeout { puts stderr \"TIMEOUT\"; exit 9 } }\n";
+    let end = "expect eof\nexit [lindex [wait] 3]\n";
+    let mut command = Command::new("expect");
+    command.args(["-c", &(head + otherwise + script + end)]).env_remove("SSH_AUTH_SOCK").env("TERM", "xterm");
+    Running::start(command).finish(PATIENCE)
+}
+
+const PROMPT: &str = "expect {Code of your authenticator app}\n";
+
+fn plan() -> Plan {
+    Plan::new().change("logins = [\"deploy\"]", "logins = [\"deploy\"]\nmfa = \"session\"")
+}
+
+#[test]
+fn ssh_asks_for_a_code_after_the_key_and_goes_on_with_the_right_one() {
+    let mut world = plan().only_ssh().start();
+    let given = enroll(&world, "alice");
+    world.gateway.grant("alice", "web-1", "shell", "30m");
+    let (wrong, code) = (given.wrong(), given.code(0));
+    let script = format!(
+        "{PROMPT}send \"{wrong}\\r\"\nexpect {{that code is not right}}\n{PROMPT}send \"{code}\\r\"\nexpect {{opened}}\n"
+    );
+    at_a_terminal(&world, &["echo opened"], &script).ok();
+    let ledger = world.gateway.ledger();
+    ledger.assert_order(&["mfa.enrolled", "mfa.proven", "session.opened"]);
+    assert_eq!(ledger.one("mfa.proven")["detail"]["by"], "code");
+    // Fresh: from the same address a program is not asked.
+    world.exec("alice", "echo again").ok();
+    // The code is spent, also for the next of us, and after a restart.
+    typed(&world, &["mfa"], &format!("{code}\n")).exited(77).says("used already").says("ref ");
+    world.gateway.kill9();
+    world.gateway.start();
+    typed(&world, &["mfa"], &format!("{code}\n")).exited(77).says("used already");
+    let recovery = &given.recovery[3];
+    typed(&world, &["mfa"], &format!("{}\n", recovery.to_uppercase())).ok();
+    typed(&world, &["mfa"], &format!("{recovery}\n")).exited(77).says("not right");
+    assert_eq!(world.gateway.list(&["user", "mfa", "list"])[0]["recovery_codes"], 9);
+    let state = std::fs::read(world.gateway.state().join("tidegate.db")).unwrap();
+    let wal = std::fs::read(world.gateway.state().join("tidegate.db-wal")).unwrap_or_default();
+    for secret in [&given.secret, recovery, &given.recovery[0]] {
+        let found =
+            [&state, &wal].iter().any(|bytes| bytes.windows(secret.len()).any(|part| part == secret.as_bytes()));
+        assert!(!found, "a secret is in the store");
+    }
+    world.gateway.verify_ledger().ok();
+}
+
+#[test]
+fn who_has_no_terminal_hears_77_and_in_batch_mode_the_key_alone_opens_nothing() {
+    let world = plan().only_ssh().start();
+    world.gateway.grant("alice", "web-1", "shell", "30m");
+    // Nobody has a factor yet: there is nothing to ask for.
+    world.exec("alice", "true").exited(77).says("opens only with a second factor").says("user mfa enroll");
+    let given = enroll(&world, "alice");
+    let ssh = world.ssh_command("alice", &["-o", "BatchMode=no"], "deploy@web-1", &["true"]);
+    let mut command = Command::new("setsid");
+    command.arg("--wait").arg(ssh.get_program()).args(ssh.get_args());
+    command
+        .env_remove("SSH_AUTH_SOCK")
+        .env_remove("DISPLAY")
+        .env("SSH_ASKPASS_REQUIRE", "never")
+        .env("LC_ALL", "C.UTF-8");
+    let refused = Running::start(command).finish(PATIENCE).exited(77).says("opens only with a second factor");
+    assert_eq!(refused.err().lines().filter(|line| line.starts_with("tidegate:")).count(), 1, "{}", refused.err());
+    world.exec("alice", "true").exited(255).says("keyboard-interactive");
+    assert_eq!(world.gateway.until_ledger("door.refused", 1, secs(20)).one("door.refused")["detail"]["check"], "mfa");
+    assert_eq!(world.gateway.ledger().count("session.opened"), 0);
+    typed(&world, &["mfa"], &format!("{}\n", given.code(0))).ok();
+    world.exec("alice", "echo open").ok();
+}
+
+#[test]
+fn a_password_for_psql_is_given_for_a_code_and_carries_it() {
+    let world = Plan::new()
+        .only_postgres()
+        .change("roles = [\"shop_reader\"]", "roles = [\"shop_reader\"]\nmfa = \"session\"")
+        .start();
+    let given = enroll(&world, "alice");
+    world.gateway.grant("alice", "orders", "readonly", "20m");
+    world.control("alice", &["password", "orders"]).exited(77).says("a second factor is needed, and no code came");
+    typed(&world, &["password", "orders"], &format!("{}\n", given.wrong())).exited(77).says("not right");
+    let password = typed(&world, &["password", "orders"], &format!("{}\n", given.code(0))).ok().out();
+    let psql = |user: &str| {
+        run(world.psql_command(&world.conninfo(user, "orders/shop"), &password, &["-Atc", "select 'open'"]), PATIENCE)
+    };
+    assert_eq!(psql("alice").ok().out(), "open");
+    let ledger = world.gateway.ledger();
+    ledger.assert_order(&["mfa.proven", "password.factor", "password.set", "session.opened"]);
+    let carried: Vec<&Value> = ledger.all("password.factor");
+    assert_eq!(carried.len(), 1);
+    world.gateway.until_no_lease(secs(90));
+    world.gateway.verify_ledger().ok();
+}
+
+#[test]
+fn seeds_are_sealed_under_a_key_that_rotates_and_a_factor_that_is_taken_away_opens_nothing() {
+    let mut world = plan().only_ssh().start();
+    let given = enroll(&world, "alice");
+    world.gateway.cli(&["user", "mfa", "enroll", "alice"]).exited(1).says("--replace");
+    world.gateway.cli(&["user", "mfa", "enroll", "nobody"]).exited(1).says("names no user nobody");
+    assert!(world.gateway.cli(&["check"]).ok().out().contains("mfa.key"));
+    world.gateway.cli(&["ca", "rotate", "mfa"]).ok();
+    world.gateway.terminate();
+    world.gateway.start();
+    assert_eq!(world.gateway.ledger().count("mfa.resealed"), 1);
+    world.gateway.cli(&["ca", "rotate", "mfa", "--drop-old"]).ok();
+    world.gateway.terminate();
+    world.gateway.start();
+    typed(&world, &["mfa"], &format!("{}\n", given.code(0))).ok();
+    world.gateway.grant("alice", "web-1", "shell", "30m");
+    world.exec("alice", "echo fresh").ok();
+    world.gateway.cli(&["user", "mfa", "remove", "alice"]).ok();
+    world.exec("alice", "true").exited(77).says("user mfa enroll");
+    typed(&world, &["mfa"], &format!("{}\n", given.recovery[0])).exited(77).says("you have no second factor");
+}
