@@ -105,7 +105,6 @@ const WRONG: &[Row] = &[
         "logins = [\"deploy\"]",
         "logins = [\"deploy\"]\napprovals = []\nescalate = { after = \"0s\", to = [\"sre\"] }",
     ),
-    seen("logins = [\"deploy\"]", "logins = [\"deploy\"]\nmfa = \"session\""),
     unseen(
         "logins = [\"deploy\"]",
         "logins = [\"deploy\"]\napprovals = [{from=[\"a\"]},{from=[\"b\"]},{from=[\"c\"]},{from=[\"d\"]},{from=[\"e\"]},{from=[\"f\"]},{from=[\"g\"]},{from=[\"h\"]},{from=[\"i\"]}]",
