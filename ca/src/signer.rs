@@ -160,7 +160,10 @@ impl Keys {
     /// # Errors
     /// [`CaError::KeyFile`].
     pub fn rotate_mfa(dir: &Path, drop_old: bool) -> Result<usize, CaError> {
-        let old = read(&Folder { dir, shared: 0o077 }, MFA)?;
+        let old = match dir.join(MFA).exists() {
+            true => read(&Folder { dir, shared: 0o077 }, MFA)?,
+            false => SecretString::default(), // of a version before this one, whose service manager hands keys over
+        };
         let mut lines: Vec<&str> = old.expose_secret().lines().map(str::trim).collect();
         let new = seal::generate()?;
         if drop_old {

@@ -13,6 +13,7 @@ mod health;
 mod init;
 mod live;
 mod metrics;
+mod notify;
 mod serve;
 mod stop;
 mod telemetry;

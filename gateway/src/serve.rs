@@ -7,6 +7,7 @@ use crate::{
     config::{self, Config},
     live::{Live, Opened},
     metrics::{self, Outside},
+    notify::Notifier,
     stop::{self, Signals, notify},
     telemetry,
 };
@@ -129,8 +130,12 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
     live.look_first().await;
     tasks.spawn(live.clone().keep_looking());
     let (gate_, live_) = (gate.clone(), live.clone());
+    let notifier = Arc::new(Notifier::new(gate.clone(), live.clone()));
+    notifier.begin().await;
+    tasks.spawn(notifier.clone().run());
     let listeners_ = listeners.clone();
-    let api = api::Api { gate: gate_, listeners: listeners_, live: live_, trials, factors, undertakers, sweeper };
+    let api =
+        api::Api { gate: gate_, listeners: listeners_, live: live_, trials, factors, notifier, undertakers, sweeper };
     let api = Arc::new(api);
     if let Some((listener, places)) = https {
         tasks.spawn(https::serve(listener, places, api.clone(), https_keys, public_names));

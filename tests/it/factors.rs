@@ -126,7 +126,12 @@ fn who_has_no_terminal_hears_77_and_in_batch_mode_the_key_alone_opens_nothing() 
         .env("SSH_ASKPASS_REQUIRE", "never")
         .env("LC_ALL", "C.UTF-8");
     let refused = Running::start(command).finish(PATIENCE).exited(77).says("opens only with a second factor");
-    assert_eq!(refused.err().lines().filter(|line| line.starts_with("tidegate:")).count(), 1, "{}", refused.err());
+    assert_eq!(
+        refused.err().lines().filter(|line| line.starts_with("tidegate:")).count(),
+        2,
+        "a sentence, and what to do: {}",
+        refused.err()
+    );
     world.exec("alice", "true").exited(255).says("keyboard-interactive");
     assert_eq!(world.gateway.until_ledger("door.refused", 1, secs(20)).one("door.refused")["detail"]["check"], "mfa");
     assert_eq!(world.gateway.ledger().count("session.opened"), 0);

@@ -42,6 +42,7 @@ mod locks;
 mod managed;
 mod many;
 mod memberships;
+mod notify;
 mod outage;
 mod outside;
 mod partition;

@@ -13,6 +13,7 @@ pub(crate) mod https;
 mod leases;
 mod live;
 mod locks;
+mod notify;
 mod page;
 pub(crate) mod peer;
 pub(crate) mod problem;
@@ -236,6 +237,22 @@ pub(crate) struct FactorGiven {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct FactorRemoved {
     pub(crate) identity: IdentityName,
+}
+
+/// `POST /v1/notify/retry`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NotifyRetry {
+    /// Only this one.
+    #[serde(default)]
+    pub(crate) channel: Option<String>,
+}
+
+/// What it answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct NotifyRetried {
+    /// Dead letters that are tried again.
+    pub(crate) letters: usize,
 }
 
 /// What `POST /v1/locks/{id}/remove` answers.

@@ -62,6 +62,10 @@ pub(crate) enum Action {
     ReadSessions,
     /// Ask why somebody was refused.
     ReadRefusals,
+    /// See who was told what.
+    ReadNotify,
+    /// Have it tried again.
+    RetryNotify,
     /// List locks.
     ReadLocks,
     /// Set or remove one.
@@ -84,6 +88,7 @@ impl Action {
             | Self::ReadTokens
             | Self::ReadLocks
             | Self::ReadFactors
+            | Self::ReadNotify
             | Self::ReadRefusals => Some(TokenScope::Read),
             Self::MakeGrants | Self::RevokeGrants | Self::AskRequests => Some(TokenScope::Grants),
             Self::MakeTokens | Self::EnrollFactors => None,
@@ -96,6 +101,7 @@ impl Action {
             | Self::AdoptAccounts
             | Self::TestTargets
             | Self::SetLocks
+            | Self::RetryNotify
             | Self::KillSessions
             | Self::Configure => Some(TokenScope::All),
         }
@@ -176,6 +182,7 @@ impl Caller {
             | Action::ReadTokens
             | Action::ReadLocks
             | Action::ReadFactors
+            | Action::ReadNotify
             | Action::ReadRefusals
                 if self.auditor =>
             {
@@ -200,10 +207,15 @@ impl Caller {
             | Action::TestTargets
             | Action::SetLocks
             | Action::EnrollFactors
+            | Action::RetryNotify
             | Action::Configure => Err(forbidden(format!("{identity} is not an admin of this gateway (roles.admin)"))),
-            Action::ReadLeases | Action::ReadLocks | Action::ReadFactors | Action::ReadRefusals => Err(forbidden(
-                format!("{identity} is neither an admin nor an auditor of this gateway (roles.admin, roles.auditor)"),
-            )),
+            Action::ReadLeases
+            | Action::ReadLocks
+            | Action::ReadFactors
+            | Action::ReadNotify
+            | Action::ReadRefusals => Err(forbidden(format!(
+                "{identity} is neither an admin nor an auditor of this gateway (roles.admin, roles.auditor)"
+            ))),
         }
     }
 

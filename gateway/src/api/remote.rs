@@ -112,7 +112,7 @@ fn token(file: Option<&Path>) -> anyhow::Result<Option<SecretString>> {
 }
 
 /// Of the named file alone, else the system's.
-fn roots(ca: Option<&Path>) -> anyhow::Result<RootCertStore> {
+pub(crate) fn roots(ca: Option<&Path>) -> anyhow::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     match ca {
         Some(file) => {

@@ -2,7 +2,7 @@
 
 use super::{
     GrantMade, ImportBody, IssueBody, LARGEST_BODY, Listeners, ReasonBody, Status, TestBody, clock, factors, leases,
-    live, locks,
+    live, locks, notify,
     page::{Listed, Order, Part},
     peer::{Action, Caller, Scope},
     problem::Problem,
@@ -12,6 +12,7 @@ use crate::{
     config::{self, Config},
     health,
     live::Live,
+    notify::Notifier,
     trust,
 };
 use axum::{
@@ -51,6 +52,8 @@ pub(crate) struct Api {
     pub(crate) trials: Trials,
     /// Enrols people.
     pub(crate) factors: Factors,
+    /// Tells people what happens.
+    pub(crate) notifier: Arc<Notifier>,
     /// Who removes what on targets.
     pub(crate) undertakers: Undertakers,
     /// Who looks for accounts without a lease.
@@ -192,6 +195,8 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/users/{id}/mfa", post(factors::enroll))
         .route("/v1/users/{id}/mfa/remove", post(factors::remove))
         .route("/v1/mfa", get(factors::list))
+        .route("/v1/notify", get(notify::list))
+        .route("/v1/notify/retry", post(notify::retry))
         .merge(live::router())
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this address"))
         .method_not_allowed_fallback(async || {

@@ -2,11 +2,13 @@
 
 mod lock;
 mod mfa;
+mod notify;
 mod recording;
 mod request;
 
 pub(crate) use lock::{AddLock, LockCommand};
 pub(crate) use mfa::MfaCommand;
+pub(crate) use notify::NotifyCommand;
 pub(crate) use recording::RecordingCommand;
 pub(crate) use request::{Ask, RequestCommand};
 
@@ -94,6 +96,9 @@ pub(crate) enum Command {
     /// What is shut, whatever grants say
     #[command(subcommand)]
     Lock(LockCommand),
+    /// Who is told what happens
+    #[command(subcommand)]
+    Notify(NotifyCommand),
     /// What happened in sessions, for auditors
     #[command(subcommand)]
     Recording(RecordingCommand),

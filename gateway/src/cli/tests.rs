@@ -39,6 +39,8 @@ fn commands_of_the_contract_parse() {
         "tidegate lock add --all --reason incident --for 2h",
         "tidegate lock list --json",
         "tidegate lock remove 0123 --reason over",
+        "tidegate notify list --json",
+        "tidegate notify retry oncall",
         "tidegate session list --json",
         "tidegate session show 0123 --json",
         "tidegate session kill 0123 --reason enough",

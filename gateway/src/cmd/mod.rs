@@ -12,6 +12,7 @@ mod ledger;
 mod live;
 mod lock;
 mod mfa;
+mod notify;
 mod pages;
 mod recording;
 mod request;
@@ -67,6 +68,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::User(UserCommand::Mfa(command)) => mfa::run(&client()?, command),
         Command::User(UserCommand::End { name, reason, json }) => user::end(&client()?, &name, reason, json.json),
         Command::Token(command) => token::run(&client()?, command),
+        Command::Notify(command) => notify::run(&client()?, command),
         Command::Lock(command) => lock::run(&client()?, command),
         Command::Session(SessionCommand::List { json }) => session::list(&client()?, json.json),
         Command::Session(SessionCommand::Show { id, json }) => session::show(&client()?, &id, json.json),

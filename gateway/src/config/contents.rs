@@ -11,7 +11,8 @@ use toml::{Table, Value};
 use zeroize::Zeroizing;
 
 /// What of an entry is named by a file: the key, and whether it is a secret.
-const NAMED: [(&str, bool); 3] = [("tls_ca", false), ("secret_file", true), ("admin_password_file", true)];
+const NAMED: [(&str, bool); 4] =
+    [("password_file", true), ("tls_ca", false), ("secret_file", true), ("admin_password_file", true)];
 /// Of PBKDF2, for secrets: as many as in a SCRAM verifier of PostgreSQL, which `target trust` prints.
 const ROUNDS: u32 = 4_096;
 /// Longer files are not what a configuration names.

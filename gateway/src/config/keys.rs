@@ -144,7 +144,8 @@ pub(super) static ROOT: Table = Table {
             Value::Tables(&INVENTORY),
             "Targets that a program or a directory lists, read again and again.",
         ),
-        later("notify"),
+        may("smtp", Value::Table(&SMTP), "The server that sends mail for [[notify]]."),
+        may("notify", Value::Tables(&NOTIFY), "Who is told what happens, by mail or by a webhook."),
         later("workload"),
         later("oidc"),
         later("anchor"),
@@ -182,6 +183,48 @@ static INVENTORY: Table = Table {
         may("every", POSITIVE, "From one look to the next. Default: \"5m\"."),
         may("deadline", POSITIVE, "The program is killed after this. Default: \"30s\"."),
         may("env", Value::List(&VARIABLE, 0), "Environment variables that it gets, beside PATH, HOME and LANG."),
+    ],
+};
+
+/// One mailbox, with a name before it or without.
+const MAILBOX: Value = Value::Like("^[^@<>]*<?[^@<> ]+@[^@<> ]+>?$");
+
+static SMTP: Table = Table {
+    about: "The server that sends mail for [[notify]].",
+    keys: &[
+        must("server", ADDRESS, "Its name and port, like \"mail.example.com:587\"."),
+        must("from", MAILBOX, "Who writes."),
+        may(
+            "tls",
+            Value::OneOf(&["starttls", "implicit", "none"]),
+            "\"none\" only to this host itself. Default: \"starttls\", and nothing goes without it.",
+        ),
+        may("tls_ca", Value::Text, "Who signs its certificate, a PEM file. Default: the system's authorities."),
+        may("user", Value::Text, "The name to log in there with."),
+        may("password_file", Value::Text, "A file of mode 0600 with the password of user."),
+        may("password_env", VARIABLE, "The same: the environment variable that holds it."),
+    ],
+};
+
+static NOTIFY: Table = Table {
+    about: "Who is told what happens, by mail or by a webhook.",
+    keys: &[
+        must("name", PLAIN, "What lists call it."),
+        must(
+            "kinds",
+            Value::List(&Value::Like("^([a-z]+|[a-z_]+\\.([a-z_]+|\\*))$"), 1),
+            "Of what: denial, teardown, orphan, recording, request, lock, mfa, store; or kinds of the ledger, like \"grant.*\".",
+        ),
+        may("to", Value::List(&MAILBOX, 1), "Mail: to whom. It needs [smtp]."),
+        may("url", Value::Like("^https?://"), "Webhook: where to. http only to this host itself."),
+        may(
+            "format",
+            Value::OneOf(&["json", "slack", "teams", "mattermost"]),
+            "Webhook: what its receiver understands. Default: \"json\".",
+        ),
+        may("secret_file", Value::Text, "Webhook: a file of mode 0600 with what signs it, of 32 bytes or more."),
+        may("secret_env", VARIABLE, "The same: the environment variable that holds it."),
+        may("tls_ca", Value::Text, "Webhook: who signs the receiver's certificate, a PEM file. Default: the system's."),
     ],
 };
 

@@ -21,6 +21,7 @@ pub(crate) mod inventory;
 mod issuers;
 mod keys;
 mod limits;
+mod notify;
 mod people;
 pub(crate) mod schema;
 mod secret;
@@ -39,6 +40,7 @@ pub(crate) use api::ApiDoor;
 pub(crate) use fault::Faults;
 pub(crate) use value::{duration, show_duration};
 
+use crate::notify::Channel;
 use contradictions::Said;
 use fault::Findings;
 use inventory::{Inventory, Listings};
@@ -109,6 +111,8 @@ pub(crate) struct Config {
     pub(crate) tls_ca_ends: BTreeMap<TargetName, Option<jiff::Timestamp>>,
     /// Secrets that the gateway reads beside its own keys: from where, and why.
     pub(crate) secrets: Vec<Secret>,
+    /// Who is told what happens.
+    pub(crate) notify: Vec<Arc<Channel>>,
     /// What is allowed and yet may not be what was meant.
     pub(crate) notes: Vec<String>,
     /// Who else lists targets.
@@ -406,6 +410,7 @@ fn assemble(
     let entitlements = entitlements::entitlements(whole, &targets);
     let issuers = issuers::issuers(whole, &entitlements, gateway.as_ref().map(|g| g.name.as_str()));
     let (limits, metrics) = (limits::limits(root), limits::metrics(root));
+    let notify = notify::notify(root);
     root.unknown();
     whole.parts.iter().for_each(Section::unknown);
     let (doors_, targets_, issuers_) = (doors.as_ref(), &targets.by_name, &issuers.by_name);
@@ -454,7 +459,8 @@ fn assemble(
         ssh_targets: targets.ssh,
         postgres_targets: targets.postgres,
         tls_ca_ends: targets.ends,
-        secrets: issuers.secrets.into_iter().chain(targets.secrets).collect(),
+        secrets: issuers.secrets.into_iter().chain(targets.secrets).chain(notify.secrets).collect(),
+        notify: notify.channels,
         notes,
         inventories: Vec::new(),
         listings: Listings::new(),

@@ -78,6 +78,10 @@ fn write_summary(out: &mut String, config: &Config) -> std::fmt::Result {
         let (name, ttl) = (&issuer.name, show_duration(issuer.max_ttl));
         writeln!(out, "issuer {name}: may grant {} for up to {ttl}{counts}", names.join(", "))?;
     }
+    for channel in &config.notify {
+        let kinds: Vec<String> = channel.kinds.iter().map(ToString::to_string).collect();
+        writeln!(out, "notify {}: told of {} by {}", channel.name, kinds.join(", "), channel.way)?;
+    }
     write_secrets(out, config)
 }
 

@@ -48,6 +48,35 @@ const WRONG: &[Row] = &[
     seen("[recording]", "[api]\nlisten = \"127.0.0.1:8443\"\nmax_token_life = \"0s\"\n[recording]"),
     seen("[recording]", "[api]\nlisten = \"127.0.0.1:8443\"\nrequests_per_minute = 0\n[recording]"),
     seen("[recording]", "include = [\"x\"]\n[recording]"),
+    unseen(
+        "[recording]",
+        "[[notify]]\nname = \"ops\"\nkinds = [\"denials\"]\nurl = \"https://hooks.example.com/x\"\n[recording]",
+    ),
+    seen("[recording]", "[[notify]]\nname = \"ops\"\nkinds = []\nurl = \"https://hooks.example.com/x\"\n[recording]"),
+    unseen("[recording]", "[[notify]]\nname = \"ops\"\nkinds = [\"lock\"]\n[recording]"),
+    unseen(
+        "[recording]",
+        "[[notify]]\nname = \"ops\"\nkinds = [\"lock\"]\nurl = \"http://hooks.example.com/x\"\n[recording]",
+    ),
+    seen("[recording]", "[[notify]]\nname = \"ops\"\nkinds = [\"lock\"]\nurl = \"hooks.example.com\"\n[recording]"),
+    unseen(
+        "[recording]",
+        "[[notify]]\nname = \"ops\"\nkinds = [\"lock\"]\nurl = \"https://hooks.example.com/x\"\nto = [\"oncall@example.com\"]\n[recording]",
+    ),
+    seen(
+        "[recording]",
+        "[[notify]]\nname = \"ops\"\nkinds = [\"lock\"]\nurl = \"https://hooks.example.com/x\"\nformat = \"xml\"\n[recording]",
+    ),
+    unseen(
+        "[recording]",
+        "[[notify]]\nname = \"ops\"\nkinds = [\"lock\"]\nurl = \"https://hooks.example.com/x\"\nsecret_file = \"nowhere.key\"\n[recording]",
+    ),
+    unseen("[recording]", "[[notify]]\nname = \"ops\"\nkinds = [\"lock\"]\nto = [\"oncall@example.com\"]\n[recording]"),
+    unseen(
+        "[recording]",
+        "[smtp]\nserver = \"mail.example.com:25\"\nfrom = \"gate@example.com\"\ntls = \"none\"\n[recording]",
+    ),
+    seen("[recording]", "[smtp]\nserver = \"mail.example.com\"\nfrom = \"gate@example.com\"\n[recording]"),
     seen("recipients = [", "replay_window = \"soon\"\nrecipients = ["),
     seen("recipients = [", "stream_limit = \"1MB\"\nrecipients = ["),
     seen("recipients = [", "durability = \"none\"\nrecipients = ["),

@@ -5,6 +5,7 @@ use crate::api::{
     LeaseView, Status, SweepBody,
     client::{Client, Unreachable},
 };
+use crate::notify::ChannelView;
 use std::{path::Path, time::Duration};
 use tidegate_grants::LeaseState;
 use tidegate_proxy::sweep::Swept;
@@ -35,6 +36,7 @@ pub(super) fn examine(state: &Path) -> Vec<Finding> {
         let said = format!("{} lock(s) keep people out", status.locks);
         findings.push(Finding::warn("locks", said, "tidegate lock list; tidegate lock remove ID"));
     }
+    findings.extend(untold(&client));
     findings.extend(leases(&client));
     findings.extend(orphans(&client));
     findings
@@ -49,6 +51,29 @@ fn running(status: &Status) -> Finding {
         return Finding::warn("gateway", said, "restart it, when nobody minds");
     }
     Finding::ok("gateway", format!("it lets people in; {} live session(s)", status.sessions))
+}
+
+/// Who was to be told something, and was not.
+fn untold(client: &Client) -> Vec<Finding> {
+    let channels: Vec<ChannelView> = match client.get("/v1/notify") {
+        Ok(channels) => channels,
+        Err(error) => return vec![Finding::fail("notify", format!("{error:#}"), "tidegate notify list")],
+    };
+    let mut findings = Vec::new();
+    for channel in &channels {
+        if let Some(failing) = &channel.failing {
+            findings.push(Finding::warn(
+                "notify",
+                format!("{} is not told now: {failing}", channel.name),
+                "tidegate notify list",
+            ));
+        }
+        if !channel.dead.is_empty() {
+            let said = format!("{}: {} dead letter(s)", channel.name, channel.dead.len());
+            findings.push(Finding::warn("notify", said, "tidegate notify list says why; tidegate notify retry"));
+        }
+    }
+    findings
 }
 
 fn leases(client: &Client) -> Vec<Finding> {

@@ -228,6 +228,12 @@ impl Store {
         self.read(move |db| offline::tail(db, Some(count))).await
     }
 
+    /// Up to so many entries of this node behind this one, oldest first.
+    pub async fn after(&self, node: &str, seq: u64, most: u32) -> Result<Vec<Entry>, StoreError> {
+        let node = node.to_owned();
+        self.read(move |db| offline::after(db, &node, seq, most)).await
+    }
+
     /// What was refused of the visit with this reference, oldest first; empty if the ledger knows of none.
     pub async fn refused(&self, reference: Reference) -> Result<Vec<Entry>, StoreError> {
         self.read(move |db| offline::refused(db, reference)).await

@@ -65,6 +65,15 @@ pub(crate) fn tail(db: &Connection, count: Option<u64>) -> Result<Vec<Entry>, St
     Ok(entries)
 }
 
+/// Up to so many entries of one chain behind this one, oldest first.
+pub(crate) fn after(db: &Connection, node: &str, seq: u64, most: u32) -> Result<Vec<Entry>, StoreError> {
+    let sql = format!("SELECT {ENTRY}, hash FROM ledger WHERE node = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3");
+    let mut statement = db.prepare_cached(&sql).map_err(fail)?;
+    let seq = i64::try_from(seq).unwrap_or(i64::MAX);
+    let rows = statement.query_map(rusqlite::params![node, seq, most], from_row).map_err(fail)?;
+    rows.collect::<Result<Vec<_>, _>>().map_err(fail)
+}
+
 /// How many entries about one visit are looked at: what a session was refused over and over says nothing new.
 const MOST_OF_A_VISIT: u32 = 64;
 

@@ -1,0 +1,108 @@
+//! Mail, over SMTP.
+
+use super::{
+    NotTaken,
+    body::{id, sentence},
+};
+use lettre::{
+    AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor,
+    message::{Mailbox, header::ContentType},
+    transport::smtp::{
+        authentication::Credentials,
+        client::{Certificate, Tls, TlsParameters},
+    },
+};
+use secrecy::{ExposeSecret as _, SecretSlice};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tidegate_grants::ledger::Entry;
+
+/// Of each step of the conversation.
+const STEP: Duration = Duration::from_secs(15);
+/// Of all of it.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// `[smtp]`
+#[derive(Debug)]
+pub(crate) struct Smtp {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// Who writes.
+    pub(crate) from: Mailbox,
+    pub(crate) tls: SmtpTls,
+    /// Who signs the server's certificate, instead of the system's authorities.
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// Name and password.
+    pub(crate) login: Option<(String, Arc<SecretSlice<u8>>)>,
+}
+
+/// How the conversation is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SmtpTls {
+    /// After a greeting in clear (RFC 3207); never without.
+    StartTls,
+    /// From the first byte (RFC 8314).
+    Implicit,
+    /// Not at all: to this host itself.
+    None,
+}
+
+/// Who gets mail.
+#[derive(Debug)]
+pub(crate) struct Mail {
+    pub(crate) smtp: Arc<Smtp>,
+    pub(crate) to: Vec<Mailbox>,
+}
+
+impl Mail {
+    /// Sends one entry to all of them, as one mail.
+    pub(super) async fn send(&self, gateway: &str, channel: &str, entry: &Entry) -> Result<(), NotTaken> {
+        let message = self.message(gateway, channel, entry).map_err(NotTaken::Never)?;
+        let transport = self.smtp.transport().map_err(NotTaken::Later)?;
+        match tokio::time::timeout(DEADLINE, transport.send(message)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) if error.is_permanent() => Err(NotTaken::Never(error.to_string())),
+            Ok(Err(error)) => Err(NotTaken::Later(error.to_string())),
+            Err(_) => Err(NotTaken::Later("the mail server did not answer in time".to_owned())),
+        }
+    }
+
+    fn message(&self, gateway: &str, channel: &str, entry: &Entry) -> Result<Message, String> {
+        let text = sentence(gateway, entry);
+        let details = serde_json::to_string_pretty(entry).map_err(|error| error.to_string())?;
+        // The same mail has the same id, however often it is sent.
+        let message_id = format!("<{}.{channel}@tidegate>", id(gateway, entry).replace('/', "."));
+        let mut message = Message::builder().from(self.smtp.from.clone()).message_id(Some(message_id)).subject(&text);
+        for to in &self.to {
+            message = message.to(to.clone());
+        }
+        let message = message.header(ContentType::TEXT_PLAIN).body(format!("{text}\n\n{details}\n"));
+        message.map_err(|error| error.to_string())
+    }
+}
+
+impl Smtp {
+    fn transport(&self) -> Result<AsyncSmtpTransport<Tokio1Executor>, String> {
+        let mut parameters = TlsParameters::builder(self.host.clone());
+        if let Some(file) = &self.tls_ca {
+            let pem = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+            let certificate = Certificate::from_pem(&pem).map_err(|error| error.to_string())?;
+            parameters = parameters.add_root_certificate(certificate);
+        }
+        let parameters = || parameters.build_rustls().map_err(|error| error.to_string());
+        let tls = match self.tls {
+            SmtpTls::StartTls => Tls::Required(parameters()?),
+            SmtpTls::Implicit => Tls::Wrapper(parameters()?),
+            SmtpTls::None => Tls::None,
+        };
+        let mut transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&self.host)
+            .port(self.port)
+            .timeout(Some(STEP))
+            .tls(tls);
+        if let Some((user, password)) = &self.login {
+            let password =
+                String::from_utf8(password.expose_secret().to_vec()).map_err(|_| "the password is no text")?;
+            transport = transport.credentials(Credentials::new(user.clone(), password));
+        }
+        Ok(transport.build())
+    }
+}
