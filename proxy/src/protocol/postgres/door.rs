@@ -105,7 +105,7 @@ enum Visit {
     /// A request to cancel.
     Cancel(CancelKey),
     /// A session with these names, proven, and settings.
-    Session(Names, Startup, Option<jiff::Timestamp>),
+    Session(Names, Box<Startup>, Option<jiff::Timestamp>),
 }
 
 /// Serves one connection to its end.
@@ -137,7 +137,7 @@ pub(super) async fn welcome(door: Arc<Door>, mut tcp: TcpStream, visitor: Visito
     match in_time(deadline, door.inside(&mut tls, source, &channel)).await {
         Ok(Visit::Session(names, startup, factor)) if visitor.known() => {
             let came = Came { source, factor };
-            let client = PgClient::new(door.clone(), *tls, names, startup, came);
+            let client = PgClient::new(door.clone(), *tls, names, *startup, came);
             let postgres = &door.postgres;
             Box::pin(session::run(&postgres.gate, &*postgres.issuer, client)).await; // it lives as long as they stay
         }
@@ -231,7 +231,7 @@ impl Door {
             let claim = Claim { names: &names, source, end_point: channel.end_point, clock: self.postgres.gate.clock };
             factor = login::prove(stream, &self.postgres.passwords, &claim).await?;
         }
-        Ok(Visit::Session(names, startup, factor))
+        Ok(Visit::Session(names, Box::new(startup), factor))
     }
 
     /// Whether their certificate says who they are; else their password must.
