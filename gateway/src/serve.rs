@@ -261,6 +261,7 @@ fn start_doors(
     let mut undertakers = Undertakers::new();
     undertakers.insert(LeaseKind::PostgresRole, postgres.clone());
     undertakers.insert(LeaseKind::SshCertificate, ssh.clone());
+    tasks.spawn(tidegate_proxy::waiting::expire(gate.clone()));
     tasks.spawn(reaper::run(gate.clone(), undertakers.clone()));
     let sweeper = Sweeper::new(gate.clone(), undertakers.clone());
     tasks.spawn(sweeper.clone().run(config.sweep));

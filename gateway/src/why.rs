@@ -171,6 +171,10 @@ impl Looked<'_> {
             "forward" => self.terms("forward"),
             "files" => self.terms("files"),
             "idle" => self.terms("idle_timeout"),
+            "hours" => self.terms("hours"),
+            "request" => Found::default()
+                .because("they asked, and it was refused, taken back or not decided")
+                .next("tidegate request list --all"),
             "clock" => Found::default()
                 .because("the gateway's clock had gone back behind its own ledger")
                 .next("set the clock right, then `tidegate doctor`"),

@@ -4,6 +4,7 @@ use crate::{
     asking::Asking,
     factor::Mfa,
     forward::ForwardRules,
+    hours::Hours,
     identity::Identity,
     name::{Access, DatabaseName, EntitlementName, GroupName, Login, RoleName, TargetName},
     target::{Kind, Target},
@@ -32,6 +33,17 @@ pub struct Entitlement {
     pub asking: Option<Asking>,
     /// What else a login must have proven.
     pub mfa: Mfa,
+    /// When, and how much of it at once.
+    pub conditions: Conditions,
+}
+
+/// What must hold while an entitlement is used, grant or not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Conditions {
+    /// Only then; sessions end with them.
+    pub hours: Option<Hours>,
+    /// So many sessions of one identity under it, on all targets together.
+    pub max_sessions: Option<u16>,
 }
 
 /// Which targets an entitlement reaches.

@@ -67,6 +67,7 @@ fn postgres(name: &str, roles: &[&str]) -> Entitlement {
         idle_timeout: None,
         asking: None,
         mfa: Mfa::None,
+        conditions: crate::Conditions::default(),
     }
 }
 
@@ -80,6 +81,7 @@ pub(crate) fn policy() -> Policy {
         idle_timeout: None,
         asking: None,
         mfa: Mfa::None,
+        conditions: crate::Conditions::default(),
     };
     let issuer = |name: &str, key| TrustedIssuer {
         name: name.to_owned(),

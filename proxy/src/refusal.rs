@@ -89,6 +89,10 @@ impl From<&Denied> for Refusal {
                 .next(format!("prove it: `ssh gate mfa`, then again; for psql: `ssh gate password {target}`"))
                 .ask_first(),
             Denied::Locked(_) => refusal.next("it opens again when an admin removes the lock"),
+            Denied::Shut { .. } => refusal.next("come back then, or ask your admin"),
+            Denied::TooManyUnder { .. } => {
+                refusal.next("close one of them first: `ssh gate sessions`, `ssh gate kill ID`").full()
+            }
             Denied::TooMany { .. } => refusal
                 .next("close one of them first, or open fewer at once (`pg_dump -j`, `pgbench -c`, the size of a pool)")
                 .full(),
@@ -105,6 +109,7 @@ impl From<&Ended> for Refusal {
     fn from(ended: &Ended) -> Self {
         let check = match ended {
             Ended::Expired { .. } => "expired",
+            Ended::Shut { .. } => "hours",
             Ended::Revoked { .. } => "revoked",
             Ended::Killed { .. } => "killed",
             Ended::Locked(_) => "locked",
@@ -112,6 +117,7 @@ impl From<&Ended> for Refusal {
         };
         let refusal = match ended {
             Ended::Expired { at } => Self::new(format!("your grant ended at {at}")),
+            Ended::Shut { at } => Self::new(format!("the hours in which this may be used ended at {at}")),
             Ended::Revoked { by, reason: Some(reason) } => {
                 Self::new(format!("your grant was revoked by {by}: {reason}"))
             }

@@ -19,6 +19,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 /// What time alone changes (who else may approve, the request's end) is looked at this often.
 const LOOK: Duration = Duration::from_secs(10);
 
+/// How often the ledger is told which requests are over by time.
+const EXPIRY: Duration = Duration::from_secs(60);
+
 /// What somebody says when they ask at the door.
 #[derive(Debug, Clone, Default)]
 pub struct Said {
@@ -75,6 +78,19 @@ impl From<&GrantError> for Without {
             other => Refusal::new(other.to_string()).by("request"),
         };
         Self::Refused(refusal)
+    }
+}
+
+/// Writes down which requests nobody has decided in time, until the gate stops. (They are over without that: this is for the ledger.)
+pub async fn expire(gate: Gate) {
+    loop {
+        tokio::select! {
+            () = gate.stopping.cancelled() => return,
+            () = sleep(EXPIRY) => {}
+        }
+        if let Err(error) = gate.authority.expire_requests(gate.now()).await {
+            tracing::error!(%error, "the end of requests could not be written");
+        }
     }
 }
 

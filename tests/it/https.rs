@@ -362,3 +362,37 @@ fn who_takes_all_the_places_of_a_source_or_says_nothing_keeps_the_gateway_from_n
         (get(&world, "/v1/status", &all).status == 200).then_some(())
     });
 }
+
+#[test]
+fn a_request_is_decided_by_whoever_may_and_never_by_a_token_that_its_requester_made() {
+    let approvals = "logins = [\"deploy\"]\napprovals = [{ from = [\"sales\"] }]";
+    let plan = plan().change("logins = [\"deploy\"]", approvals);
+    let world =
+        plan.change("groups = [\"platform\"]\nunix_user", "groups = [\"platform\", \"sre\"]\nunix_user").start();
+    let (alice, carol, bob) =
+        (token(&world, "alice", "grants"), token(&world, "carol", "all"), token(&world, "bob", "all"));
+    let reads = token(&world, "carol", "read");
+    let wish = json!({ "target": "web-1", "for": "10m", "reason": "fix the disk" });
+    let ask = |token: &str, body: &Value| post(&world, "/v1/requests", token, body);
+    ask(&reads, &wish).refused(403);
+    ask(&alice, &json!({ "target": "web-1" })).refused(422);
+    ask(&alice, &json!({ "target": "web-1", "reason": 7 })).refused(422);
+    ask(&alice, &json!({ "target": "../x", "reason": "x" })).refused(422);
+    assert!(ask(&carol, &wish).refused(422).contains("no target web-1 for you"));
+    let id = ask(&alice, &wish).json()["id"].as_str().unwrap().to_owned();
+    let at = |id: &str, verb: &str| format!("/v1/requests/{id}{verb}");
+    let none = get(&world, &at("0199ffff-0000-7000-8000-000000000000", ""), &bob).refused(404);
+    assert_eq!(get(&world, &at(&id, ""), &bob).refused(404), none, "somebody else's is no different from none");
+    assert_eq!(post(&world, &at(&id, "/approve"), &bob, &json!({})).refused(404), none);
+    assert_eq!(get(&world, &at(&id, ""), &reads).json()["reason"], "fix the disk");
+    post(&world, &at(&id, "/approve"), &reads, &json!({})).refused(403);
+    assert!(post(&world, &at(&id, "/approve"), &alice, &json!({})).refused(403).contains("needs all"));
+    assert!(post(&world, &at(&id, "/deny"), &carol, &json!({ "reason": " " })).refused(422).contains("needs a reason"));
+    // The operator made carol's token, and so may know it.
+    let own = world.gateway.cli(&["request", "ask", "web-1", "--reason", "mine"]).ok().out();
+    assert!(post(&world, &at(&own, "/approve"), &carol, &json!({})).refused(422).contains("by a token that they made"));
+    let granted = post(&world, &at(&id, "/approve"), &carol, &json!({})).json();
+    assert_eq!((granted["state"].as_str(), granted["approvals"][0]["by"].as_str()), (Some("granted"), Some("carol")));
+    post(&world, &at(&id, "/approve"), &carol, &json!({})).refused(422);
+    world.exec("alice", "true").ok();
+}

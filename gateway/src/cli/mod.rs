@@ -3,12 +3,14 @@
 mod lock;
 mod mfa;
 mod notify;
+mod policy;
 mod recording;
 mod request;
 
 pub(crate) use lock::{AddLock, LockCommand};
 pub(crate) use mfa::MfaCommand;
 pub(crate) use notify::NotifyCommand;
+pub(crate) use policy::PolicyCommand;
 pub(crate) use recording::RecordingCommand;
 pub(crate) use request::{Ask, RequestCommand};
 
@@ -81,6 +83,9 @@ pub(crate) enum Command {
     /// Approved, time-bound permissions
     #[command(subcommand)]
     Grant(GrantCommand),
+    /// What the configuration says to whom, without a gateway
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Ask for grants, and answer who asks
     #[command(subcommand)]
     Request(RequestCommand),

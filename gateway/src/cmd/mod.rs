@@ -14,6 +14,7 @@ mod lock;
 mod mfa;
 mod notify;
 mod pages;
+mod policy;
 mod recording;
 mod request;
 mod session;
@@ -63,6 +64,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             target::test(&client()?, &name, &body, json.json)
         }
         Command::Grant(command) => grant::run(&client()?, command),
+        Command::Policy(command) => policy::run(named, command),
         Command::Request(command) => request::run(&client()?, command),
         Command::User(UserCommand::Add(new)) => add::user(&config::locate(named)?, &new),
         Command::User(UserCommand::Mfa(command)) => mfa::run(&client()?, command),

@@ -2,6 +2,7 @@
 
 use super::{
     asking::asking,
+    conditions::conditions,
     gateway::groups,
     section::{Section, Spot, TextSpot, Whole},
     targets::Targets,
@@ -50,6 +51,7 @@ pub(super) fn entitlements(whole: &Whole<'_>, targets: &Targets) -> BTreeMap<Ent
         };
         let asking = asking(&section);
         let mfa = mfa(&section);
+        let conditions = conditions(&section);
         section.unknown();
         let Some(name) = name else { continue };
         if let Some(other) = name.seen("entitlement", name.value.as_str()) {
@@ -57,19 +59,28 @@ pub(super) fn entitlements(whole: &Whole<'_>, targets: &Targets) -> BTreeMap<Ent
             name.fault(wrong, "give each entitlement a name of its own");
             continue;
         }
+        let terms = terms.zip(max_duration).zip(idle_timeout);
         if let (
             Some(groups),
             Some(selector),
-            Some(terms),
-            Some(max_duration),
-            Some(idle_timeout),
+            Some(((terms, max_duration), idle_timeout)),
             Some(asking),
             Some(mfa),
-        ) = (groups, selector, terms, max_duration, idle_timeout, asking, mfa)
+            Some(conditions),
+        ) = (groups, selector, terms, asking, mfa, conditions)
         {
             let (name, targets) = (name.value, selector.value);
-            let entitlement =
-                Entitlement { name: name.clone(), groups, targets, terms, max_duration, idle_timeout, asking, mfa };
+            let entitlement = Entitlement {
+                name: name.clone(),
+                groups,
+                targets,
+                terms,
+                max_duration,
+                idle_timeout,
+                asking,
+                mfa,
+                conditions,
+            };
             entitlements.insert(name, entitlement);
         }
     }

@@ -423,12 +423,16 @@ static ENTITLEMENT: Table = Table {
         ),
         may("escalate", Value::Table(&ESCALATE), "Who may say yes too, once a request has waited."),
         may("reason", Value::OneOf(&["required", "optional"]), "Whether who asks must say why. Default: \"required\"."),
+        may("hours", Value::Table(&HOURS), "Only then; sessions end with them. Default: always."),
+        may(
+            "max_sessions",
+            Value::Number(1, 1000),
+            "Of one person at once under this entitlement, on all targets. Default: no limit of its own.",
+        ),
         may("ticket", Value::Table(&TICKET), "Who asks must name a ticket."),
         later("exclusive"),
         later("clock"),
-        later("hours"),
         later("when"),
-        later("max_sessions"),
         later("extend"),
         later("break_glass"),
         later("watch"),
@@ -456,6 +460,26 @@ static ESCALATE: Table = Table {
     keys: &[
         must("after", POSITIVE, "For so long."),
         must("to", Value::List(&IDENTITY, 1), "Members of any of these groups, on every level."),
+    ],
+};
+
+static HOURS: Table = Table {
+    about: "When an entitlement may be used.",
+    keys: &[
+        must(
+            "days",
+            Value::Like(
+                "^(mon|tue|wed|thu|fri|sat|sun)(-(mon|tue|wed|thu|fri|sat|sun))?(,(mon|tue|wed|thu|fri|sat|sun)(-(mon|tue|wed|thu|fri|sat|sun))?)*$",
+            ),
+            "Like \"mon-fri\" or \"mon,wed,sat-sun\".",
+        ),
+        must("from", Value::Like("^([01][0-9]|2[0-3]):[0-5][0-9]$"), "Like \"08:00\"."),
+        must(
+            "to",
+            Value::Like("^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"),
+            "Like \"18:00\"; at or before `from`: on the next day.",
+        ),
+        must("tz", Value::Text, "A time zone, like \"Europe/Berlin\" or \"UTC\"."),
     ],
 };
 

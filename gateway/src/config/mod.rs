@@ -9,6 +9,7 @@
 
 mod api;
 mod asking;
+mod conditions;
 mod contents;
 mod contradictions;
 pub(crate) mod diff;

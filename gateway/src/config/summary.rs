@@ -124,6 +124,12 @@ fn write_entitlement(out: &mut String, entitlement: &Entitlement) -> std::fmt::R
             }
         }
     }
+    if let Some(hours) = &entitlement.conditions.hours {
+        writeln!(out, "  {hours} only")?;
+    }
+    if let Some(most) = entitlement.conditions.max_sessions {
+        writeln!(out, "  {most} session(s) of one person at once")?;
+    }
     write_asking(out, entitlement.asking.as_ref())
 }
 

@@ -114,6 +114,28 @@ const WRONG: &[Row] = &[
     unseen("targets = [\"orders\"]", "targets = [\"web-1\"]"),
     seen("targets = { env = \"prod\" }", "targets = {}"),
     seen("logins = [\"deploy\"]", "logins = [\"a,b\"]"),
+    seen(
+        "logins = [\"deploy\"]",
+        "logins = [\"deploy\"]\nhours = { days = \"mo-fr\", from = \"08:00\", to = \"18:00\", tz = \"UTC\" }",
+    ),
+    seen(
+        "logins = [\"deploy\"]",
+        "logins = [\"deploy\"]\nhours = { days = \"mon-fri\", from = \"8\", to = \"18:00\", tz = \"UTC\" }",
+    ),
+    seen(
+        "logins = [\"deploy\"]",
+        "logins = [\"deploy\"]\nhours = { days = \"mon-fri\", from = \"08:00\", to = \"24:30\", tz = \"UTC\" }",
+    ),
+    unseen(
+        "logins = [\"deploy\"]",
+        "logins = [\"deploy\"]\nhours = { days = \"mon-fri\", from = \"08:00\", to = \"18:00\", tz = \"Mars/Olympus\" }",
+    ),
+    seen(
+        "logins = [\"deploy\"]",
+        "logins = [\"deploy\"]\nhours = { days = \"mon\", from = \"08:00\", to = \"18:00\" }",
+    ),
+    seen("logins = [\"deploy\"]", "logins = [\"deploy\"]\nhours = \"office\""),
+    seen("logins = [\"deploy\"]", "logins = [\"deploy\"]\nmax_sessions = 0"),
     seen("logins = [\"deploy\"]", "logins = [\"deploy\"]\napprovals = \"sre\""),
     seen("logins = [\"deploy\"]", "logins = [\"deploy\"]\napprovals = [\"sre\"]"),
     seen("logins = [\"deploy\"]", "logins = [\"deploy\"]\napprovals = [{ count = 1 }]"),

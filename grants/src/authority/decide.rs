@@ -139,6 +139,9 @@ fn still_good(tx: &Tx<'_>, rules: &Rules, policy: &Policy, held: &Held) -> Resul
     if row.token != held.token || !held.fits(policy, rules.own()) {
         return Err(held.no_grant());
     }
+    if let Some(entitlement) = policy.entitlements.get(&held.entitlement.name) {
+        open_now(entitlement, &held.ask.target, tx.now())?;
+    }
     let target = held.ask.target.clone();
     match row.standing(&held.claims, tx.now()) {
         GrantState::Active => Ok(()),
@@ -186,6 +189,12 @@ fn choose(
     {
         return Err(Denied::TooMany { target: target.clone(), limit });
     }
+    open_now(entitlement, target, tx.now())?;
+    if let Some(limit) = entitlement.conditions.max_sessions
+        && rules.under(&wanted.identity, &entitlement.name) >= usize::from(limit)
+    {
+        return Err(Denied::TooManyUnder { entitlement: entitlement.name.clone(), limit });
+    }
     let SessionLimits { per_identity, per_target } = policy.limits;
     if rules.count(|held| held.ask.identity == wanted.identity) >= reach(per_identity) {
         return Err(Denied::TooManyOfYours { limit: per_identity });
@@ -194,6 +203,14 @@ fn choose(
         return Err(Denied::TooManyThere { target: target.clone(), limit: per_target });
     }
     Ok((active, entitlement.clone()))
+}
+
+/// Within the entitlement's hours.
+fn open_now(entitlement: &Entitlement, target: &TargetName, now: Timestamp) -> Result<(), Denied> {
+    let Some(hours) = entitlement.conditions.hours.as_ref().filter(|hours| hours.until(now).is_none()) else {
+        return Ok(());
+    };
+    Err(Denied::Shut { target: target.clone(), hours: hours.to_string(), next: hours.next(now) })
 }
 
 fn reach(limit: u32) -> usize {

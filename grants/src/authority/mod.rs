@@ -134,6 +134,24 @@ pub enum Denied {
         /// Their entitlements.
         entitlements: Vec<EntitlementName>,
     },
+    /// Outside the hours of the entitlement.
+    #[error("{target} is open to you {hours} only{}", next.map(|next| format!(", next from {next}")).unwrap_or_default())]
+    Shut {
+        /// The target.
+        target: TargetName,
+        /// When it is open, as the configuration says.
+        hours: String,
+        /// When it opens next.
+        next: Option<Timestamp>,
+    },
+    /// `max_sessions` of the entitlement are open already.
+    #[error("{limit} of your sessions under {entitlement} are open already, which is the limit")]
+    TooManyUnder {
+        /// The entitlement.
+        entitlement: EntitlementName,
+        /// The limit.
+        limit: u16,
+    },
     /// `max_connections` of the entitlement are open already.
     #[error("{limit} of your connections to {target} are open already, which is the limit")]
     TooMany {
@@ -183,7 +201,11 @@ impl Denied {
             Self::Locked(_) => "locked",
             Self::Used { .. } => "used",
             Self::Ambiguous { .. } => "ambiguous",
-            Self::TooMany { .. } | Self::TooManyOfYours { .. } | Self::TooManyThere { .. } => "limit",
+            Self::Shut { .. } => "hours",
+            Self::TooManyUnder { .. }
+            | Self::TooMany { .. }
+            | Self::TooManyOfYours { .. }
+            | Self::TooManyThere { .. } => "limit",
             Self::Clock => "clock",
             Self::Untrusted => "ledger",
             Self::Store(_) => "store",

@@ -1,6 +1,6 @@
 //! `user end`: all that somebody holds ends at once, whatever the configuration says of them.
 
-use super::{Ended, permit::Rules, rows};
+use super::{Ended, permit::Rules, requests, rows};
 use crate::{
     grant::Revoked,
     ledger::Event,
@@ -29,7 +29,7 @@ pub struct UserEnded {
     pub sessions: usize,
 }
 
-/// Revokes, voids, then ends the live permits; all before anybody else's turn on this thread. A ledger that cannot be
+/// Revokes, voids, takes back what was asked for, then ends the live permits; all before anybody else's turn on this thread. A ledger that cannot be
 /// written keeps no session alive.
 pub(super) fn end(
     writer: &mut Writer,
@@ -47,12 +47,15 @@ pub(super) fn end(
         }
         let passwords = passwords::void_all(tx, user, now)?;
         let tokens = tokens::revoke_all(tx, Some(user), &revoked, now)?;
+        let requests = requests::cancel_all(tx, user, &revoked)?; // nobody approves them afterwards
         let detail = json!({
-            "by": by, "reason": revoked.reason, "grants": grants.len(), "passwords": passwords, "tokens": tokens
+            "by": by, "reason": revoked.reason, "grants": grants.len(), "passwords": passwords, "tokens": tokens,
+            "requests": requests,
         });
         tx.append(Event::new("user.ended").identity(user).detail(detail))?;
         Ok((grants.len(), passwords, tokens))
     });
+    rules.requests_changed();
     let sessions = rules.end_identity(user, &Ended::Revoked { by: revoked.by, reason: revoked.reason });
     let named = rules.policy().identities.contains_key(user);
     written.map(|(grants, passwords, tokens)| {

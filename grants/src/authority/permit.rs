@@ -5,7 +5,7 @@ use crate::{
     entitlement::{Entitlement, Terms},
     grant::{Claims, jws},
     lock::Locked,
-    name::{Access, GrantId, IdentityName, RoleName, SessionId, TargetName},
+    name::{Access, EntitlementName, GrantId, IdentityName, RoleName, SessionId, TargetName},
     policy::Policy,
     reference::Reference,
 };
@@ -15,6 +15,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 use tokio::{
     sync::watch,
@@ -26,6 +27,11 @@ use tokio::{
 pub enum Ended {
     /// The grant reached its end.
     Expired {
+        /// When.
+        at: Timestamp,
+    },
+    /// The hours of its entitlement did.
+    Shut {
         /// When.
         at: Timestamp,
     },
@@ -69,6 +75,8 @@ pub(super) struct Held {
 pub struct Permit {
     held: Held,
     expires: Timestamp,
+    /// The hours of the entitlement end before the grant does.
+    shuts: Option<Timestamp>,
     deadline: Instant,
     ends: watch::Receiver<Option<Ended>>,
     rules: Arc<Rules>,
@@ -129,12 +137,17 @@ impl Permit {
     /// Cancel safe; may be called again.
     pub async fn ended(&self) -> Ended {
         let mut ends = self.ends.clone();
-        let expired = || Ended::Expired { at: self.expires };
+        let expired = || self.over();
         tokio::select! {
             biased;
             Ok(ended) = ends.wait_for(Option::is_some) => ended.clone().unwrap_or_else(expired),
             () = sleep_until(self.deadline) => expired(),
         }
+    }
+
+    /// How long it lasts from now on, by the machine's own time, if nothing ends it before.
+    pub fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
     }
 
     /// The client has hung up: its place among `max_connections` is free, though its teardown is still to come. (Programs
@@ -143,6 +156,11 @@ impl Permit {
         if let Some(seat) = self.rules.register().get_mut(&self.held.session) {
             seat.vacant = true;
         }
+    }
+
+    /// What its deadline means.
+    fn over(&self) -> Ended {
+        self.shuts.map_or(Ended::Expired { at: self.expires }, |at| Ended::Shut { at })
     }
 
     pub(super) fn held(&self) -> Held {
@@ -156,9 +174,12 @@ impl Permit {
             Some(Ended::Revoked { .. }) => Err(Denied::Revoked { target }),
             Some(Ended::Killed { .. }) => Err(Denied::Killed { target }),
             Some(Ended::Expired { at }) => Err(Denied::Expired { target, at }),
+            Some(Ended::Shut { at }) => Err(Denied::Expired { target, at }),
             Some(Ended::Locked(locked)) => Err(Denied::Locked(locked)),
             Some(Ended::Withdrawn) => Err(self.held.no_grant()),
-            None if Instant::now() >= self.deadline => Err(Denied::Expired { target, at: self.expires }),
+            None if Instant::now() >= self.deadline => {
+                Err(Denied::Expired { target, at: self.shuts.unwrap_or(self.expires) })
+            }
             None => Ok(()),
         }
     }
@@ -190,7 +211,9 @@ impl Held {
             }
             _ => false,
         };
-        verified && same_terms && entitlement.includes(&self.ask.access)
+        // Its deadline was set by the hours of then.
+        let same_hours = self.entitlement.conditions.hours == entitlement.conditions.hours;
+        verified && same_terms && same_hours && entitlement.includes(&self.ask.access)
     }
 }
 
@@ -298,6 +321,11 @@ impl Rules {
         self.count(alike)
     }
 
+    /// How many permits of this identity live under this entitlement, on all targets, and still have their client.
+    pub(super) fn under(&self, identity: &IdentityName, entitlement: &EntitlementName) -> usize {
+        self.count(|held| held.ask.identity == *identity && held.entitlement.name == *entitlement)
+    }
+
     /// How many permits like this live now, and still have their client.
     pub(super) fn count(&self, alike: impl Fn(&Held) -> bool) -> usize {
         self.register().values().filter(|seat| alike(&seat.held) && !seat.vacant).count()
@@ -307,7 +335,10 @@ impl Rules {
     pub(super) fn admit(self: &Arc<Self>, held: Held, policy: &Arc<Policy>, now: Timestamp, start: Instant) -> Permit {
         let (sender, ends) = watch::channel(None);
         let expires = jws::at(held.claims.exp);
-        let left = std::time::Duration::try_from(expires.duration_since(now)).unwrap_or_default();
+        let shuts = held.entitlement.conditions.hours.as_ref().map(|hours| hours.until(now).unwrap_or(now));
+        let shuts = shuts.filter(|shuts| *shuts < expires);
+        let end = shuts.unwrap_or(expires);
+        let left = Duration::try_from(end.duration_since(now)).unwrap_or_default();
         let deadline = start.checked_add(left).unwrap_or(start);
         let seat = Seat { held: held.clone(), ends: sender, vacant: false };
         let mut seats = self.register();
@@ -317,7 +348,7 @@ impl Rules {
         }
         seats.insert(held.session, seat);
         drop(seats);
-        Permit { held, expires, deadline, ends, rules: self.clone() }
+        Permit { held, expires, shuts, deadline, ends, rules: self.clone() }
     }
 }
 

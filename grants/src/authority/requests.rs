@@ -413,6 +413,16 @@ pub(super) fn cancel(
     cancelled
 }
 
+/// Takes back all open requests of somebody who is no longer to have anything; how many.
+pub(super) fn cancel_all(tx: &mut Tx<'_>, of: &IdentityName, decided: &Revoked) -> Result<usize, StoreError> {
+    let all = requests::of(tx.db(), of)?;
+    let open: Vec<RequestRow> = all.into_iter().filter(|row| row.state == RequestState::Open).collect();
+    for row in &open {
+        close(tx, row, RequestState::Cancelled, decided)?;
+    }
+    Ok(open.len())
+}
+
 /// Writes down which requests nobody decided in time; how many.
 pub(super) fn expire(writer: &mut Writer, rules: &Rules, now: Timestamp) -> Result<usize, StoreError> {
     let expired = writer.transact(now, |tx| {
@@ -459,7 +469,11 @@ fn find(
     id: &str,
     now: Timestamp,
 ) -> Result<RequestRow, GrantError> {
-    let seen = seen(db, policy, by, now)?;
+    // A whole id is looked up; who waits asks for theirs again and again.
+    let seen = match id.parse::<RequestId>() {
+        Ok(id) => visible(requests::by_id(db, id)?.into_iter().collect(), policy, by, now),
+        Err(_) => visible(requests::all(db)?, policy, by, now),
+    };
     let (open, over): (Vec<_>, Vec<_>) = seen.into_iter().partition(|row| row.state_at(now) == RequestState::Open);
     let found = pick::one(open, id, |row| row.wanted.id.to_string());
     let found = found.or_else(|why| match why {
@@ -470,18 +484,12 @@ fn find(
 }
 
 /// Those that somebody may see: their own, those that they may say something about, and for who runs or audits the gateway all.
-fn seen(
-    db: &Connection,
-    policy: &Policy,
-    by: Option<&IdentityName>,
-    now: Timestamp,
-) -> Result<Vec<RequestRow>, StoreError> {
-    let rows = requests::all(db)?;
-    let Some(by) = by else { return Ok(rows) };
-    let Some(person) = policy.identities.get(by) else { return Ok(Vec::new()) };
+fn visible(rows: Vec<RequestRow>, policy: &Policy, by: Option<&IdentityName>, now: Timestamp) -> Vec<RequestRow> {
+    let Some(by) = by else { return rows };
+    let Some(person) = policy.identities.get(by) else { return Vec::new() };
     let all = !person.groups.is_disjoint(&policy.admins) || !person.groups.is_disjoint(&policy.auditors);
     let hears = |row: &RequestRow| asking_of(policy, row).is_ok_and(|asking| panel(policy, asking, row, now).hears(by));
-    Ok(rows.into_iter().filter(|row| all || row.wanted.identity == *by || hears(row)).collect())
+    rows.into_iter().filter(|row| all || row.wanted.identity == *by || hears(row)).collect()
 }
 
 /// Newest first: all, or those that this identity may see.
@@ -492,7 +500,8 @@ pub(super) fn list(
     now: Timestamp,
 ) -> Result<Vec<RequestView>, StoreError> {
     let (snapshot, policy) = (db.unchecked_transaction().map_err(crate::store::fail)?, rules.policy());
-    seen(&snapshot, &policy, by, now)?.into_iter().map(|row| view(&snapshot, &policy, row, now)).collect()
+    let rows = visible(requests::all(&snapshot)?, &policy, by, now);
+    rows.into_iter().map(|row| view(&snapshot, &policy, row, now)).collect()
 }
 
 pub(super) fn show(

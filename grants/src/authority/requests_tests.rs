@@ -207,6 +207,15 @@ async fn once_nobody_has_decided_others_may() {
 }
 
 #[tokio::test]
+async fn nobody_approves_what_somebody_asked_for_who_has_been_ended() {
+    let (_dir, authority) = asked(asking(&[(&["leads"], 1, WITNESSED)]));
+    let request = ask(&authority).await;
+    authority.end_user(&name("carol"), &name("alice"), Some("left".to_owned()), now()).await.unwrap();
+    assert!(why(yes(&authority, "dave", &request).await).contains("cancelled"));
+    assert!(!opens(&authority).await);
+}
+
+#[tokio::test]
 async fn each_sees_what_is_theirs_to_see() {
     let (_dir, authority) = asked(two_levels());
     let request = ask(&authority).await;

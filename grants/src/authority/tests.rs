@@ -91,7 +91,9 @@ async fn a_limit_of_connections_counts_live_permits() {
 
 #[tokio::test]
 async fn a_single_use_grant_lets_exactly_one_of_ten_thousand_in() {
-    let (_dir, authority) = authority();
+    // Each refusal is in the ledger, and a disk takes its time for ten thousand of them.
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let authority = authority_in(dir.path());
     issue(&authority, IssueRequest { single_use: true, ..request("alice", "web-1", "shell") }).await;
     let authority = Arc::new(authority);
     let mut attempts = tokio::task::JoinSet::new();
@@ -335,4 +337,48 @@ async fn an_edited_grant_opens_nothing_but_teardown_goes_on() {
     assert!(matches!(denied, Denied::Untrusted), "once distrusted, it stays so: {denied}");
     authority.store().disabled(&mut lease, after(1)).await.unwrap();
     assert_eq!(lease.state(), crate::LeaseState::Disabled);
+}
+
+#[tokio::test]
+async fn a_session_ends_with_the_hours_of_its_entitlement() {
+    let (_dir, authority) = authority();
+    let mut policy = policy();
+    let hours = crate::hours::Hours::new("mon-sun", "00:00", "12:00", "UTC").unwrap();
+    policy.entitlements.get_mut(&"shell".parse().unwrap()).unwrap().conditions.hours = Some(hours);
+    authority.replace(policy.clone());
+    // What is now in these tests is noon, when they end.
+    let before = now() - Duration::from_secs(1);
+    authority.issue(&name("carol"), request("alice", "web-1", "shell"), before).await.unwrap();
+    let ask = ssh("alice", "deploy", "web-1");
+    let permit = authority.authorize(&ask, before).await.unwrap();
+    let other = authority.authorize(&ask, before).await.unwrap();
+    let refused = authority.authorize(&ask, now()).await;
+    assert!(matches!(&refused, Err(Denied::Shut { next: Some(next), .. }) if *next == after(12 * 3600)), "{refused:?}");
+    assert!(matches!(authority.recheck(&permit, now()).await, Err(Denied::Shut { .. } | Denied::Expired { .. })));
+    assert_eq!(permit.ended().await, Ended::Shut { at: now() });
+    drop((permit, other));
+    // A reload that changes them ends what was let in under the old ones.
+    let permit = authority.authorize(&ask, before).await.unwrap();
+    let hours = crate::hours::Hours::new("mon-sun", "00:00", "11:00", "UTC").unwrap();
+    policy.entitlements.get_mut(&"shell".parse().unwrap()).unwrap().conditions.hours = Some(hours);
+    authority.replace(policy);
+    assert_eq!(permit.ended().await, Ended::Withdrawn);
+}
+
+#[tokio::test]
+async fn max_sessions_counts_the_sessions_of_one_identity_under_the_entitlement() {
+    let (_dir, authority) = authority();
+    let mut policy = policy();
+    policy.entitlements.get_mut(&"shell".parse().unwrap()).unwrap().conditions.max_sessions = Some(2);
+    authority.replace(policy);
+    for who in ["alice", "bob"] {
+        issue(&authority, request(who, "web-1", "shell")).await;
+    }
+    let ask = ssh("alice", "deploy", "web-1");
+    let first = authority.authorize(&ask, now()).await.unwrap();
+    let _second = authority.authorize(&ask, now()).await.unwrap();
+    assert!(matches!(authority.authorize(&ask, now()).await, Err(Denied::TooManyUnder { limit: 2, .. })));
+    authority.authorize(&ssh("bob", "deploy", "web-1"), now()).await.unwrap();
+    drop(first);
+    authority.authorize(&ask, now()).await.unwrap();
 }

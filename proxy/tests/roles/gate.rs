@@ -223,6 +223,7 @@ fn policy() -> Policy {
         idle_timeout: None,
         asking: None,
         mfa: tidegate_grants::Mfa::None,
+        conditions: tidegate_grants::Conditions::default(),
     };
     let mut wide = entitlement("wide", &["shop_writer"], None, Leftovers::Quarantine);
     if let Terms::Postgres { databases, .. } = &mut wide.terms {

@@ -1,0 +1,32 @@
+//! `tidegate policy …`
+
+use super::Json;
+use clap::Subcommand;
+use std::path::PathBuf;
+use tidegate_grants::{EntitlementName, IdentityName, TargetName};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Say what the configuration says to somebody, and by which key; needs no gateway
+    Explain {
+        /// Who
+        #[arg(long)]
+        user: IdentityName,
+        /// On which target
+        #[arg(long)]
+        target: TargetName,
+        /// Of which entitlement
+        #[arg(long)]
+        entitlement: EntitlementName,
+        /// When, in RFC 3339 [default: now]
+        #[arg(long, value_name = "TIME")]
+        at: Option<jiff::Timestamp>,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Hold the configuration against your own table of cases; exit 1 if one comes out otherwise
+    Test {
+        /// TOML: [[case]] with user, target, entitlement, expect = "allow", "ask" or "deny", and at, if it matters
+        file: PathBuf,
+    },
+}

@@ -1,0 +1,43 @@
+//! What must hold while an entitlement is used: `hours` and `max_sessions`.
+
+use super::section::{Section, Spot};
+use tidegate_grants::{Conditions, hours::Hours};
+
+/// `None` has said why.
+pub(super) fn conditions(section: &Section<'_>) -> Option<Conditions> {
+    let hours = match section.section("hours") {
+        None if !section.has("hours") => Some(None),
+        hours => hours_of(&hours?).map(Some),
+    };
+    let max_sessions = match section.integer("max_sessions") {
+        None if !section.has("max_sessions") => Some(None),
+        most => number(&most?).map(Some),
+    };
+    Some(Conditions { hours: hours?, max_sessions: max_sessions? })
+}
+
+fn hours_of(section: &Section<'_>) -> Option<Hours> {
+    const FIX: &str = "write hours = { days = \"mon-fri\", from = \"08:00\", to = \"18:00\", tz = \"Europe/Berlin\" }";
+    let days = section.need("days", section.text("days"), FIX);
+    let from = section.need("from", section.text("from"), FIX);
+    let to = section.need("to", section.text("to"), FIX);
+    let zone = section.need("tz", section.text("tz"), FIX);
+    section.unknown();
+    let (days, from, to, zone) = (days?, from?, to?, zone?);
+    match Hours::new(days.value, from.value, to.value, zone.value) {
+        Ok(hours) => Some(hours),
+        Err(wrong) => {
+            let place = [("days", &days), ("from", &from), ("to", &to)].into_iter().find(|(key, _)| *key == wrong.0);
+            place.map_or(&zone, |(_, place)| place).fault(wrong.1, FIX);
+            None
+        }
+    }
+}
+
+fn number(most: &Spot<'_, i64>) -> Option<u16> {
+    let number = u16::try_from(most.value).ok().filter(|most| (1..=1000).contains(most));
+    if number.is_none() {
+        most.fault("is not between 1 and 1000", "write how many sessions one person may have open at once");
+    }
+    number
+}

@@ -1,0 +1,136 @@
+//! What the policy says to somebody who wants something, and which key of the configuration said it. Pure: for `policy explain`
+//! and an admin's own table of cases.
+
+use crate::{
+    name::{EntitlementName, IdentityName, TargetName},
+    panel::{Panel, Standing},
+    policy::Policy,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What comes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// It is granted at once to whoever asks.
+    Allow,
+    /// Others must say yes, or an admin or an outside issuer must grant it.
+    Ask,
+    /// It is refused.
+    Deny,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Allow => "allow",
+            Self::Ask => "ask",
+            Self::Deny => "deny",
+        })
+    }
+}
+
+/// One step of the decision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// The key of the configuration that it goes by.
+    pub key: String,
+    /// Whether it speaks for it.
+    pub fits: bool,
+    /// What it says.
+    pub says: String,
+}
+
+/// The whole decision; its last step decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explained {
+    /// What comes of it.
+    pub outcome: Outcome,
+    /// In the order in which they are looked at.
+    pub steps: Vec<Step>,
+}
+
+#[derive(Default)]
+struct Steps(Vec<Step>);
+
+impl Steps {
+    /// Whether it fits.
+    fn step(&mut self, key: String, fits: bool, says: impl Into<String>) -> bool {
+        self.0.push(Step { key, fits, says: says.into() });
+        fits
+    }
+
+    fn end(self, outcome: Outcome) -> Explained {
+        Explained { outcome, steps: self.0 }
+    }
+}
+
+fn names<T: fmt::Display>(names: impl IntoIterator<Item = T>) -> String {
+    let names: Vec<String> = names.into_iter().map(|name| name.to_string()).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// What the policy says to this identity about this entitlement on this target at that moment.
+pub fn explain(
+    policy: &Policy,
+    user: &IdentityName,
+    target: &TargetName,
+    entitlement: &EntitlementName,
+    at: Timestamp,
+) -> Explained {
+    let mut steps = Steps::default();
+    let Some(identity) = policy.identities.get(user) else {
+        steps.step(format!("user[{user}]"), false, "there is no such user");
+        return steps.end(Outcome::Deny);
+    };
+    let Some(there) = policy.targets.get(target) else {
+        steps.step(format!("target[{target}]"), false, "there is no such target");
+        return steps.end(Outcome::Deny);
+    };
+    let Some(terms) = policy.entitlements.get(entitlement) else {
+        steps.step(format!("entitlement[{entitlement}]"), false, "there is no such entitlement");
+        return steps.end(Outcome::Deny);
+    };
+    let key = |key: &str| format!("entitlement[{entitlement}].{key}");
+    let says = format!("for {}; {user} is in {}", names(&terms.groups), names(&identity.groups));
+    if !steps.step(key("groups"), terms.is_for(identity), says) {
+        return steps.end(Outcome::Deny);
+    }
+    let reaches = terms.reaches(there);
+    let says = if reaches { format!("reaches {target}") } else { format!("does not reach {target}") };
+    if !steps.step(key("targets"), reaches, says) {
+        return steps.end(Outcome::Deny);
+    }
+    if let Some(hours) = &terms.conditions.hours {
+        let open = hours.until(at);
+        let says = match (open, hours.next(at)) {
+            (Some(until), _) => format!("{hours}: open until {until}"),
+            (None, Some(next)) => format!("{hours}: shut at {at}, open next from {next}"),
+            (None, None) => format!("{hours}: shut at {at}"),
+        };
+        if !steps.step(key("hours"), open.is_some(), says) {
+            return steps.end(Outcome::Deny);
+        }
+    }
+    let Some(asking) = &terms.asking else {
+        steps.step(key("approvals"), true, "not there: only `grant issue` or an imported grant opens it");
+        return steps.end(Outcome::Ask);
+    };
+    for (number, rule) in (1..).zip(&asking.levels) {
+        let panel = Panel { policy, asking, requester: user, opened: at, now: at };
+        let may = names(panel.members(rule));
+        let says = format!("level {number}: {} of {} ({}), {}", rule.count, names(&rule.from), may, rule.proof);
+        steps.step(key("approvals"), true, says);
+        if panel.standing(&[]) == Standing::Stuck(number) {
+            steps.step(key("approvals"), false, format!("level {number} can never be met: too few may say yes"));
+            return steps.end(Outcome::Deny);
+        }
+    }
+    if asking.levels.is_empty() {
+        steps.step(key("approvals"), true, "no level: granted at once to whoever asks");
+        return steps.end(Outcome::Allow);
+    }
+    steps.end(Outcome::Ask)
+}
