@@ -4,6 +4,7 @@
 //! command line do not exist here. A protocol brings a [`Client`](session::Client) and an [`Issuer`](issuer::Issuer);
 //! everything else is shared.
 
+mod announce;
 mod asking;
 pub mod authenticate;
 pub mod door;

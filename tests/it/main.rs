@@ -14,6 +14,7 @@ mod certificate;
 mod channels;
 mod clients;
 mod clock;
+mod conditions;
 mod crash;
 mod database_login;
 mod database_trial;

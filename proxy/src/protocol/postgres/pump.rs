@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{gate::Clock, refusal::Refusal, vanish::unreachable};
 use bytes::{Buf as _, Bytes, BytesMut};
-use futures::future::BoxFuture;
+use futures::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
 use std::{io, pin::pin, task::Poll, time::Duration};
 use tidegate_recorder::{Event, Keep, LiveRecording, RecordError, Recorded, Stream};
 use tokio::{
@@ -93,7 +96,7 @@ pub(super) struct Pump<'a, R, W> {
     buffer: BytesMut,
     recording: &'a LiveRecording,
     clock: Clock,
-    word: BoxFuture<'a, Refusal>,
+    words: BoxStream<'a, Refusal>,
 }
 
 impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<'a, R, W> {
@@ -107,13 +110,13 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<'a, R, W> {
     ) -> Self {
         let plain = if sender == Sender::Client { Stream::FromClient } else { Stream::FromTarget };
         let (framer, watch, buffer) = (Framer::new(sender), Watch::new(sender, talk), BytesMut::with_capacity(BUFFER));
-        let word = Box::pin(std::future::pending());
-        Self { from, to, unsent, framer, watch, plain, buffer, recording, clock, word }
+        let words = stream::pending().boxed();
+        Self { from, to, unsent, framer, watch, plain, buffer, recording, clock, words }
     }
 
-    /// What the gateway itself has to say to the client, once, between two messages of the target.
-    pub(super) fn saying(mut self, word: impl Future<Output = Refusal> + Send + 'a) -> Self {
-        self.word = Box::pin(word);
+    /// What the gateway itself has to say to the client, between two messages of the target.
+    pub(super) fn saying(mut self, words: impl futures::Stream<Item = Refusal> + Send + 'a) -> Self {
+        self.words = words.boxed();
         self
     }
 
@@ -135,8 +138,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<'a, R, W> {
             }
             let may_say = self.framer.between_messages();
             let filled = tokio::select! {
-                word = &mut self.word, if may_say => {
-                    self.word = Box::pin(std::future::pending());
+                Some(word) = self.words.next(), if may_say => {
                     match self.say(word).await {
                         Ok(()) => continue,
                         Err(stopped) => return stopped,

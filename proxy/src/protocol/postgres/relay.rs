@@ -14,12 +14,14 @@ use super::{
     watch::Talk,
 };
 use crate::{
+    announce,
     issuer::TargetError,
     pause,
     refusal::Refusal,
     session::{Ending, Way, about},
 };
 use bytes::Bytes;
+use futures::stream;
 use std::{pin::pin, time::Duration};
 use tidegate_recorder::{Event, Keep, RecordError, Stream};
 use tokio::{
@@ -55,8 +57,9 @@ pub(super) async fn carry(client: &mut PgClient, link: Link, way: &Way<'_, Postg
         let talk = Talk::default();
         let up = Pump::new((Sender::Client, talk.clone()), client_reads, target_writes, &mut behind, recording, clock);
         let down = Pump::new((Sender::Target, talk), target_reads, client_writes, &mut client.unsent, recording, clock);
+        let words = stream::select(stream::once(way.gate.drain.begun()), announce::ends(way.permit));
         let cancels = pass_on(cancellable, &target, greeting.key, way);
-        both(up.run(), down.with(&greeting.rest).saying(way.gate.drain.begun()).run(), cancels).await
+        both(up.run(), down.with(&greeting.rest).saying(words).run(), cancels).await
     };
     let _ = timeout(LINGER, to_target.shutdown()).await;
     ending(client, stopped)

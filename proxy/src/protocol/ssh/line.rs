@@ -174,6 +174,20 @@ impl Line {
         }
     }
 
+    /// Tells whoever runs a program here that its end is near. Into a terminal nothing is written, since a program may have all of the
+    /// screen: its window's title says it.
+    pub(super) async fn announce(&self, word: &Refusal) {
+        if !self.started() || self.forward.is_some() {
+            return;
+        }
+        let text = match self.terminal.load(Ordering::SeqCst) {
+            // OSC 0 (xterm's control sequences): icon and title.
+            true => format!("\x1b]0;tidegate: {}\x07", plain(&word.sentence)),
+            false => sentence(word, false),
+        };
+        let _ = timeout(TO_TELL, self.stderr(text)).await;
+    }
+
     /// Says no to a channel that has only just been opened, and closes it whether or not its client listens.
     pub(super) async fn turn_away(&self, refusal: &Refusal) {
         if timeout(TO_HEAR, self.tell_once_started(refusal)).await.is_err() {

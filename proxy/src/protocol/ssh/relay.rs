@@ -19,6 +19,7 @@ use super::{
     target::{Opening, TargetConnection},
 };
 use crate::{
+    announce,
     door::TurnedAway,
     issuer::TargetError,
     pause,
@@ -135,7 +136,9 @@ impl Client for SshClient {
         relay.kept.keep(target); // for the first channel
         let stopping = tell_of_the_stop(&connection, way);
         tokio::pin!(stopping);
-        let mut told = false;
+        let ending = announce_the_end(&connection, way);
+        tokio::pin!(ending);
+        let (mut told, mut announced) = (false, false);
         let aging = async { tokio::join!(relay.kept.age(), relay.kept_forwarding.age()) };
         tokio::pin!(aging);
         let mut channels: FuturesUnordered<BoxFuture<'_, Result<(), Lost>>> = FuturesUnordered::new();
@@ -159,6 +162,7 @@ impl Client for SshClient {
                 denied = connection.next_denial() => relay.forwards.deny(&denied, way).await,
                 _ = &mut aging => {}
                 () = &mut stopping, if !told => told = true,
+                () = &mut ending, if !announced => announced = true,
             }
         }
         while let Some(denied) = connection.denial() {
@@ -207,6 +211,20 @@ async fn tell_of_the_stop(connection: &Connection, way: &Way<'_, SshIssuer>) {
         async move { line.warn(word).await }
     });
     futures::future::join_all(telling).await;
+}
+
+/// Tells everybody who runs something that the session is about to end by itself.
+async fn announce_the_end(connection: &Connection, way: &Way<'_, SshIssuer>) {
+    let mut words = Box::pin(announce::ends(way.permit));
+    while let Some(word) = words.next().await {
+        let said = Event::Said { text: word.sentence.clone() };
+        let _ = way.recording.note(said, way.gate.now()); // its next byte ends the session
+        let telling = connection.open().into_iter().map(|line| {
+            let word = &word;
+            async move { line.announce(word).await }
+        });
+        futures::future::join_all(telling).await;
+    }
 }
 
 /// What the channels of one session share.
