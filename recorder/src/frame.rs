@@ -1,29 +1,8 @@
-//! The file format, version 1: frames and the chain that holds them together.
-//!
-//! This page and [`preamble`](crate::preamble), [`records`](crate::records) and [`seal`](crate::seal) say enough to
-//! write an independent reader. All integers are big-endian.
-//!
-//! A file is a preamble followed by frames, and nothing else:
-//!
-//! | bytes | frame |
-//! | --- | --- |
-//! | 4 | `length` of all that follows in this frame, from 57 to 57 + 1 MiB |
-//! | 1 | `kind`: 1 records under the main key, 2 records under the keystroke key, 3 checkpoint, 4 end |
-//! | 8 | `seq`: 1 for the first frame, one more for each |
-//! | 8 | nanoseconds on the monotonic clock since the recording began |
-//! | 8 | wall time, nanoseconds since 1970-01-01T00:00Z, signed |
-//! | `length` − 57 | payload |
-//! | 32 | `hash` = SHA-256(hash of the frame before ‖ this frame up to here) |
-//!
-//! The hash before the first frame is the SHA-256 of the whole preamble (`H0`).
-//!
-//! The payload of kinds 1 and 2 is ChaCha20-Poly1305 (RFC 8439), ciphertext then 16 bytes of tag; the nonce is four zero
-//! bytes and `seq`, so it never repeats under a key that serves one recording; the associated data are `H0` and the
-//! frame's first 29 bytes. A checkpoint's and an end's payload is in clear and signed (see [`seal`](crate::seal)). The
-//! first frame is a checkpoint, and after an end comes nothing.
+//! Frames and the chain that holds them together. Their bytes are described in `FORMAT.md`.
 //!
 //! What always holds: parsing never allocates more than a frame's bound, whatever a length claims; the hash is in each
-//! frame, so that the first damaged one can be named without any key. What an outsider sees are kinds, sizes and times.
+//! frame, so that the first damaged one can be named without any key; a nonce is the frame's number, so it never comes
+//! twice under a key, which serves one recording. What an outsider sees are kinds, sizes and times.
 
 use chacha20poly1305::{ChaCha20Poly1305, Nonce, Tag, aead::AeadInOut};
 use sha2::{Digest, Sha256};
@@ -142,7 +121,7 @@ pub enum Malformed {
     /// Outside the bounds.
     #[error("its length cannot be a frame's")]
     Length,
-    /// Not one that version 1 has.
+    /// Not one that there is.
     #[error("its kind is unknown")]
     Kind,
 }

@@ -8,7 +8,10 @@ pub mod export;
 pub mod frame;
 mod inert;
 pub mod keys;
+mod packed;
 pub mod play;
+#[cfg(test)]
+mod power_tests;
 pub mod preamble;
 pub mod recording;
 pub mod records;

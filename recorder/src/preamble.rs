@@ -1,15 +1,7 @@
-//! The beginning of a file: what a recording says about itself, in clear.
+//! The beginning of a file: what a recording says about itself, in clear. Its bytes are described in `FORMAT.md`.
 //!
-//! | bytes | preamble |
-//! | --- | --- |
-//! | 8 | `tgrec\r\n\x1a` |
-//! | 2 | version, 1 |
-//! | 4 | `length` of the JSON, at most 1 MiB |
-//! | `length` | a JSON object: the fields of [`Header`], and those of [`Preamble`] |
-//!
-//! `main_key` and `keystroke_key` are age files (age-encryption.org/v1, binary, in base64), each holding 32 random bytes
-//! for all recipients. `signing_key` (Ed25519, hex) is for information: a verifier brings the key it trusts. The
-//! SHA-256 of the whole preamble, `H0`, is where the chain starts and is bound into every sealed frame.
+//! What always holds: the SHA-256 of the whole preamble, `H0`, is where the chain starts and is bound into every sealed
+//! frame, so no part of it, the version included, can be exchanged.
 
 use crate::{Header, frame::Hash, verify::ReadError};
 use serde::{Deserialize, Serialize};
@@ -17,8 +9,41 @@ use sha2::{Digest, Sha256};
 use std::io::Read;
 
 const MAGIC: [u8; 8] = *b"tgrec\r\n\x1a";
-const VERSION: u16 = 1;
 const MAX_JSON: u32 = 1024 * 1024;
+
+/// The versions that this program reads. It writes the newest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Version {
+    /// Records as they are.
+    One,
+    /// Main records compressed; a checkpoint in each minute of silence.
+    Two,
+}
+
+impl Version {
+    const NEWEST: Self = Self::Two;
+
+    fn code(self) -> u16 {
+        match self {
+            Self::One => 1,
+            Self::Two => 2,
+        }
+    }
+
+    fn from_code(code: u16) -> Option<Self> {
+        [Self::One, Self::Two].into_iter().find(|version| version.code() == code)
+    }
+}
+
+/// A preamble as read, with what it is to the frames after it.
+pub(crate) struct Opening {
+    pub(crate) preamble: Preamble,
+    pub(crate) version: Version,
+    /// `H0`.
+    pub(crate) first: Hash,
+    /// Bytes on disk.
+    pub(crate) size: u64,
+}
 
 /// The JSON object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,14 +78,14 @@ impl Preamble {
         let length = u32::try_from(json.len()).ok().filter(|length| *length <= MAX_JSON)?;
         let mut bytes = Vec::with_capacity(14 + json.len());
         bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&VERSION.to_be_bytes());
+        bytes.extend_from_slice(&Version::NEWEST.code().to_be_bytes());
         bytes.extend_from_slice(&length.to_be_bytes());
         bytes.extend_from_slice(&json);
         Some(bytes)
     }
 
-    /// Reads it, with `H0` and its size on disk.
-    pub(crate) fn read(from: &mut impl Read) -> Result<(Self, Hash, u64), ReadError> {
+    /// Reads it.
+    pub(crate) fn read(from: &mut impl Read) -> Result<Opening, ReadError> {
         let mut bytes = Vec::with_capacity(2048);
         from.take(14).read_to_end(&mut bytes)?;
         let fixed = bytes.first_chunk::<14>().ok_or(ReadError::NotARecording)?;
@@ -71,9 +96,7 @@ impl Preamble {
             return Err(ReadError::NotARecording);
         }
         let (version, length) = (u16::from_be_bytes(version), u32::from_be_bytes(length));
-        if version != VERSION {
-            return Err(ReadError::Version(version));
-        }
+        let version = Version::from_code(version).ok_or(ReadError::Version(version))?;
         if length > MAX_JSON {
             return Err(ReadError::Header("it claims to be longer than any".to_owned()));
         }
@@ -84,6 +107,6 @@ impl Preamble {
         let json = bytes.get(14..).unwrap_or_default();
         let preamble: Self = serde_json::from_slice(json).map_err(|e| ReadError::Header(e.to_string()))?;
         let size = 14 + u64::from(length);
-        Ok((preamble, Sha256::digest(&bytes).into(), size))
+        Ok(Opening { preamble, version, first: Sha256::digest(&bytes).into(), size })
     }
 }

@@ -150,7 +150,7 @@ impl Recorder {
         let failed = |error: std::io::Error| RecordError::Write(error.to_string());
         let place = NewFile::create(&self.dir, &session, start).map_err(failed)?;
         let parts = Parts {
-            file: place.file().try_clone().map_err(failed)?,
+            file: Box::new(place.file().try_clone().map_err(failed)?),
             preamble,
             session: session.clone(),
             main: main.cipher(),

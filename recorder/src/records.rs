@@ -1,22 +1,7 @@
-//! What is inside a sealed frame: a run of records.
+//! What is inside a sealed frame: a run of records. Their bytes are described in `FORMAT.md`.
 //!
-//! | bytes | record |
-//! | --- | --- |
-//! | 1 | tag |
-//! | 4 | `length` of the body |
-//! | `length` | body |
-//!
-//! | tag | body |
-//! | --- | --- |
-//! | 1 | an [`Event`] as JSON, or the last part of one |
-//! | 2 | a part of an event's JSON that goes on in the next record of tag 1 or 2 |
-//! | 3 | content: channel (4), stream (1), keep (1), then the bytes |
-//! | 4 | counted: channel (4), stream (1), keep (1), bytes of this call (8), bytes of the stream so far (8), SHA-256 of the stream so far (32) |
-//! | 5 | a stream's total: channel (4), stream (1), all its bytes (8), of which kept (8), SHA-256 of them all (32) |
-//!
-//! Streams: 0 stdin, 1 stdout, 2 stderr, 3 copy-in, 4 copy-out, 5 from-client, 6 from-target. Keep: 0 whole, 1 up to the
-//! limit, 2 counted. Digests are sealed, because the digest of a short secret gives it away; those of stdin are under
-//! the keystroke key like its bytes.
+//! Digests are sealed, because the digest of a short secret gives it away; those of stdin are under the keystroke key like
+//! its bytes.
 
 use crate::{
     Event, Keep, Stream,

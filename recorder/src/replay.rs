@@ -6,9 +6,10 @@
 
 use crate::{
     Event, Header, Stream,
-    frame::{self, Frame, Hash, Kind, Next},
+    frame::{self, Frame, Hash, Kind, MAX_PAYLOAD, Next},
     keys::{DataKey, Identities},
-    preamble::Preamble,
+    packed::Unpacker,
+    preamble::{Opening, Preamble, Version},
     records::{self, Record},
     sent::Sent,
     storage,
@@ -95,6 +96,8 @@ pub struct Replay<R = BufReader<File>> {
     keystrokes: Option<ChaCha20Poly1305>,
     main_records: records::Reader,
     keystroke_records: records::Reader,
+    /// Of main records, since version 2.
+    unpacker: Option<Unpacker>,
     ready: VecDeque<Moment>,
     sent: Sent,
     /// Of the last frame.
@@ -116,27 +119,28 @@ pub fn open(path: &Path, identities: &Identities, keystrokes: bool) -> Result<Re
 /// Opens a recording's file with the key that its window keeps: all but keystrokes.
 pub(crate) fn open_with(path: &Path, key: &DataKey) -> Result<Replay, ReadError> {
     let mut bytes = BufReader::new(File::open(path)?);
-    let (preamble, first, _) = Preamble::read(&mut bytes)?;
-    Ok(Replay::begin(bytes, preamble.header, first, key.cipher(), None))
+    let opening = Preamble::read(&mut bytes)?;
+    Replay::begin(bytes, opening, key.cipher(), None)
 }
 
 impl<R: Read> Replay<R> {
     /// Opens a recording's bytes.
     pub fn from_reader(mut bytes: R, identities: &Identities, keystrokes: bool) -> Result<Self, ReadError> {
-        let (preamble, first, _) = Preamble::read(&mut bytes)?;
-        let main = identities.unwrap(&preamble.main_key)?;
-        let keystrokes = if keystrokes { identities.unwrap(&preamble.keystroke_key).ok() } else { None };
-        Ok(Self::begin(bytes, preamble.header, first, main, keystrokes))
+        let opening = Preamble::read(&mut bytes)?;
+        let main = identities.unwrap(&opening.preamble.main_key)?;
+        let keystrokes = if keystrokes { identities.unwrap(&opening.preamble.keystroke_key).ok() } else { None };
+        Self::begin(bytes, opening, main, keystrokes)
     }
 
     fn begin(
         bytes: R,
-        header: Header,
-        first: Hash,
+        opening: Opening,
         main: ChaCha20Poly1305,
         keystrokes: Option<ChaCha20Poly1305>,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, ReadError> {
+        let Opening { preamble: Preamble { header, .. }, version, first, .. } = opening;
+        let unpacker = if version >= Version::Two { Some(Unpacker::new()?) } else { None };
+        Ok(Self {
             bytes,
             now: (Duration::ZERO, header.start),
             header,
@@ -146,10 +150,11 @@ impl<R: Read> Replay<R> {
             keystrokes,
             main_records: records::Reader::default(),
             keystroke_records: records::Reader::default(),
+            unpacker,
             ready: VecDeque::new(),
             sent: Sent::default(),
             over: false,
-        }
+        })
     }
 
     /// What the recording says about itself.
@@ -201,7 +206,10 @@ impl<R: Read> Replay<R> {
             }
             _ => (&self.main, &mut self.main_records),
         };
-        let text = frame.open(cipher, &self.first).ok_or("it does not open under its key")?;
+        let mut text = frame.open(cipher, &self.first).ok_or("it does not open under its key")?;
+        if let (Kind::Main, Some(unpacker)) = (frame.head.kind, &mut self.unpacker) {
+            text = unpacker.unpack(&text, MAX_PAYLOAD)?;
+        }
         for record in reader.read(text)? {
             let what = match record {
                 Record::Event(event) => What::Event(event),

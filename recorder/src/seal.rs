@@ -1,13 +1,7 @@
 //! Signatures: checkpoints on the way, and the signed end.
 //!
-//! Both are frames whose payload is in clear. A checkpoint's payload is a signature (64 bytes); an end's is the number of
-//! frames with it (8), of records (8), of bytes that the streams carried (8), of streams (8), and a signature (64). The
-//! signature is Ed25519 (RFC 8032) over
-//!
-//! `"tidegate recording checkpoint v1\0"` or `"tidegate recording end v1\0"` ‖ length of the session's id (2) ‖ the id ‖
-//! hash of the frame before (32) ‖ this frame's first 29 bytes ‖ its payload before the signature
-//!
-//! so each is bound to its session, its place, its time, and through the chain to every byte before it.
+//! Their bytes are described in `FORMAT.md`. What always holds: each signature is bound to its session, its place and its
+//! time, and through the chain to every byte before it.
 
 use crate::frame::{Frame, HEAD, Hash, Kind, split};
 use ed25519_dalek::{Signature, VerifyingKey};

@@ -6,7 +6,7 @@
 
 use crate::{
     frame::{HASH, HEAD, Kind, read_head},
-    preamble::Preamble,
+    preamble::{Opening, Preamble},
     seal::{FIGURES, SIGNATURE},
     verify::ReadError,
 };
@@ -61,6 +61,24 @@ pub(crate) fn probe(dir: &Path) -> io::Result<()> {
     let written = file.write_all(&[0; 4096]).and_then(|()| file.sync_all());
     let removed = fs::remove_file(&path);
     written.and(removed)
+}
+
+/// What a recording is written to. A file, but where a test cuts the power.
+pub(crate) trait Disk: Send {
+    /// All of it, to the kernel.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// What was written is on disk when this returns.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+impl Disk for File {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data() // the size too, as far as it is needed to read what was written (fdatasync(2))
+    }
 }
 
 /// A recording's file before it has its name. Removed again unless published.
@@ -228,7 +246,7 @@ pub fn inspect(path: &Path) -> Result<Entry, ReadError> {
     let live = is_live(&file)?;
     let bytes = file.metadata()?.len();
     let mut reader = BufReader::new(file);
-    let (preamble, _, size) = Preamble::read(&mut reader)?;
+    let Opening { preamble, size, .. } = Preamble::read(&mut reader)?;
     let (complete, last) = match (live, end_of(&mut reader, bytes)?) {
         (false, Some(end)) => (true, Some(end)),
         _ => (false, scan(&mut reader, size, bytes)?),

@@ -7,7 +7,7 @@
 use crate::{
     Header,
     frame::{self, Frame, Hash, Kind, Malformed, Next},
-    preamble::Preamble,
+    preamble::{Opening, Preamble},
     seal, storage,
 };
 use ed25519_dalek::VerifyingKey;
@@ -62,7 +62,7 @@ pub enum Outcome {
 /// What is wrong with a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// No frame of version 1.
+    /// No frame.
     #[error(transparent)]
     Malformed(#[from] Malformed),
     /// A frame is missing, twice there or out of place.
@@ -117,7 +117,7 @@ pub enum ReadError {
     #[error("this is not a tidegate recording")]
     NotARecording,
     /// A later one.
-    #[error("a recording of format version {0}: this program reads version 1")]
+    #[error("a recording of format version {0}: this program reads versions 1 and 2")]
     Version(u16),
     /// The header cannot be read.
     #[error("the header is damaged: {0}")]
@@ -144,7 +144,7 @@ pub fn verify(path: &Path, key: &VerifyingKey) -> Result<Verdict, ReadError> {
 
 /// Verifies a recording's bytes.
 pub fn verify_from(mut bytes: impl Read, key: &VerifyingKey) -> Result<Verdict, ReadError> {
-    let (preamble, first, _) = Preamble::read(&mut bytes)?;
+    let Opening { preamble, first, .. } = Preamble::read(&mut bytes)?;
     let mut chain = Chain::new(first);
     let (mut proven, mut proven_until) = (0, None);
     let outcome = loop {

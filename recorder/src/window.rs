@@ -14,7 +14,7 @@
 use crate::{
     Recorder,
     keys::DataKey,
-    preamble::Preamble,
+    preamble::{Opening, Preamble},
     replay::{self, Replay},
     storage::{self, State},
     verify::{Outcome, ReadError, Verdict, verify},
@@ -155,7 +155,7 @@ impl Window {
 
     /// What the recording's own header says, or less if the window has become shorter since.
     fn promised(&self, recording: &Path) -> Result<SignedDuration, ReadError> {
-        let (preamble, _, _) = Preamble::read(&mut BufReader::new(File::open(recording)?))?;
+        let Opening { preamble, .. } = Preamble::read(&mut BufReader::new(File::open(recording)?))?;
         let length = self.length.min(Duration::from_secs(preamble.replay_window_s));
         Ok(SignedDuration::try_from(length).unwrap_or(SignedDuration::MAX))
     }

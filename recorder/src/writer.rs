@@ -1,14 +1,17 @@
 //! Puts events into frames, and frames onto the disk: the single-threaded inside of a live recording.
 //!
-//! What always holds: one call of [`Writer::append`] is one `write(2)`; the buffer holds plaintext only within a call;
-//! once a write has failed nothing is added any more, so a torn tail stays the end of its file. Memory is one call's
-//! bytes and a digest per open stream, of which there is a bound.
+//! What always holds: one call of [`Writer::append`] is one `write(2)`; the buffer holds plaintext only within a call (what
+//! compresses the main records remembers its last 128 KiB); once a write has failed nothing is added any more, so a torn
+//! tail stays the end of its file. Memory is one call's bytes, that window, and a digest per open stream, of which there
+//! is a bound.
 
 use crate::{
     Event, Keep, RecordError, Stream,
     frame::{self, HASH, HEAD, Hash, Head, Kind, MAX_PAYLOAD, TAG},
+    packed::{self, Packer},
     records::{self, CONTENT, CONTENT_PREFIX, COUNTED, EVENT, EVENT_PART, MAX_EVENT, PREFIX, TOTAL},
     seal::{self, FIGURES, SIGNATURE, SealKey, Totals},
+    storage::Disk,
 };
 use bytes::Bytes;
 use chacha20poly1305::ChaCha20Poly1305;
@@ -16,8 +19,6 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
-    fs::File,
-    io::Write,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -25,20 +26,22 @@ use zeroize::Zeroize;
 
 /// A checkpoint is due after so many bytes,
 const CHECKPOINT_BYTES: usize = 64 * 1024;
-/// or so long, since the last.
+/// or so long, since the last;
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+/// and in silence so long: a recording that breaks off says how long its session was there.
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(60);
 /// Streams open at once. A proxy allows far fewer channels.
 const MAX_STREAMS: usize = 4096;
 /// The most content in one record.
 const MAX_CONTENT: usize = 256 * 1024;
 /// A frame takes no further record beyond this. An event's size is known only afterwards, so there is room for one.
-const FULL: usize = MAX_PAYLOAD - TAG - PREFIX - CONTENT_PREFIX - MAX_CONTENT;
+const FULL: usize = MAX_PAYLOAD - TAG - packed::OVERHEAD - PREFIX - CONTENT_PREFIX - MAX_CONTENT;
 /// A buffer that grew beyond this for one call is given back.
 const KEPT_BUFFER: usize = 512 * 1024;
 
 /// What a writer is made of.
 pub(crate) struct Parts {
-    pub(crate) file: File,
+    pub(crate) file: Box<dyn Disk>,
     pub(crate) preamble: Vec<u8>,
     pub(crate) session: String,
     pub(crate) main: ChaCha20Poly1305,
@@ -50,11 +53,12 @@ pub(crate) struct Parts {
 
 /// See the module.
 pub(crate) struct Writer {
-    file: File,
+    file: Box<dyn Disk>,
     session: String,
     main: ChaCha20Poly1305,
     keystrokes: ChaCha20Poly1305,
     signer: Arc<dyn SealKey>,
+    packer: Packer,
     stream_limit: u64,
     fsync: bool,
 
@@ -108,6 +112,7 @@ impl Writer {
             main: parts.main,
             keystrokes: parts.keystrokes,
             signer: parts.signer,
+            packer: Packer::new().map_err(not_written)?,
             stream_limit: parts.stream_limit,
             fsync: parts.fsync,
             began: Instant::now(),
@@ -176,7 +181,7 @@ impl Writer {
         self.close_frame(moment)?;
         self.sign(Kind::End, moment)?;
         self.write()?;
-        self.file.sync_all().map_err(not_written)
+        self.file.sync().map_err(not_written)
     }
 
     /// Frames, bytes and the last hash so far.
@@ -186,8 +191,8 @@ impl Writer {
 
     /// From now on the disk is this one.
     #[cfg(test)]
-    pub(crate) fn move_to(&mut self, file: File) {
-        self.file = file;
+    pub(crate) fn move_to(&mut self, file: std::fs::File) {
+        self.file = Box::new(file);
     }
 
     fn moment(&self, now: Timestamp) -> Result<Moment, RecordError> {
@@ -198,7 +203,8 @@ impl Writer {
 
     fn is_due(&self, moment: Moment) -> bool {
         let unsigned = self.unsigned + self.out.len();
-        unsigned >= CHECKPOINT_BYTES || unsigned > 0 && moment.elapsed - self.signed_at >= CHECKPOINT_EVERY
+        let since = moment.elapsed - self.signed_at;
+        unsigned >= CHECKPOINT_BYTES || since >= if unsigned > 0 { CHECKPOINT_EVERY } else { HEARTBEAT_EVERY }
     }
 
     // ---- records
@@ -342,6 +348,9 @@ impl Writer {
     fn close_frame(&mut self, moment: Moment) -> Result<(), RecordError> {
         let Some(Open { at, kind }) = self.open.take() else { return Ok(()) };
         let head = self.head(kind, moment);
+        if kind == Kind::Main {
+            self.pack(at + HEAD)?;
+        }
         let payload = self.out.len() - at - HEAD;
         let bytes = head.encode(payload + TAG).ok_or(RecordError::Failed)?;
         let cipher = if kind == Kind::Keystrokes { &self.keystrokes } else { &self.main };
@@ -351,6 +360,16 @@ impl Writer {
         let tag = frame::seal_payload(cipher, &self.first, &bytes, head.seq, text).ok_or(RecordError::Failed)?;
         self.out.extend_from_slice(&tag);
         self.link(at);
+        Ok(())
+    }
+
+    /// Compresses the open frame's records where they are.
+    fn pack(&mut self, at: usize) -> Result<(), RecordError> {
+        let plain = self.out.get_mut(at..).ok_or(RecordError::Failed)?;
+        let packed = self.packer.pack(plain).map_err(not_written)?;
+        plain.zeroize();
+        self.out.truncate(at);
+        self.out.extend_from_slice(&packed);
         Ok(())
     }
 
@@ -381,9 +400,9 @@ impl Writer {
     }
 
     fn write(&mut self) -> Result<(), RecordError> {
-        self.file.write_all(&self.out).map_err(not_written)?;
+        self.file.append(&self.out).map_err(not_written)?;
         if self.fsync {
-            self.file.sync_data().map_err(not_written)?;
+            self.file.sync().map_err(not_written)?;
         }
         self.written += self.out.len() as u64;
         self.unsigned = match self.signed_to.take() {

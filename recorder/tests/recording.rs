@@ -6,7 +6,7 @@ mod support;
 use bytes::Bytes;
 use proptest::prelude::*;
 use std::{fs, os::unix::fs::PermissionsExt};
-use support::{SESSION, at, bench, data, terminal};
+use support::{SESSION, at, bench, data, noise, terminal};
 use tidegate_recorder::{
     Event, FileEvent, Keep, RecordError, Recorder, Settings, Stream,
     event::{Ended, Parameter},
@@ -238,7 +238,7 @@ fn tick_signs_an_idle_tail_only_when_it_is_due() {
     live.tick(at(2)).unwrap();
     let verdict = verify(&bench.only_path(), &bench.key).unwrap();
     assert_eq!((verdict.frames, verdict.proven, verdict.live), (2, 1, true));
-    live.note(data(Stream::Stdout, Keep::Whole, &[0; 70_000]), at(3)).unwrap();
+    live.note(data(Stream::Stdout, Keep::Whole, &noise(70_000)), at(3)).unwrap();
     let verdict = verify(&bench.only_path(), &bench.key).unwrap();
     assert_eq!((verdict.frames, verdict.proven), (4, 4), "64 KiB are signed at once");
     drop(live);

@@ -1,12 +1,20 @@
 //! Whatever is done to a recording's bytes, a verdict says so, and nothing panics.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    missing_docs,
+    reason = "tests"
+)]
 
 mod support;
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use proptest::prelude::*;
 use std::fs;
-use support::{Bench, at, bench, data};
+use support::{Bench, at, bench, data, noise};
 use tidegate_recorder::{
     Event, Keep, Stream,
     replay::{Replay, What},
@@ -79,6 +87,86 @@ fn every_flipped_byte_is_found() {
     }
 }
 
+/// A sealed recording of 64 KiB: what a terminal shows, in frames of all sizes.
+fn large() -> (Bench, Vec<u8>, Vec<usize>) {
+    let bench = bench(1024);
+    let live = bench.start();
+    for second in 1.. {
+        let text = noise((second as usize * 397) % 3000);
+        live.note(data(Stream::Stdout, Keep::Whole, &text), at(second)).unwrap();
+        if fs::metadata(bench.only_path()).unwrap().len() > 64 * 1024 - 500 {
+            break;
+        }
+    }
+    live.seal(at(3600)).unwrap();
+    let bytes = fs::read(bench.only_path()).unwrap();
+    let frames = frames(&bytes);
+    (bench, bytes, frames)
+}
+
+/// What is said of changed bytes: nothing good, and the frame that was hit is named.
+fn found(bytes: &[u8], key: &VerifyingKey, frames: &[usize], hit: usize, what: &str) {
+    let Ok(verdict) = verify_from(bytes, key) else {
+        return assert!(hit < frames[0], "{what} made the file unreadable");
+    };
+    assert!(!verdict.is_complete(), "{what} was not found");
+    let number = frames.iter().rposition(|start| *start <= hit).map_or(1, |frame| frame as u64 + 1);
+    let named = match verdict.outcome {
+        Outcome::Truncated { after, .. } => after + 1, // its length now reaches beyond the file
+        _ => bad_frame(&verdict).unwrap(),
+    };
+    assert_eq!(named, number, "{what}: {verdict}");
+    assert!(verdict.proven < number, "{what}: {verdict}");
+}
+
+/// Every bit and every cut with `./tests/run --bits`; without it, some of them, each frame's head and end among them.
+fn all() -> bool {
+    std::env::var_os("TIDEGATE_TEST_BITS").is_some()
+}
+
+/// In the head of a frame, or where it begins or ends.
+fn near(frames: &[usize], at: usize) -> bool {
+    let next = frames.partition_point(|start| *start <= at);
+    next.checked_sub(1).is_some_and(|before| at < frames[before] + 29) || at + 4 >= frames[next.min(frames.len() - 1)]
+}
+
+#[test]
+fn heavy_each_flipped_bit_of_64_kib_is_found_and_its_frame_named() {
+    let (bench, bytes, frames) = large();
+    assert!((60 * 1024..72 * 1024).contains(&bytes.len()) && frames.len() > 40, "{} bytes", bytes.len());
+    let bits = (0..bytes.len()).flat_map(|at| (0..8).map(move |bit| (at, bit)));
+    let flips: Vec<(usize, u32)> =
+        bits.filter(|(at, bit)| all() || *at % 8 == *bit as usize && (near(&frames, *at) || at % 16 < 2)).collect();
+    std::thread::scope(|scope| {
+        for share in flips.chunks(flips.len().div_ceil(2)) {
+            let (key, frames, mut bytes) = (&bench.key, &frames, bytes.clone());
+            scope.spawn(move || {
+                for (at, bit) in share {
+                    bytes[*at] ^= 1 << bit;
+                    found(&bytes, key, frames, *at, &format!("bit {bit} of byte {at}"));
+                    bytes[*at] ^= 1 << bit;
+                }
+            });
+        }
+    });
+    println!("{} bits of {} bytes flipped, each found and its frame named", flips.len(), bytes.len());
+}
+
+#[test]
+fn heavy_a_recording_of_64_kib_cut_at_any_byte_is_never_complete() {
+    let (bench, bytes, frames) = large();
+    let cuts: Vec<usize> = (0..bytes.len()).filter(|at| all() || near(&frames, *at) || at % 31 == 0).collect();
+    for length in cuts.iter().copied() {
+        let Ok(verdict) = verify_from(&bytes[..length], &bench.key) else {
+            assert!(length < frames[0], "cut at {length}");
+            continue;
+        };
+        let whole = frames.iter().filter(|start| **start <= length).count() as u64 - 1;
+        assert!(matches!(verdict.outcome, Outcome::Truncated { after, .. } if after == whole), "{length}: {verdict}");
+    }
+    println!("cut at {} of {} bytes, each time named as truncated", cuts.len(), bytes.len());
+}
+
 #[test]
 fn every_cut_tail_is_found() {
     let (bench, bytes, frames) = small();
@@ -149,7 +237,7 @@ fn forged_chain_fails_at_the_next_signature() {
     use sha2::{Digest, Sha256};
     let bench = bench(1024);
     let live = bench.start();
-    live.note(data(Stream::Stdout, Keep::Whole, &[b'x'; 70_000]), at(1)).unwrap(); // frames 2 and 3, a checkpoint
+    live.note(data(Stream::Stdout, Keep::Whole, &noise(70_000)), at(1)).unwrap(); // frames 2 and 3, a checkpoint
     live.note(Event::Cancelled, at(2)).unwrap();
     live.note(Event::Cancelled, at(3)).unwrap();
     live.seal(at(4)).unwrap();
@@ -169,6 +257,69 @@ fn forged_chain_fails_at_the_next_signature() {
     let mut replay = Replay::from_reader(bytes.as_slice(), &bench.auditor, true).unwrap();
     let error = replay.find_map(Result::err).unwrap();
     assert!(error.to_string().starts_with("frame 4"), "{error}");
+}
+
+/// Somebody with a signing key of their own writes everything from some frame on anew, signatures included.
+#[test]
+fn a_tail_that_was_chained_and_signed_anew_under_another_key_is_found_wherever_it_begins() {
+    use ed25519_dalek::Signer as _;
+    use sha2::{Digest, Sha256};
+    let (bench, bytes, starts) = large();
+    let stranger = SigningKey::from_bytes(&[8; 32]);
+    let mut tried = 0;
+    for from in 1..starts.len() - 1 {
+        let mut forged = bytes.clone();
+        forged[starts[from] + 28] ^= 1; // its time
+        let mut hash: [u8; 32] = forged[starts[from] - 32..starts[from]].try_into().unwrap();
+        for pair in starts.windows(2).skip(from) {
+            let (start, end) = (pair[0], pair[1]);
+            let domain: &[u8] = match forged[start + 4] {
+                3 => b"tidegate recording checkpoint v1\0",
+                4 => b"tidegate recording end v1\0",
+                _ => b"",
+            };
+            if !domain.is_empty() {
+                let length = (support::SESSION.len() as u16).to_be_bytes();
+                let parts = [domain, &length, support::SESSION.as_bytes(), &hash, &forged[start..end - 96]];
+                let signature = stranger.sign(&parts.concat()).to_bytes();
+                forged[end - 96..end - 32].copy_from_slice(&signature);
+            }
+            hash = Sha256::new().chain_update(hash).chain_update(&forged[start..end - 32]).finalize().into();
+            forged[end - 32..end].copy_from_slice(&hash);
+        }
+        let verdict = verify_from(forged.as_slice(), &bench.key).unwrap();
+        let signed = starts[..starts.len() - 1].iter().skip(from).position(|start| forged[start + 4] >= 3).unwrap();
+        let frame = (from + signed) as u64 + 1;
+        assert_eq!(verdict.outcome, Outcome::Bad { frame, fault: Fault::Signature }, "from frame {}", from + 1);
+        assert!(verdict.proven <= from as u64);
+        assert_eq!(verify_from(forged.as_slice(), &stranger.verifying_key()).unwrap().proven, 0, "nor under theirs");
+        tried += 1;
+    }
+    println!("{tried} tails chained and signed anew, each found at its first signature");
+}
+
+/// Every frame of one recording in the place of every frame of another of the same session's format.
+#[test]
+fn no_frame_of_another_recording_fits_anywhere() {
+    let (bench, bytes, ours) = large();
+    let other = bench.start_as("other");
+    for second in 1..30 {
+        other.note(data(Stream::Stdout, Keep::Whole, b"ls\r"), at(second)).unwrap();
+    }
+    other.seal(at(40)).unwrap();
+    let path = tidegate_recorder::storage::find(&bench.recordings(), "other").unwrap().path;
+    let foreign = fs::read(path).unwrap();
+    let theirs = frames(&foreign);
+    let mut spliced = 0;
+    for (n, place) in ours.windows(2).enumerate() {
+        for frame in theirs.windows(2) {
+            let inside = [&bytes[..place[0]], &foreign[frame[0]..frame[1]], &bytes[place[1]..]].concat();
+            let verdict = verify_from(inside.as_slice(), &bench.key).unwrap();
+            assert_eq!(bad_frame(&verdict), Some(n as u64 + 1), "{verdict}");
+            spliced += 1;
+        }
+    }
+    println!("{spliced} frames of another recording put in the place of one, each found and named");
 }
 
 #[test]

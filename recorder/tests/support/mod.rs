@@ -96,6 +96,16 @@ pub(crate) fn data(stream: Stream, keep: Keep, bytes: &[u8]) -> Event {
     Event::Data { channel: 1, stream, keep, data: Bytes::copy_from_slice(bytes) }
 }
 
+/// Bytes that do not compress.
+pub(crate) fn noise(length: usize) -> Vec<u8> {
+    let mut state = 1_u32;
+    let mut byte = |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    };
+    (0..length).map(&mut byte).collect()
+}
+
 pub(crate) fn terminal(command: Option<&str>) -> Event {
     Event::Opened {
         channel: 1,
