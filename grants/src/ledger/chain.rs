@@ -9,6 +9,7 @@
 //! - entry hash: SHA-256 of `tidegate ledger entry v1`, then the columns [`ENTRY`] in that order; `prev` is the `hash` of
 //!   the entry before in the same chain, 64 zeros for the first
 //! - signed head: Ed25519 over `tidegate ledger head v1`, then `node`, `seq`, `hash`, `at`
+//! - signed tree: Ed25519 over `tidegate ledger tree v1`, then `node`, `seq`, `hash`, `root`, `at`
 //!
 //! Digests and signatures are kept as lower-case hex, and only that spelling is accepted.
 
@@ -71,13 +72,20 @@ impl Fields {
 
 /// The digest of a row of state: all columns of `row` from `first` on.
 pub(crate) fn row_digest(table: &str, row: &Row<'_>, first: usize) -> rusqlite::Result<String> {
-    let mut fields = Fields::new("tidegate row v1").text(table);
     let statement = row.as_ref();
-    for index in first..statement.column_count() {
-        fields.part(3, statement.column_name(index)?.as_bytes());
-        fields.value(row.get_ref(index)?);
+    let column = |index| Ok((statement.column_name(index)?, row.get_ref(index)?));
+    let columns: Vec<_> = (first..statement.column_count()).map(column).collect::<rusqlite::Result<_>>()?;
+    Ok(columns_digest(table, columns.into_iter()))
+}
+
+/// The same, of columns by name.
+pub(crate) fn columns_digest<'a>(table: &str, columns: impl Iterator<Item = (&'a str, ValueRef<'a>)>) -> String {
+    let mut fields = Fields::new("tidegate row v1").text(table);
+    for (name, value) in columns {
+        fields.part(3, name.as_bytes());
+        fields.value(value);
     }
-    Ok(fields.hash())
+    fields.hash()
 }
 
 /// The hash of an entry, from the columns [`ENTRY`].
@@ -93,20 +101,48 @@ fn head_message(node: &str, head: &Head, at: &str) -> Vec<u8> {
     fields.text(&head.hash).text(at).0
 }
 
+fn tree_message(node: &str, head: &Head, root: &str, at: &str) -> Vec<u8> {
+    let mut fields = Fields::new("tidegate ledger tree v1").text(node);
+    fields.value(ValueRef::Integer(head.seq));
+    fields.text(&head.hash).text(root).text(at).0
+}
+
 /// The signature of a head, hex.
 pub(crate) fn sign_head(signer: &HeadSigner, node: &str, head: &Head, at: &str) -> Result<String, StoreError> {
-    let signature = signer
-        .try_sign(&head_message(node, head, at))
-        .map_err(|_| StoreError::Database("the ledger key did not sign".to_owned()))?;
+    sign(signer, &head_message(node, head, at))
+}
+
+/// The signature of a tree's root, hex.
+pub(crate) fn sign_tree(
+    signer: &HeadSigner,
+    node: &str,
+    head: &Head,
+    root: &str,
+    at: &str,
+) -> Result<String, StoreError> {
+    sign(signer, &tree_message(node, head, root, at))
+}
+
+fn sign(signer: &HeadSigner, message: &[u8]) -> Result<String, StoreError> {
+    let signature =
+        signer.try_sign(message).map_err(|_| StoreError::Database("the ledger key did not sign".to_owned()))?;
     Ok(HEXLOWER.encode(&signature.to_bytes()))
 }
 
 /// Whether this is our signature of that head.
 pub(crate) fn head_holds(public: &[u8; 32], node: &str, head: &Head, at: &str, signature: &str) -> bool {
+    is_signed(public, &head_message(node, head, at), signature)
+}
+
+/// Whether this is our signature of that tree.
+pub(crate) fn tree_holds(public: &[u8; 32], node: &str, head: &Head, root: &str, at: &str, signature: &str) -> bool {
+    is_signed(public, &tree_message(node, head, root, at), signature)
+}
+
+fn is_signed(public: &[u8; 32], message: &[u8], signature: &str) -> bool {
     // Lower case only: an edited spelling of a good signature is an edit.
     let Some(bytes) = HEXLOWER.decode(signature.as_bytes()).ok().and_then(|b| <[u8; 64]>::try_from(b).ok()) else {
         return false;
     };
-    VerifyingKey::from_bytes(public)
-        .is_ok_and(|key| key.verify_strict(&head_message(node, head, at), &Signature::from_bytes(&bytes)).is_ok())
+    VerifyingKey::from_bytes(public).is_ok_and(|key| key.verify_strict(message, &Signature::from_bytes(&bytes)).is_ok())
 }

@@ -5,7 +5,11 @@
 //! transaction. What exactly is hashed and signed: [`chain`]. How it is checked: [`verify`].
 
 pub(crate) mod chain;
+pub mod proof;
+pub(crate) mod tree;
 pub(crate) mod verify;
+
+pub use tree::SignedTree;
 
 use crate::name::{GrantId, IdentityName, LeaseId, SessionId, TargetName};
 use jiff::Timestamp;

@@ -92,7 +92,7 @@ pub(crate) fn refused(db: &Connection, reference: Reference) -> Result<Vec<Entry
     Ok(entries)
 }
 
-fn from_row(row: &Row<'_>) -> rusqlite::Result<Entry> {
+pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Entry> {
     let (table, key, digest) = (row.get("row_table")?, row.get("row_key")?, row.get("row_digest")?);
     let described = match (table, key, digest) {
         (Some(table), Some(key), Some(digest)) => Some(Described { table, key, digest }),
