@@ -9,6 +9,7 @@ mod cli;
 mod cmd;
 mod config;
 mod doctor;
+mod evidence;
 mod health;
 mod init;
 mod live;

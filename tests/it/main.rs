@@ -48,6 +48,7 @@ mod outage;
 mod outside;
 mod partition;
 mod postgres;
+mod proof;
 mod protocol;
 mod raw;
 mod recording;

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 use tidegate_tests::{World, gateway::files, secs, world::PATIENCE};
 
 /// A world with one sealed SSH recording of this command; the recording's id.
-fn recorded(command: &str) -> (World, String) {
+pub(crate) fn recorded(command: &str) -> (World, String) {
     let world = World::ssh_only();
     world.gateway.grant("alice", "web-1", "shell", "30m");
     let mut ssh = world.ssh_start("alice", "deploy@web-1", &[command]);
@@ -17,7 +17,7 @@ fn recorded(command: &str) -> (World, String) {
     (world, id)
 }
 
-fn file(world: &World, id: &str) -> PathBuf {
+pub(crate) fn file(world: &World, id: &str) -> PathBuf {
     let recordings = world.gateway.recordings();
     let path = recordings.iter().find(|r| r["session"] == id).unwrap()["path"].as_str().unwrap().to_owned();
     let name = PathBuf::from(&path).file_name().unwrap().to_owned();

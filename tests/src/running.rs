@@ -53,6 +53,13 @@ impl Output {
         self
     }
 
+    /// The same, if its stdout has this text.
+    #[track_caller]
+    pub fn shows(self, text: &str) -> Self {
+        assert!(self.out().contains(text), "{} does not show {text:?} but:\n{}", self.command, clip(&self.stdout));
+        self
+    }
+
     /// The same, if its stderr has this text.
     #[track_caller]
     pub fn says(self, text: &str) -> Self {

@@ -116,12 +116,12 @@ pub(crate) enum Command {
     /// Public parts of the gateway's keys
     #[command(subcommand)]
     Ca(CaCommand),
-    /// (not supported yet) Bundle all that proves a session
-    #[command(hide = true)]
-    Evidence(Later),
-    /// (not supported yet) Prove an evidence bundle offline
-    #[command(hide = true)]
-    Verify(Later),
+    /// Put all that proves a session into one file; `tidegate verify` proves it elsewhere
+    Evidence(Evidence),
+    /// Prove files offline, with the public key alone: recordings, directories of them, exports of the ledger, evidence
+    #[command(after_help = "Exit codes: 0 all intact, 1 something was changed or is not by this key, 2 wrong usage, \
+                            4 nothing was changed, but a recording breaks off.")]
+    Verify(Verify),
     /// Put the changed configuration in force: all of it, or nothing
     Reload {
         #[command(flatten)]
@@ -178,6 +178,34 @@ pub(crate) enum Command {
         #[command(flatten)]
         json: Json,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Evidence {
+    /// The session (any unique prefix or suffix of its id)
+    #[arg(value_name = "SESSION")]
+    pub(crate) session: String,
+    /// Where: a file that does not exist yet
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Leave the recording out: its seal stays, and proves a copy of it
+    #[arg(long)]
+    pub(crate) redact: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// What to prove
+    #[arg(value_name = "FILE|DIR", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// The verification key (`tidegate ca show ledger`) [default: the state directory's]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// An export of the ledger must have the heads that this anchor's file has; may be repeated
+    #[arg(long = "anchor", value_name = "FILE")]
+    pub(crate) anchors: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) json: Json,
 }
 
 /// Arguments of a command that does not work yet: any.
@@ -511,6 +539,9 @@ pub(crate) enum LedgerCommand {
         /// The verification key (`tidegate ca show ledger`) [default: the state directory's]
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
+        /// It must also have the heads that this anchor's file has: an older store that was put back is found; may be repeated
+        #[arg(long = "anchor", value_name = "FILE")]
+        anchors: Vec<PathBuf>,
         #[command(flatten)]
         json: Json,
     },
@@ -519,11 +550,26 @@ pub(crate) enum LedgerCommand {
         /// How many
         #[arg(short = 'n', long, default_value_t = 20)]
         lines: u64,
+        /// Go on with what is entered from now on
+        #[arg(short = 'f', long)]
+        follow: bool,
         #[command(flatten)]
         json: Json,
     },
-    /// Print all entries as JSON Lines
-    Export,
+    /// Print all entries
+    Export {
+        /// How
+        #[arg(long, default_value = "jsonl")]
+        format: LedgerFormat,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LedgerFormat {
+    /// JSON Lines, with the signed heads at the end: `tidegate verify` proves it
+    Jsonl,
+    /// ArcSight's Common Event Format, for a SIEM
+    Cef,
 }
 
 #[derive(Debug, Subcommand)]

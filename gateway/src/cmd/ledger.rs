@@ -1,31 +1,51 @@
 //! `tidegate ledger …`: on files, without a gateway.
 
-use super::{moment, print, print_json, short, state_dir, verification_key};
-use crate::{cli::LedgerCommand, text};
+use super::{cef, moment, print, print_json, short, state_dir, verification_key, verify::read_anchors};
+use crate::{
+    cli::{LedgerCommand, LedgerFormat},
+    text,
+};
 use std::{
     fmt::Write as _,
     io::{self, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
+    thread::sleep,
+    time::Duration,
 };
-use tidegate_grants::{ledger::Entry, store};
+use tidegate_grants::{
+    ledger::{Entry, proof::Line},
+    store,
+};
+
+/// How often somebody who follows is told what is new.
+const LOOK: Duration = Duration::from_millis(250);
 
 pub(super) fn run(named: Option<&Path>, command: LedgerCommand) -> anyhow::Result<ExitCode> {
     let state = state_dir(named)?;
     match command {
-        LedgerCommand::Verify { key, json } => verify(&state, key.as_deref(), json.json),
-        LedgerCommand::Tail { lines, json } => tail(&state, lines, json.json),
-        LedgerCommand::Export => export(&state),
+        LedgerCommand::Verify { key, anchors, json } => verify(&state, key.as_deref(), &anchors, json.json),
+        LedgerCommand::Tail { lines, follow: true, json } => follow(&state, lines, json.json),
+        LedgerCommand::Tail { lines, follow: false, json } => tail(&state, lines, json.json),
+        LedgerCommand::Export { format } => export(&state, format),
     }
 }
 
 /// Exit 0 only if nothing was found.
-fn verify(state: &Path, key: Option<&Path>, json: bool) -> anyhow::Result<ExitCode> {
-    let verdict = store::verify(state, verification_key(state, key)?.to_bytes())?;
+fn verify(state: &Path, key: Option<&Path>, anchors: &[PathBuf], json: bool) -> anyhow::Result<ExitCode> {
+    let key = verification_key(state, key)?;
+    // Read before the store, which only grows: what is anchored meanwhile is in it.
+    let anchors = read_anchors(anchors, &key)?;
+    let mut verdict = store::verify(state, key.to_bytes())?;
+    verdict.faults.extend(store::hold_to(state, &anchors)?);
     if json {
         print_json(&verdict)?;
     } else if verdict.intact() {
-        print(&format!("intact: {} entries, each record agrees with them\n", verdict.entries))?;
+        let anchored = match anchors.heads().count() {
+            0 => String::new(),
+            heads => format!(", and so do {heads} heads that went to anchors"),
+        };
+        print(&format!("intact: {} entries, each record agrees with them{anchored}\n", verdict.entries))?;
     } else {
         let mut out = String::new();
         for fault in &verdict.faults {
@@ -60,10 +80,42 @@ fn row(entry: &Entry) -> [String; 7] {
     ]
 }
 
-fn export(state: &Path) -> anyhow::Result<ExitCode> {
+/// Goes on until nobody reads any more.
+fn follow(state: &Path, lines: u64, json: bool) -> anyhow::Result<ExitCode> {
+    let mut behind = 0;
+    let mut shown: Vec<Entry> = Vec::new();
+    let mut first = true;
+    loop {
+        (behind, _) = store::export(state, behind, |exported| {
+            shown.push(exported.entry);
+            anyhow::Ok(())
+        })?;
+        let skipped = if first { shown.len().saturating_sub(usize::try_from(lines).unwrap_or(usize::MAX)) } else { 0 };
+        for entry in shown.drain(..).skip(skipped) {
+            let line = if json {
+                serde_json::to_string(&entry)?
+            } else {
+                text::plain(row(&entry).join("  ").trim_end()).into_owned()
+            };
+            print(&format!("{line}\n"))?;
+        }
+        first = false;
+        sleep(LOOK);
+    }
+}
+
+fn export(state: &Path, format: LedgerFormat) -> anyhow::Result<ExitCode> {
     let mut out = io::BufWriter::new(io::stdout().lock());
-    for entry in store::read(state, None)? {
-        serde_json::to_writer(&mut out, &entry)?;
+    let (_, heads) = store::export(state, 0, |exported| {
+        match format {
+            LedgerFormat::Jsonl => serde_json::to_writer(&mut out, &exported)?,
+            LedgerFormat::Cef => out.write_all(cef::line(&exported.entry).as_bytes())?,
+        }
+        out.write_all(b"\n")?;
+        anyhow::Ok(())
+    })?;
+    for head in heads.into_iter().filter(|_| format == LedgerFormat::Jsonl) {
+        serde_json::to_writer(&mut out, &Line::Head { head })?;
         out.write_all(b"\n")?;
     }
     out.flush()?;

@@ -3,9 +3,11 @@
 mod add;
 mod backup;
 mod ca;
+mod cef;
 mod check;
 mod clock;
 mod doctor;
+mod evidence;
 mod grant;
 mod lease;
 mod ledger;
@@ -22,6 +24,7 @@ mod status;
 mod target;
 mod token;
 mod user;
+mod verify;
 mod why;
 
 use crate::{
@@ -82,8 +85,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Ledger(command) => ledger::run(named, command),
         Command::Ca(CaCommand::Show { part }) => ca::show(named, part),
         Command::Ca(CaCommand::Rotate { part: Rotated::Mfa, drop_old }) => ca::rotate_mfa(named, drop_old),
-        Command::Evidence(_) => later("evidence"),
-        Command::Verify(_) => later("verify"),
+        Command::Evidence(arguments) => evidence::run(named, &arguments),
+        Command::Verify(arguments) => verify::run(named, &arguments),
         Command::Reload { json } => live::reload(&client()?, json.json),
         Command::Config(ConfigCommand::Schema { included }) => {
             print(&format!("{:#}\n", config::schema::schema(included)))

@@ -1,0 +1,195 @@
+//! `tidegate verify`: what a file proves, with the public key alone.
+//!
+//! What always holds: nothing of a gateway is needed, and nothing that a file says of itself is believed before the key
+//! vouches for it. What kind of file it is, its first bytes say, not its name.
+
+use super::{print, print_json, state_dir, verification_key};
+use crate::{
+    cli,
+    evidence::{self, Proven},
+    text::plain,
+};
+use anyhow::Context as _;
+use ed25519_dalek::VerifyingKey;
+use std::{
+    fmt::Write as _,
+    fs::{self, File},
+    io::{BufRead as _, BufReader, Read as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+use tidegate_grants::ledger::proof::{Anchors, Found, Walk};
+use tidegate_recorder::verify::{Outcome, verify as verify_recording};
+
+/// An entry is at most some 300 KiB.
+const LONGEST_LINE: u64 = 4 << 20;
+/// A year of heads, one a minute.
+const LONGEST_ANCHOR: u64 = 256 << 20;
+/// How a recording begins.
+const RECORDING: &[u8] = b"tgrec\r\n\x1a";
+
+/// What was found of one file. The worst decides how the program exits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum State {
+    /// All of it is proven.
+    Intact,
+    /// What is there is as it was written, but there was more.
+    Cut,
+    /// Not as it was written, or not by this key.
+    Changed,
+}
+
+/// One file.
+#[derive(Debug, serde::Serialize)]
+pub(super) struct Proof {
+    file: PathBuf,
+    state: State,
+    /// Sentences, the verdict first.
+    lines: Vec<String>,
+}
+
+pub(super) fn run(named: Option<&Path>, arguments: &cli::Verify) -> anyhow::Result<ExitCode> {
+    let key = match &arguments.key {
+        Some(_) => verification_key(Path::new(""), arguments.key.as_deref())?,
+        None => verification_key(&state_dir(named).context("name the verification key with --key")?, None)?,
+    };
+    let anchors = read_anchors(&arguments.anchors, &key)?;
+    let mut proofs = Vec::new();
+    for file in &arguments.files {
+        for file in recordings_below(file)? {
+            let (state, lines) = prove(&file, &key, &anchors).with_context(|| file.display().to_string())?;
+            proofs.push(Proof { file, state, lines });
+        }
+    }
+    if arguments.json.json {
+        print_json(&proofs)?;
+    } else {
+        print(&shown(&proofs)?)?;
+    }
+    Ok(match proofs.iter().map(|proof| proof.state).max() {
+        Some(State::Intact) | None => ExitCode::SUCCESS,
+        Some(State::Cut) => ExitCode::from(4),
+        Some(State::Changed) => ExitCode::from(1),
+    })
+}
+
+fn shown(proofs: &[Proof]) -> Result<String, std::fmt::Error> {
+    let mut out = String::new();
+    for proof in proofs {
+        let (first, rest) = proof.lines.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+        writeln!(out, "{}", plain(&format!("{}: {first}", proof.file.display())))?;
+        for line in rest {
+            writeln!(out, "  {}", plain(line))?;
+        }
+    }
+    if proofs.is_empty() {
+        out.push_str("there is no recording here\n");
+    }
+    Ok(out)
+}
+
+/// The heads that went to anchors, of all these files.
+pub(super) fn read_anchors(files: &[PathBuf], key: &VerifyingKey) -> anyhow::Result<Anchors> {
+    let mut text = String::new();
+    for file in files {
+        let open = File::open(file).with_context(|| file.display().to_string())?;
+        open.take(LONGEST_ANCHOR).read_to_string(&mut text).with_context(|| file.display().to_string())?;
+        text.push('\n');
+    }
+    Ok(Anchors::read(&text, &key.to_bytes()))
+}
+
+/// A file, or all recordings in a directory, by name.
+fn recordings_below(file: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    if !file.is_dir() {
+        return Ok(vec![file.to_owned()]);
+    }
+    let mut found = Vec::new();
+    for item in fs::read_dir(file).with_context(|| file.display().to_string())? {
+        let item = item?;
+        let (path, kind) = (item.path(), item.file_type()?);
+        if kind.is_dir() {
+            found.extend(recordings_below(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "tgr") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn prove(file: &Path, key: &VerifyingKey, anchors: &Anchors) -> anyhow::Result<(State, Vec<String>)> {
+    let mut first = Vec::new();
+    File::open(file)?.take(512).read_to_end(&mut first)?;
+    if first.starts_with(RECORDING) {
+        return Ok(recording(file, key));
+    }
+    if first.get(257..262) == Some(b"ustar") {
+        return bundle(file, key);
+    }
+    // Whatever else it is, no line of it is an entry, and that is said.
+    ledger(file, key, anchors)
+}
+
+fn recording(file: &Path, key: &VerifyingKey) -> (State, Vec<String>) {
+    let verdict = match verify_recording(file, key) {
+        Ok(verdict) => verdict,
+        Err(error) => return (State::Changed, vec![format!("NOT intact: {error}")]),
+    };
+    let header = &verdict.header;
+    let whose = format!(
+        "session {} of {}, {} on {}, from {}",
+        header.session, header.identity, header.access, header.target, header.start
+    );
+    let (state, word) = match verdict.outcome {
+        Outcome::Complete => (State::Intact, "intact"),
+        Outcome::Truncated { .. } => (State::Cut, "NOT whole"),
+        Outcome::Bad { .. } => (State::Changed, "NOT intact"),
+    };
+    // Before a signature held, nothing that the header says is worth a line.
+    let proven = (verdict.proven > 0).then_some(whose);
+    let mut lines = vec![format!("{word}: recording, {verdict}")];
+    lines.extend(proven);
+    lines.push(format!("head {}: what the ledger's entry recording.sealed says of a whole one", verdict.head));
+    (state, lines)
+}
+
+fn bundle(file: &Path, key: &VerifyingKey) -> anyhow::Result<(State, Vec<String>)> {
+    let Proven { faults, claims, session } = evidence::prove(file, key)?;
+    if faults.is_empty() {
+        let lines = claims.iter().map(|claim| format!("{:9} {}", claim.word.text(), claim.what));
+        let verdict = format!("intact: evidence of session {session}; what each line rests on is said before it");
+        return Ok((State::Intact, [verdict].into_iter().chain(lines).collect()));
+    }
+    let verdict = format!("NOT intact: evidence, {} fault(s)", faults.len());
+    Ok((State::Changed, [verdict].into_iter().chain(faults).collect()))
+}
+
+fn ledger(file: &Path, key: &VerifyingKey, anchors: &Anchors) -> anyhow::Result<(State, Vec<String>)> {
+    let mut walk = Walk::new(key.to_bytes(), anchors);
+    let mut reader = BufReader::new(File::open(file)?);
+    loop {
+        let mut line = Vec::new();
+        if reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)? == 0 {
+            break;
+        }
+        walk.line(String::from_utf8_lossy(&line).trim_end());
+    }
+    let Found { entries, heads, faults } = walk.end();
+    let mut lines = Vec::new();
+    let upto = heads.iter().map(|head| format!("{}/{} signed at {}", head.node, head.seq, head.at));
+    let upto = upto.collect::<Vec<_>>().join(", ");
+    if faults.is_empty() {
+        lines.push(format!("intact: ledger, {entries} entries, up to {upto}"));
+        let anchored = anchors.heads().count();
+        lines.extend((anchored > 0).then(|| format!("the {anchored} heads of the anchor are in it")));
+        return Ok((State::Intact, lines));
+    }
+    lines.push(format!(
+        "NOT intact: ledger, {} fault(s); {entries} entries are in chains that hold to their end",
+        faults.len()
+    ));
+    lines.extend(faults);
+    Ok((State::Changed, lines))
+}

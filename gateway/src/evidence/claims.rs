@@ -1,0 +1,197 @@
+//! What a bundle shows, one claim a line, and on whose word each rests.
+
+use super::Evidence;
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde::Serialize;
+use serde_json::Value;
+use tidegate_grants::{
+    ledger::{Entry, Event},
+    store::StateRow,
+};
+
+/// On whose word something rests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Word {
+    /// A signature by the key at hand proves it.
+    Signed,
+    /// The gateway says so: it signed that it saw this, and nobody else did.
+    Attested,
+    /// It is not in here.
+    Absent,
+}
+
+impl Word {
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::Signed => "SIGNED",
+            Self::Attested => "ATTESTED",
+            Self::Absent => "ABSENT",
+        }
+    }
+}
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Claim {
+    pub(crate) word: Word,
+    pub(crate) what: String,
+}
+
+fn claim(word: Word, what: impl Into<String>) -> Claim {
+    Claim { word, what: what.into() }
+}
+
+impl Evidence {
+    pub(super) fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Entry> {
+        self.entries.iter().map(|included| &included.exported.entry).filter(move |entry| entry.event.kind == kind)
+    }
+
+    /// The entries of this session itself.
+    pub(super) fn own<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Event> {
+        let ours = |event: &&Event| event.session.is_some_and(|session| session.to_string() == self.session);
+        self.of_kind(kind).map(|entry| &entry.event).filter(ours)
+    }
+
+    pub(super) fn row(&self, table: &str) -> impl Iterator<Item = &StateRow> {
+        self.rows.iter().filter(move |row| row.table == table)
+    }
+
+    /// All that it shows, in the order of the story.
+    pub(crate) fn claims(&self) -> Vec<Claim> {
+        let mut claims = vec![self.in_ledger()];
+        self.request(&mut claims);
+        self.grant(&mut claims);
+        self.session_claims(&mut claims);
+        self.recording(&mut claims);
+        self.receipts(&mut claims);
+        claims
+    }
+
+    fn in_ledger(&self) -> Claim {
+        let heads = self.trees.iter().map(|tree| format!("{}/{} at {}", tree.node, tree.seq, tree.at));
+        let heads = heads.collect::<Vec<_>>().join(", ");
+        let count = self.entries.len();
+        claim(Word::Signed, format!("{count} entries are in the gateway's ledger, which had come to {heads}"))
+    }
+
+    fn request(&self, claims: &mut Vec<Claim>) {
+        for entry in self.entries.iter().map(|included| &included.exported.entry) {
+            let (family, verb) = entry.event.kind.split_once('.').unwrap_or((&entry.event.kind, ""));
+            if !matches!(family, "request" | "approval") {
+                continue;
+            }
+            let who = entry.event.identity.as_deref().unwrap_or("somebody");
+            // An approver's own signature is in the detail; whose key it is by, the gateway says.
+            let signed = entry.event.detail.get("signature").is_some_and(|signature| !signature.is_null());
+            let by = if signed { ", with a signature of their own in the entry's detail" } else { "" };
+            claims.push(claim(Word::Attested, format!("{family} {verb} by {who} at {}{by}", entry.at)));
+        }
+    }
+
+    fn grant(&self, claims: &mut Vec<Claim>) {
+        let Some(row) = self.row("grants").next() else {
+            return claims.push(claim(Word::Absent, "the grant is not in here"));
+        };
+        let part = |at: usize| -> Option<Value> {
+            let text = row.text("token")?.split('.').nth(at)?;
+            serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()
+        };
+        let (head, body) = (part(0).unwrap_or_default(), part(1).unwrap_or_default());
+        let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or("?").to_owned();
+        let from =
+            |name: &str| body.get(name).and_then(Value::as_i64).and_then(|at| jiff::Timestamp::from_second(at).ok());
+        let moment = |name: &str| from(name).map_or_else(|| "?".to_owned(), |at| at.to_string());
+        let what = format!(
+            "grant {} of {} for {} on {}, entitlement {}, from {} until {}, reason {:?}",
+            row.key,
+            text("iss"),
+            text("sub"),
+            text("target"),
+            text("entitlement"),
+            moment("nbf"),
+            moment("exp"),
+            text("reason")
+        );
+        let outside = text("iss") != self.gateway && head.get("alg").and_then(Value::as_str) == Some("EdDSA");
+        claims.push(claim(Word::Attested, what));
+        if outside {
+            let whose = format!(
+                "the grant carries the Ed25519 signature of issuer {}: their public key proves it",
+                text("iss")
+            );
+            claims.push(claim(Word::Attested, whose));
+        }
+        for approval in body.get("approvals").and_then(Value::as_array).into_iter().flatten() {
+            let by = approval.get("by").and_then(Value::as_str).unwrap_or("?");
+            claims.push(claim(Word::Attested, format!("approved by {by}, as the grant says")));
+        }
+    }
+
+    fn session_claims(&self, claims: &mut Vec<Claim>) {
+        for row in self.row("sessions") {
+            let text = |name: &str| row.text(name).unwrap_or("–");
+            claims.push(claim(
+                Word::Attested,
+                format!(
+                    "session of {}, as {} on {}, from {}, from {} until {}: {}",
+                    text("identity"),
+                    text("access"),
+                    text("target"),
+                    text("source"),
+                    text("start"),
+                    text("finish"),
+                    text("outcome")
+                ),
+            ));
+        }
+        for entry in self.of_kind("session.opened").take(1) {
+            claims.push(claim(Word::Attested, format!("configuration in force, SHA-256 {}", entry.config)));
+        }
+        for event in self.own("credential.minted") {
+            claims.push(claim(Word::Attested, format!("minted: {}", event.detail)));
+        }
+    }
+
+    fn recording(&self, claims: &mut Vec<Claim>) {
+        let sealed = self.own("recording.sealed").last();
+        let part =
+            |name: &str| sealed.and_then(|event| event.detail.get(name)).map_or("?".to_owned(), Value::to_string);
+        claims.push(match (sealed, self.redacted) {
+            (None, _) => {
+                claim(Word::Absent, "the ledger has no seal of a recording: it breaks off, or the session lives")
+            }
+            (Some(_), true) => claim(
+                Word::Signed,
+                format!(
+                    "the recording, which was left out, has {} frames and the head {}",
+                    part("frames"),
+                    part("head")
+                ),
+            ),
+            (Some(_), false) => claim(
+                Word::Signed,
+                format!("the recording is in here, with {} frames and the head {}", part("frames"), part("head")),
+            ),
+        });
+    }
+
+    fn receipts(&self, claims: &mut Vec<Claim>) {
+        for row in self.row("leases") {
+            let (name, state) = (row.text("name").unwrap_or("?"), row.text("state").unwrap_or("?"));
+            let receipt = row.text("receipt").unwrap_or("none yet");
+            claims.push(claim(
+                Word::Attested,
+                format!("lease {} of {name} is {state}; the target answered: {receipt}", row.key),
+            ));
+        }
+    }
+
+    /// Who may see what a claim rests on, for people.
+    pub(super) fn legend() -> &'static str {
+        "SIGNED: a signature by the gateway's ledger key proves it, and nothing in here can be changed without breaking one.\n\
+         ATTESTED: the gateway says so. It signed that this is what it saw, so it cannot take it back; that it was so, no\n\
+         other key than its own proves.\n\
+         ABSENT: not in here.\n"
+    }
+}

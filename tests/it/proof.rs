@@ -1,0 +1,173 @@
+//! What leaves the gateway proves itself elsewhere: with the public key alone, away from its host and its configuration.
+
+use crate::recording::recorded;
+use serde_json::Value;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+use tidegate_tests::{
+    World,
+    running::{Output, Running, run},
+    secs,
+    world::PATIENCE,
+};
+
+/// An auditor's own machine: a folder with what was handed out, and the program.
+struct Elsewhere<'a> {
+    world: &'a World,
+    dir: PathBuf,
+}
+
+impl<'a> Elsewhere<'a> {
+    fn new(world: &'a World) -> Self {
+        let dir = world.dir().join("elsewhere");
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("ledger.pub"), world.gateway.cli(&["ca", "show", "ledger"]).ok().out()).unwrap();
+        Self { world, dir }
+    }
+
+    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.dir.join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    fn verify(&self, what: &Path, more: &[&str]) -> Output {
+        let mut command = Command::new(self.world.gateway.command(&["verify"]).get_program());
+        command.env_clear().current_dir(&self.dir).args(["verify", "--key", "ledger.pub"]).args(more).arg(what);
+        run(command, PATIENCE)
+    }
+}
+
+#[test]
+fn a_directory_of_recordings_is_proven_with_the_public_key_alone_and_the_exit_code_says_how_far() {
+    let (world, id) = recorded("echo one; cat");
+    let elsewhere = Elsewhere::new(&world);
+    let good = fs::read(crate::recording::file(&world, &id)).unwrap();
+    fs::create_dir_all(elsewhere.dir.join("all/below")).unwrap();
+    elsewhere.write("all/below/whole.tgr", &good);
+    let all = elsewhere.dir.join("all");
+    elsewhere.verify(&all, &[]).exited(0).shows("intact: recording").shows(&id);
+    let cut = elsewhere.write("all/cut.tgr", &good[..good.len() - 1]);
+    elsewhere.verify(&all, &[]).exited(4).shows("NOT whole").shows("TRUNCATED after frame");
+    fs::remove_file(cut).unwrap();
+    let mut flipped = good.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    elsewhere.write("all/flipped.tgr", flipped);
+    let said = elsewhere.verify(&all, &["--json"]).exited(1).out();
+    let proofs: Vec<Value> = serde_json::from_str(&said).unwrap();
+    let states: Vec<&str> = proofs.iter().map(|proof| proof["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["intact", "changed"], "{said}");
+    let mut openssl = Command::new("sh");
+    openssl
+        .current_dir(&elsewhere.dir)
+        .args(["-c", "openssl genpkey -algorithm ed25519 | openssl pkey -pubout -out ledger.pub"]);
+    run(openssl, PATIENCE).ok();
+    let another = elsewhere.verify(&elsewhere.dir.join("all/below"), &[]).exited(1).shows("nothing is proven").out();
+    assert!(!another.contains(&id), "what nothing proves is not repeated: {another}");
+}
+
+#[test]
+fn an_export_of_the_ledger_proves_itself_and_whatever_is_done_to_it_is_named() {
+    let (world, _) = recorded("cat");
+    let elsewhere = Elsewhere::new(&world);
+    let text = world.gateway.cli(&["ledger", "export"]).ok().out();
+    let lines: Vec<&str> = text.lines().collect();
+    let whole = elsewhere.write("ledger.jsonl", &text);
+    elsewhere.verify(&whole, &[]).exited(0).shows(&format!("intact: ledger, {} entries", lines.len() - 1));
+    let tampered = |name: &str, lines: &[&str], named: &str| {
+        let file = elsewhere.write(name, lines.join("\n"));
+        elsewhere.verify(&file, &[]).exited(1).shows("NOT intact").shows(named);
+    };
+    for at in 0..lines.len() - 1 {
+        let entry: Value = serde_json::from_str(lines[at]).unwrap();
+        let (seq, kind) = (entry["seq"].as_u64().unwrap(), entry["kind"].as_str().unwrap());
+        let changed = lines[at].replacen(kind, "grant.issues", 1);
+        let mut edited = lines.clone();
+        edited[at] = &changed;
+        tampered("edited.jsonl", &edited, &format!("ledger a/{seq}: the row was changed"));
+        edited.remove(at);
+        let last = at == lines.len() - 2;
+        let named = if last { "where the rows do not end".to_owned() } else { format!("ledger a/{seq}") };
+        tampered("removed.jsonl", &edited, &named);
+    }
+    let last = lines.len() - 1;
+    tampered("cut.jsonl", &lines[..last - 1], "no signed head");
+    tampered("shortened.jsonl", &[&lines[..last - 1], &lines[last..]].concat(), "where the rows do not end");
+    tampered("none.jsonl", &["{\"a\":1}"], "line 1: neither an entry nor a head");
+}
+
+#[test]
+fn the_ledger_is_followed_as_it_grows_and_exported_for_a_siem() {
+    let world = World::ssh_only();
+    let following = Running::start(world.gateway.command(&["ledger", "tail", "-f", "-n", "1"]));
+    world.gateway.grant("alice", "web-1", "shell", "30m");
+    following.until_stdout("grant.issued", PATIENCE);
+    following.signal(tidegate_tests::daemon::Signal::TERM);
+    following.end(secs(10));
+    let cef = world.gateway.cli(&["ledger", "export", "--format", "cef"]).ok().out();
+    let entries = world.gateway.ledger().entries.len();
+    assert_eq!(cef.lines().count(), entries);
+    assert!(cef.lines().all(|line| line.starts_with("CEF:0|tidegate|tidegate|")), "{cef}");
+    let issued = cef.lines().find(|line| line.contains("|grant.issued|")).expect("the grant is in it");
+    assert!(issued.contains("suser=alice") && issued.contains("dhost=web-1"), "{issued}");
+}
+
+#[test]
+fn a_bundle_of_evidence_proves_a_session_elsewhere_and_any_flipped_byte_is_found() {
+    let (world, id) = recorded("echo seen; cat");
+    world.gateway.until_no_lease(PATIENCE);
+    world.gateway.until_ledger("session.closed", 1, PATIENCE);
+    let elsewhere = Elsewhere::new(&world);
+    let file = elsewhere.dir.join("case.tge");
+    world.gateway.cli(&["evidence", &id, "-o", file.to_str().unwrap()]).ok();
+    let said = elsewhere.verify(&file, &[]).exited(0).shows("intact: evidence").shows(&id).out();
+    for shown in [
+        "SIGNED    the recording is in here",
+        "entries are in the gateway's ledger",
+        "ATTESTED  grant",
+        "minted:",
+        "the target answered:",
+    ] {
+        assert!(said.contains(shown), "{shown} is missing: {said}");
+    }
+    // What a person finds in it, with the tools that everybody has.
+    let tar = |args: &[&str]| {
+        let mut tar = Command::new("tar");
+        tar.current_dir(&elsewhere.dir).args(args);
+        run(tar, PATIENCE).ok().out()
+    };
+    assert_eq!(tar(&["tf", "case.tge"]), "list.json\nREADME\nsummary.html\nevidence.json\nrecording.tgr");
+    let page = tar(&["xOf", "case.tge", "summary.html"]);
+    assert!(!page.contains("<script") && !page.contains("http") && page.contains("session.opened"), "{page}");
+    assert!(tar(&["xOf", "case.tge", "README"]).contains("tidegate verify"));
+    tar(&["xf", "case.tge", "recording.tgr"]);
+    elsewhere.verify(&elsewhere.dir.join("recording.tgr"), &[]).exited(0);
+    let good = fs::read(&file).unwrap();
+    let steps = 150;
+    for step in 0..steps {
+        let mut bad = good.clone();
+        let at = step * (good.len() - 1) / (steps - 1);
+        bad[at] ^= 1 << (step % 8);
+        let bad = elsewhere.write("bad.tge", bad);
+        let said = elsewhere.verify(&bad, &[]);
+        assert_ne!(said.code, Some(0), "byte {at} of {} was flipped, and not found: {}", good.len(), said.out());
+    }
+}
+
+#[test]
+fn evidence_without_its_recording_still_verifies_and_names_the_seal_of_what_was_left_out() {
+    let (world, id) = recorded("echo a-secret-answer; cat");
+    world.gateway.until_no_lease(PATIENCE);
+    let elsewhere = Elsewhere::new(&world);
+    let file = elsewhere.dir.join("redacted.tge");
+    world.gateway.cli(&["evidence", &id, "--redact", "-o", file.to_str().unwrap()]).ok();
+    let sealed = world.gateway.ledger().entries.into_iter().find(|entry| entry["kind"] == "recording.sealed").unwrap();
+    let head = sealed["detail"]["head"].as_str().unwrap();
+    elsewhere.verify(&file, &[]).exited(0).shows("which was left out").shows(head);
+    let copy = crate::recording::file(&world, &id);
+    elsewhere.verify(&copy, &[]).exited(0).shows(head);
+    world.gateway.cli(&["evidence", &id, "-o", file.to_str().unwrap()]).exited(1);
+}
