@@ -18,6 +18,7 @@ pub mod records;
 pub mod replay;
 mod screen;
 pub mod seal;
+pub mod search;
 mod sent;
 mod sentence;
 pub mod storage;

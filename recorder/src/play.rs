@@ -30,6 +30,8 @@ pub struct Settings {
     pub view: Option<(u16, u16)>,
     /// Which channel's terminal to draw; default: the first that has one.
     pub channel: Option<u32>,
+    /// What happened before is not played; a screen is drawn as it was then.
+    pub from: Duration,
 }
 
 /// Wait so long, then write these bytes.
@@ -57,6 +59,8 @@ pub struct Player<R = BufReader<File>> {
     decoded: BTreeSet<u32>,
     /// Whose content was told last, if its line is not at an end.
     within: Option<(u32, Stream)>,
+    /// The moment to play from has come.
+    arrived: bool,
 }
 
 impl<R> fmt::Debug for Player<R> {
@@ -76,7 +80,18 @@ impl<R: Read> Player<R> {
             decoders: BTreeMap::new(),
             decoded: BTreeSet::new(),
             within: None,
+            arrived: false,
         }
+    }
+
+    /// What is to be seen first, when playing begins in the midst of a recording.
+    fn arrive(&mut self, shown: String, elapsed: Duration) -> String {
+        self.arrived = true;
+        if self.settings.from.is_zero() {
+            return shown;
+        }
+        self.shown = elapsed;
+        self.drawn.as_ref().map_or(shown, |(_, screen)| screen.whole())
     }
 
     fn show(&mut self, moment: &Moment) -> String {
@@ -182,7 +197,15 @@ impl<R: Read> Iterator for Player<R> {
                 Ok(moment) => moment,
                 Err(error) => return Some(Err(error)),
             };
-            let shown = self.show(&moment);
+            let mut shown = self.show(&moment);
+            let last = matches!(moment.what, What::End | What::Truncated { .. });
+            if moment.elapsed < self.settings.from && !last {
+                self.within = None;
+                continue;
+            }
+            if !self.arrived {
+                shown = self.arrive(shown, moment.elapsed);
+            }
             if !shown.is_empty() {
                 return Some(Ok(Step { delay: self.delay(moment.elapsed), bytes: shown.into_bytes() }));
             }

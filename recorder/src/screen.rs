@@ -54,7 +54,12 @@ impl Screen {
     pub(crate) fn resize(&mut self, columns: u32, rows: u32) -> String {
         let (columns, rows) = bounded(columns, rows);
         let _ = self.terminal.resize_with(columns, rows, &mut self.dirty);
-        "\x1b[0m\x1b[2J".to_owned() + &self.draw((0..rows).collect())
+        self.whole()
+    }
+
+    /// Draws everything.
+    pub(crate) fn whole(&self) -> String {
+        "\x1b[0m\x1b[2J".to_owned() + &self.draw((0..self.terminal.size().1).collect())
     }
 
     /// To the line below the screen.

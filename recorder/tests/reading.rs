@@ -29,7 +29,7 @@ fn played(bench: &Bench, path: &Path, settings: Settings) -> Vec<(Duration, Stri
 }
 
 fn as_recorded() -> Settings {
-    Settings { speed: 1.0, idle_limit: None, view: None, channel: None }
+    Settings { speed: 1.0, idle_limit: None, view: None, channel: None, from: Duration::ZERO }
 }
 
 /// Characters, line breaks, SGR, cursor positions and erasing; nothing else.

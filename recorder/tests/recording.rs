@@ -1,5 +1,12 @@
 //! What goes in comes out again, and nothing else.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    missing_docs,
+    reason = "tests"
+)]
 
 mod support;
 
@@ -369,4 +376,28 @@ proptest! {
         prop_assert_eq!(bench.events(), calls.concat());
         prop_assert!(verify(&bench.only_path(), &bench.key).unwrap().is_complete());
     }
+}
+
+/// Prints what ordinary terminal text takes on disk, in the pieces that people's and programs' output comes in.
+#[test]
+fn terminal_text_takes_a_fraction_of_its_size_on_disk() {
+    let listing =
+        std::process::Command::new("ls").args(["-la", "--color=always", "/usr/bin", "/etc", "/usr/lib"]).output();
+    let raw = String::from_utf8_lossy(&listing.unwrap().stdout).replace('\n', "\r\n").into_bytes();
+    assert!(raw.len() > 50_000, "there is something to list: {} bytes", raw.len());
+    let size = |piece: usize| {
+        let bench = bench(0);
+        let live = bench.start();
+        for _ in 0..8 {
+            for bytes in raw.chunks(piece) {
+                live.note(data(Stream::Stdout, Keep::Whole, bytes), at(1)).unwrap();
+            }
+        }
+        live.seal(at(2)).unwrap();
+        let share = fs::metadata(bench.only_path()).unwrap().len() as f64 / (8 * raw.len()) as f64;
+        println!("pieces of {piece} bytes: {:.1} % of {} bytes", 100.0 * share, 8 * raw.len());
+        share
+    };
+    let (small, large) = (size(200), size(32 * 1024));
+    assert!(small < 0.8 && large < 0.25, "{small} {large}");
 }

@@ -1,9 +1,12 @@
 //! `tidegate recording …`
 
-use super::{Json, Later};
-use clap::{Subcommand, ValueEnum};
+use super::Json;
+use crate::config::duration;
+use clap::{Args, Subcommand, ValueEnum};
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use std::{path::PathBuf, time::Duration};
-use tidegate_recorder::export::Format;
+use tidegate_grants::{IdentityName, TargetName};
+use tidegate_recorder::{export::Format, search::Kind};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RecordingCommand {
@@ -38,6 +41,9 @@ pub(crate) enum RecordingCommand {
         /// No pause is longer than this many seconds
         #[arg(long, value_name = "SECONDS", value_parser = seconds)]
         idle_limit: Option<Duration>,
+        /// From this moment on: seconds from the beginning, H:MM:SS, or a time of day with its date
+        #[arg(long, value_name = "MOMENT", value_parser = place)]
+        at: Option<Place>,
         /// Which terminal, if the session had several [default: the first]
         #[arg(long)]
         channel: Option<u32>,
@@ -75,9 +81,73 @@ pub(crate) enum RecordingCommand {
         #[arg(long)]
         unverified: bool,
     },
-    /// (not supported yet) Find text in recordings
-    #[command(hide = true)]
-    Search(Later),
+    /// Find what was seen, sent or moved in sessions; exit 1 if nothing is found
+    Search(Search),
+}
+
+/// A moment of a recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Since its beginning.
+    After(Duration),
+    /// On the wall clock.
+    At(Timestamp),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Search {
+    /// A regular expression, like 'DROP TABLE|rm -rf'
+    #[arg(value_name = "PATTERN")]
+    pub(crate) pattern: String,
+    /// The auditor's private key: an age identity or an OpenSSH ed25519 key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) identity: PathBuf,
+    /// Only sessions of this person
+    #[arg(long)]
+    pub(crate) user: Option<IdentityName>,
+    /// Only sessions on this target
+    #[arg(long)]
+    pub(crate) target: Option<TargetName>,
+    /// Only what happened since: a time, a date, or a duration before now, like 7d
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) since: Option<Timestamp>,
+    /// Only what happened until then
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) until: Option<Timestamp>,
+    /// Only this kind; may be repeated [default: all]
+    #[arg(long = "kind", value_name = "KIND")]
+    pub(crate) kinds: Vec<SearchKind>,
+    /// Small letters match large ones
+    #[arg(short = 'i', long)]
+    pub(crate) ignore_case: bool,
+    /// The verification key (`tidegate ca show ledger`) [default: the state directory's]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SearchKind {
+    /// What was on a terminal's screen, or written where there was none
+    Text,
+    /// Statements, parameters and errors
+    Sql,
+    /// Names of files
+    File,
+    /// Command lines, and where was forwarded to
+    Command,
+}
+
+impl From<SearchKind> for Kind {
+    fn from(kind: SearchKind) -> Self {
+        match kind {
+            SearchKind::Text => Self::Text,
+            SearchKind::Sql => Self::Sql,
+            SearchKind::File => Self::File,
+            SearchKind::Command => Self::Command,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -116,4 +186,26 @@ fn speed(text: &str) -> Result<f64, String> {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().filter(|seconds| (0.0..=86_400.0).contains(seconds));
     seconds.map(Duration::from_secs_f64).ok_or_else(|| "not a number of seconds".to_owned())
+}
+
+/// A time, the beginning of a day in UTC, or so long ago.
+fn moment(text: &str) -> Result<Timestamp, String> {
+    let day = |date: Date| date.to_zoned(TimeZone::UTC).ok().map(|start| start.timestamp());
+    let ago = || duration(text).ok().and_then(|ago| Timestamp::now().checked_sub(ago).ok());
+    let time = text.parse().ok().or_else(|| text.parse().ok().and_then(day)).or_else(ago);
+    time.ok_or_else(|| "write it like 2026-11-22T10:00:00Z, 2026-11-22 or 7d".to_owned())
+}
+
+/// Seconds, H:MM:SS or MM:SS since the beginning, or a time.
+fn place(text: &str) -> Result<Place, String> {
+    let fix = || "write it like 90, 1:30, 0:01:30 or 2026-11-22T10:00:00Z".to_owned();
+    if let Ok(at) = text.parse() {
+        return Ok(Place::At(at));
+    }
+    let mut total = 0.0;
+    for part in text.split(':') {
+        let number = part.parse::<f64>().ok().filter(|number| (0.0..=1e9).contains(number)).ok_or_else(fix)?;
+        total = total * 60.0 + number;
+    }
+    Duration::try_from_secs_f64(total).map(Place::After).map_err(|_| fix())
 }

@@ -19,6 +19,7 @@ mod pages;
 mod policy;
 mod recording;
 mod request;
+mod search;
 mod session;
 mod status;
 mod target;
@@ -35,8 +36,7 @@ use crate::{
     },
     backup::With,
     cli::{
-        self, CaCommand, Cli, ClockCommand, Command, ConfigCommand, RecordingCommand, Rotated, SessionCommand,
-        TargetCommand, UserCommand,
+        self, CaCommand, Cli, ClockCommand, Command, ConfigCommand, Rotated, SessionCommand, TargetCommand, UserCommand,
     },
     config, init, serve,
     text::plain,
@@ -79,7 +79,6 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Session(SessionCommand::Show { id, json }) => session::show(&client()?, &id, json.json),
         Command::Session(SessionCommand::Watch(_)) => later("session watch"),
         Command::Session(SessionCommand::Kill { id, reason }) => session::kill(&client()?, &id, reason),
-        Command::Recording(RecordingCommand::Search(_)) => later("recording search"),
         Command::Recording(command) => recording::run(named, command),
         Command::Lease(command) => lease::run(&client()?, command),
         Command::Ledger(command) => ledger::run(named, command),

@@ -2,7 +2,7 @@
 
 use super::{moment, print, print_json, short, state_dir, verification_key};
 use crate::{
-    cli::RecordingCommand,
+    cli::{Place, RecordingCommand},
     text::{self, plain},
 };
 use anyhow::Context as _;
@@ -30,11 +30,16 @@ pub(super) fn run(named: Option<&Path>, command: RecordingCommand) -> anyhow::Re
     match command {
         RecordingCommand::List { json } => list(&folder(named)?, json.json),
         RecordingCommand::Verify { recordings, all, key } => verify_all(named, &recordings, all, key.as_deref()),
-        RecordingCommand::Play { recording, identity, speed, idle_limit, channel, key, unverified } => {
+        RecordingCommand::Play { recording, identity, speed, idle_limit, at, channel, key, unverified } => {
             let path = path(named, &recording)?;
             attest(named, &path, key.as_deref(), unverified)?;
             let replay = open(&path, &identity, false)?;
-            play(Player::new(replay, Settings { speed, idle_limit, view: view(), channel }))
+            let from = match at {
+                None => Duration::ZERO,
+                Some(Place::After(from)) => from,
+                Some(Place::At(at)) => at.duration_since(replay.header().start).try_into().unwrap_or_default(),
+            };
+            play(Player::new(replay, Settings { speed, idle_limit, view: view(), channel, from }))
         }
         RecordingCommand::Export { recording, format, identity, output, keystrokes, channel, key, unverified } => {
             let path = path(named, &recording)?;
@@ -55,11 +60,11 @@ pub(super) fn run(named: Option<&Path>, command: RecordingCommand) -> anyhow::Re
             }
             Ok(ExitCode::SUCCESS)
         }
-        RecordingCommand::Search(_) => super::later("recording search"),
+        RecordingCommand::Search(search) => super::search::run(named, &search),
     }
 }
 
-fn folder(named: Option<&Path>) -> anyhow::Result<PathBuf> {
+pub(super) fn folder(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     Ok(state_dir(named)?.join(crate::config::RECORDINGS))
 }
 
@@ -116,13 +121,13 @@ fn path(named: Option<&Path>, recording: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// What the ledger says of recordings, and where they are.
-struct Known {
+pub(super) struct Known {
     folder: PathBuf,
     /// Session → hash of the last frame, once sealed. Those that only started must be there as well.
     recordings: BTreeMap<String, Option<String>>,
 }
 
-fn known(state: &Path) -> anyhow::Result<Known> {
+pub(super) fn known(state: &Path) -> anyhow::Result<Known> {
     let mut recordings = BTreeMap::new();
     for entry in tidegate_grants::store::read(state, None)? {
         let Some(session) = entry.event.session.map(|session| session.to_string()) else { continue };
@@ -178,15 +183,15 @@ fn verify_all(named: Option<&Path>, recordings: &[String], all: bool, key: Optio
 }
 
 /// Why a recording is not whole.
-struct Fault {
-    line: String,
+pub(super) struct Fault {
+    pub(super) line: String,
     /// It is not what was recorded; else it only breaks off.
-    forged: bool,
+    pub(super) forged: bool,
 }
 
 /// Whole, by its own signatures; and, where the ledger is at hand, in its own place and as the ledger has it. An auditor may
 /// have files and key alone.
-fn judge(path: &Path, key: &VerifyingKey, known: Option<&Known>) -> Result<String, Fault> {
+pub(super) fn judge(path: &Path, key: &VerifyingKey, known: Option<&Known>) -> Result<String, Fault> {
     let forged = |line: String| Fault { line, forged: true };
     let verdict = verify(path, key).map_err(|error| forged(error.to_string()))?;
     let session = &verdict.header.session;

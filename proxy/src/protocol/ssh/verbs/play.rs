@@ -87,6 +87,7 @@ fn settings(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -> Option<Settings
         idle_limit: number("--idle-limit", 0.0, 86_400.0)?.map(Duration::from_secs_f64),
         view: view.map(|(columns, rows)| (side(columns), side(rows))),
         channel: None,
+        from: Duration::ZERO,
     })
 }
 

@@ -1,0 +1,282 @@
+//! Finding: where in a recording somebody saw, typed a command that ran, sent or moved something.
+//!
+//! Terminal text is searched as a person saw it: the bytes go into a terminal emulator, and what its screen then shows is
+//! matched, line by line with soft wraps undone, after line editing and escape codes. What always holds: a line that stays
+//! where it is, or is only scrolled, is found once; a line is found whether it scrolls away at once or is drawn by a program
+//! that has the whole screen; what comes out is inert. Memory is a screen per terminal.
+
+use crate::{
+    Event, Stream, inert,
+    replay::{Moment, Replay, What},
+    screen::bounded,
+    sentence::sentence,
+    verify::ReadError,
+};
+use avt::Terminal;
+use jiff::Timestamp;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    io::Read,
+    time::Duration,
+};
+
+/// Of what kind something is that can be found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// What was on a terminal's screen, or what a program wrote where there was none.
+    Text,
+    /// A statement, its parameters, and what the server reported of it.
+    Sql,
+    /// The name of a file that was moved or asked for.
+    File,
+    /// The command line of a channel, or where it was forwarded to.
+    Command,
+}
+
+/// One place where it was found.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Hit {
+    /// On the wall clock.
+    pub at: Timestamp,
+    /// Since the recording began: what `play --at` takes.
+    #[serde(serialize_with = "seconds")]
+    pub elapsed: Duration,
+    /// Number of its frame.
+    pub frame: u64,
+    /// Of what kind.
+    pub kind: Kind,
+    /// The line, inert.
+    pub line: String,
+}
+
+fn seconds<S: serde::Serializer>(elapsed: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(elapsed.as_secs_f64())
+}
+
+/// Terminals and streams at once; further ones are searched without putting pieces together.
+const MOST: usize = 64;
+/// A line without an end is searched in pieces of so many bytes.
+const LONGEST_LINE: usize = 16 * 1024;
+/// So much of a line is shown.
+const SHOWN: usize = 300;
+
+/// An iterator over the hits of one recording. After an error it ends.
+pub struct Search<R, M> {
+    replay: Replay<R>,
+    matches: M,
+    kinds: BTreeSet<Kind>,
+    seen: Seen,
+    ready: VecDeque<Hit>,
+}
+
+/// What channels have shown so far.
+#[derive(Default)]
+struct Seen {
+    terminals: BTreeMap<u32, Shown>,
+    /// Lines without an end yet, where there is no terminal.
+    lines: BTreeMap<(u32, Stream), String>,
+    decoders: BTreeMap<(u32, Stream), inert::Decoder>,
+    /// Channels whose bytes other events tell.
+    decoded: BTreeSet<u32>,
+}
+
+/// A terminal, and how often each matching line is on its screen.
+struct Shown {
+    terminal: Terminal,
+    matching: HashMap<String, usize>,
+}
+
+impl<R: Read, M: Fn(&str) -> bool> Search<R, M> {
+    /// Searches from the beginning for lines of these kinds that `matches`.
+    pub fn new(replay: Replay<R>, kinds: BTreeSet<Kind>, matches: M) -> Self {
+        Self { replay, matches, kinds, seen: Seen::default(), ready: VecDeque::new() }
+    }
+
+    fn look(&mut self, moment: &Moment) {
+        let kind = match &moment.what {
+            What::Event(Event::Data { channel, stream, data, .. }) => {
+                if self.kinds.contains(&Kind::Text) {
+                    for line in self.seen.text(*channel, *stream, data, &self.matches) {
+                        self.ready.push_back(hit(moment, Kind::Text, &line));
+                    }
+                }
+                return;
+            }
+            What::Event(Event::Opened { .. }) => Kind::Command,
+            What::Event(Event::File(_)) => Kind::File,
+            What::Event(Event::Statement { .. } | Event::Bound { .. } | Event::Reported { .. }) => Kind::Sql,
+            _ => return self.seen.note(&moment.what),
+        };
+        self.seen.note(&moment.what);
+        if !self.kinds.contains(&kind) {
+            return;
+        }
+        let whole = raw(&moment.what);
+        let line = sentence(&moment.what).unwrap_or_default();
+        if (self.matches)(&whole) || (self.matches)(&line) {
+            self.ready.push_back(hit(moment, kind, &line));
+        }
+    }
+}
+
+/// As it was sent, where that is longer than a line.
+fn raw(what: &What) -> String {
+    match what {
+        What::Event(Event::Statement { text, .. }) => text.clone(),
+        What::Event(Event::Opened { command, .. }) => command.clone().unwrap_or_default(),
+        What::Event(Event::File(file)) => file.path.clone(),
+        _ => String::new(),
+    }
+}
+
+fn hit(moment: &Moment, kind: Kind, line: &str) -> Hit {
+    let line = inert::line(line.trim_end());
+    let shown = if line.chars().count() > SHOWN { line.chars().take(SHOWN).chain(['…']).collect() } else { line };
+    Hit { at: moment.at, elapsed: moment.elapsed, frame: moment.frame, kind, line: shown }
+}
+
+impl Seen {
+    fn note(&mut self, what: &What) {
+        match what {
+            What::Event(Event::Opened { channel, terminal: Some((_, columns, rows)), .. }) => {
+                let (columns, rows) = bounded(*columns, *rows);
+                let terminal = Terminal::new(columns, rows).ok().filter(|_| self.terminals.len() < MOST);
+                let shown = terminal.map(|terminal| Shown { terminal, matching: HashMap::new() });
+                self.terminals.extend(shown.map(|shown| (*channel, shown)));
+            }
+            What::Event(Event::Resized { channel, columns, rows }) => {
+                if let Some(shown) = self.terminals.get_mut(channel) {
+                    let (columns, rows) = bounded(*columns, *rows);
+                    shown.terminal.resize(columns, rows);
+                }
+            }
+            What::Event(Event::Decoded { channel, .. }) => drop(self.decoded.insert(*channel)),
+            What::Event(Event::Closed { channel }) => {
+                self.terminals.remove(channel);
+                self.decoded.remove(channel);
+                self.lines.retain(|(of, _), _| of != channel);
+                self.decoders.retain(|(of, _), _| of != channel);
+            }
+            _ => {}
+        }
+    }
+
+    /// The lines that match now and did not before.
+    fn text(&mut self, channel: u32, stream: Stream, data: &[u8], matches: &impl Fn(&str) -> bool) -> Vec<String> {
+        let told = stream == Stream::Stdout && self.decoded.contains(&channel);
+        let has_terminal = self.terminals.contains_key(&channel);
+        // What is typed in a terminal is searched as it was echoed, and an upload not at all.
+        if told || stream == Stream::Stdin || matches!(stream, Stream::FromClient | Stream::FromTarget) {
+            return Vec::new();
+        }
+        if self.decoders.len() >= MOST {
+            self.decoders.clear();
+            self.lines.clear();
+        }
+        let text = self.decoders.entry((channel, stream)).or_default().decode(data);
+        match self.terminals.get_mut(&channel) {
+            Some(shown) if has_terminal => shown.feed(&text, matches),
+            _ => lines(self.lines.entry((channel, stream)).or_default(), &text, matches),
+        }
+    }
+}
+
+/// Of a stream without a terminal: each line once it is whole.
+fn lines(rest: &mut String, text: &str, matches: &impl Fn(&str) -> bool) -> Vec<String> {
+    let mut found = Vec::new();
+    for piece in text.split_inclusive('\n') {
+        rest.push_str(piece);
+        if piece.ends_with('\n') || rest.len() > LONGEST_LINE {
+            let line = std::mem::take(rest);
+            found.extend(Some(line).filter(|line| matches(line.trim_end())));
+        }
+    }
+    found
+}
+
+impl Shown {
+    /// Line by line, so that what scrolls away within one piece was looked at.
+    fn feed(&mut self, text: &str, matches: &impl Fn(&str) -> bool) -> Vec<String> {
+        let mut found = Vec::new();
+        for piece in text.split_inclusive('\n') {
+            let (line, end) = piece.strip_suffix('\n').map_or((piece, ""), |line| (line, "\n"));
+            self.terminal.feed(line);
+            if !end.is_empty() {
+                self.leave_line(matches, &mut found);
+                self.terminal.feed(end);
+            }
+        }
+        let mut now: HashMap<String, usize> = HashMap::new();
+        for line in self.on_screen().into_iter().filter(|line| matches(line)) {
+            *now.entry(line).or_default() += 1;
+        }
+        for (line, count) in &now {
+            if *count > self.matching.get(line).copied().unwrap_or_default() {
+                found.push(line.clone());
+            }
+        }
+        self.matching = now;
+        found
+    }
+
+    /// The line that the cursor is about to leave may be gone at once.
+    fn leave_line(&mut self, matches: &impl Fn(&str) -> bool, found: &mut Vec<String>) {
+        let line = self.row(self.terminal.cursor().row);
+        if !matches(&line) {
+            return;
+        }
+        let count = self.on_screen().iter().filter(|other| **other == line).count();
+        let known = self.matching.entry(line.clone()).or_default();
+        if count > *known {
+            *known = count;
+            found.push(line);
+        }
+    }
+
+    /// The line, soft wraps undone, that this row is part of.
+    fn row(&self, row: usize) -> String {
+        let wraps = |row: usize| self.terminal.screen().line(row).is_some_and(|line| line.is_wrapped());
+        let first = (0..row).rev().take_while(|above| wraps(*above)).last().unwrap_or(row);
+        self.joined(first).0
+    }
+
+    /// From this row on to the end of its line, and the row after it.
+    fn joined(&self, first: usize) -> (String, usize) {
+        let (mut text, mut row) = (String::new(), first);
+        while let Some(line) = self.terminal.screen().line(row) {
+            text.push_str(&line.text());
+            row += 1;
+            if !line.is_wrapped() {
+                break;
+            }
+        }
+        (text.trim_end().to_owned(), row)
+    }
+
+    fn on_screen(&self) -> Vec<String> {
+        let (mut lines, mut row) = (Vec::new(), 0);
+        while row < self.terminal.size().1 {
+            let (line, next) = self.joined(row);
+            lines.push(line);
+            row = next.max(row + 1);
+        }
+        lines
+    }
+}
+
+impl<R: Read, M: Fn(&str) -> bool> Iterator for Search<R, M> {
+    type Item = Result<Hit, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(hit) = self.ready.pop_front() {
+                return Some(Ok(hit));
+            }
+            match self.replay.next()? {
+                Ok(moment) => self.look(&moment),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
