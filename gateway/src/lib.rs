@@ -3,6 +3,7 @@
 //! Architecture invariant: HTTP, clap and configuration files exist only in this crate; wire bytes are interpreted
 //! nowhere in it. It is a library so that the program and its twin for the fault tests share one build.
 
+mod anchor;
 mod api;
 mod backup;
 mod cli;

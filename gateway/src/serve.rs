@@ -3,6 +3,7 @@
 //! keys → store (lock, verification) → authority → recorder → gate → listeners → ready → … → signal → drain → exit
 
 use crate::{
+    anchor,
     api::{self, Listeners, SOCKET, https, socket},
     config::{self, Config},
     live::{Live, Opened},
@@ -124,7 +125,12 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
     let (https, public_names, https_keys) = (doors.api.take(), config.public_names.clone(), keys.clone());
     let factors = Factors::new(gate.store.clone(), keys.clone(), gate.name.clone());
     seal_anew(&factors, &gate).await;
+    let places = config.anchors.clone();
     let (opened, undertakers, sweeper) = start_doors(&mut tasks, &config, (&keys, &factors), &gate, doors);
+    let anchored = anchor::Anchored::default();
+    for anchor in places.iter().cloned() {
+        tasks.spawn(anchor::keep(anchor, gate.store.clone(), gate.name.clone(), anchored.clone()));
+    }
     let trials = api::Trials { ssh: opened.ssh.clone(), postgres: opened.postgres.clone(), keys: keys.clone() };
     let live = Arc::new(Live::new(file, config, keys, gate.clone(), opened));
     live.look_first().await;
@@ -134,8 +140,17 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
     notifier.begin().await;
     tasks.spawn(notifier.clone().run());
     let listeners_ = listeners.clone();
-    let api =
-        api::Api { gate: gate_, listeners: listeners_, live: live_, trials, factors, notifier, undertakers, sweeper };
+    let api = api::Api {
+        gate: gate_,
+        listeners: listeners_,
+        live: live_,
+        trials,
+        factors,
+        notifier,
+        undertakers,
+        sweeper,
+        anchored: anchored.clone(),
+    };
     let api = Arc::new(api);
     if let Some((listener, places)) = https {
         tasks.spawn(https::serve(listener, places, api.clone(), https_keys, public_names));
@@ -152,6 +167,7 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
     };
     let drain = if broken.is_some() { Duration::ZERO } else { live.config().drain };
     let code = stop::drain(&gate, &mut signals, drain).await;
+    anchor::keep_last(&places, &gate.store, &gate.name, &anchored).await;
     drop(socket_file);
     broken.map_or(Ok(code), Err)
 }

@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod anchor;
 mod asking;
 mod backup;
 mod certificate;

@@ -73,7 +73,7 @@ pub(crate) struct Status {
     /// Who else lists targets, and what came of the last look.
     #[serde(default)]
     pub(crate) inventories: Vec<InventoryView>,
-    /// When the ledger's head last went to an anchor outside. There are no anchors yet.
+    /// When an anchor outside last took the ledger's head.
     pub(crate) last_anchor: Option<jiff::Timestamp>,
 }
 

@@ -9,6 +9,7 @@ use super::{
     refusals, requests, sessions, tokens,
 };
 use crate::{
+    anchor::Anchored,
     config::{self, Config},
     health,
     live::Live,
@@ -58,6 +59,8 @@ pub(crate) struct Api {
     pub(crate) undertakers: Undertakers,
     /// Who looks for accounts without a lease.
     pub(crate) sweeper: Sweeper,
+    /// What went to places outside.
+    pub(crate) anchored: Anchored,
 }
 
 /// What `target test` needs beside the gate.
@@ -230,7 +233,7 @@ async fn status(State(api): Shared, Extension(caller): Who) -> Answer<Status> {
         orphans: orphans.iter().map(|(target, marked)| format!("{} on {target}", marked.name)).collect(),
         // What is wrong with one names hosts and programs.
         inventories: caller.known().map(|_| api.live.inventories()).unwrap_or_default(),
-        last_anchor: None,
+        last_anchor: api.anchored.last(),
     }))
 }
 

@@ -23,7 +23,8 @@ pub(crate) struct Change {
 /// Longer values are cut.
 const LONGEST: usize = 120;
 /// What a gateway is built on when it starts: sections, and keys of sections.
-const FIXED: [&str; 19] = [
+const FIXED: [&str; 20] = [
+    "anchor",
     "api.listen",
     "version",
     "state_dir",

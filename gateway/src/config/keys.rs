@@ -148,7 +148,7 @@ pub(super) static ROOT: Table = Table {
         may("notify", Value::Tables(&NOTIFY), "Who is told what happens, by mail or by a webhook."),
         later("workload"),
         later("oidc"),
-        later("anchor"),
+        may("anchor", Value::Tables(&ANCHOR), "Where the ledger's signed heads go, outside the gateway."),
         later("retention"),
     ],
 };
@@ -168,6 +168,22 @@ pub(super) static INCLUDED: Table = Table {
 pub(super) static LISTED: Table = Table {
     about: "What an inventory lists.",
     keys: &[may("target", Value::Tables(&TARGET), "An SSH host or a database server.")],
+};
+
+static ANCHOR: Table = Table {
+    about: "Where the ledger's signed heads go, outside the gateway: an older store that is put back is found by them.",
+    keys: &[
+        must("name", PLAIN, "What records call it."),
+        may(
+            "file",
+            Value::Text,
+            "A file that grows by a line for each head, best on a mount that the gateway can only append to.",
+        ),
+        may("url", Value::Like("^https://[^@/]+(/.*)?$"), "A server that each head is sent to as JSON, with POST."),
+        may("ca", Value::Text, "Who signs the server's certificate, PEM. Default: the system's authorities."),
+        may("syslog", Value::Like("^(/.+|.+:[0-9]{1,5})$"), "A log server over UDP, or the path of a socket."),
+        may("every", POSITIVE, "From one head to the next, while there is something new. Default: \"1m\"."),
+    ],
 };
 
 static INVENTORY: Table = Table {

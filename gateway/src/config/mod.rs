@@ -7,6 +7,7 @@
 //! Keys that DESIGN's contract has and this version cannot honour fail as "not supported yet": a gateway that ignored
 //! `approvals = …` would open what its admin meant to keep shut.
 
+mod anchors;
 mod api;
 mod asking;
 mod conditions;
@@ -41,6 +42,7 @@ pub(crate) use api::ApiDoor;
 pub(crate) use fault::Faults;
 pub(crate) use value::{duration, show_duration};
 
+use crate::anchor::Anchor;
 use crate::notify::Channel;
 use contradictions::Said;
 use fault::Findings;
@@ -118,6 +120,8 @@ pub(crate) struct Config {
     pub(crate) notes: Vec<String>,
     /// Who else lists targets.
     pub(crate) inventories: Vec<Inventory>,
+    /// Where the ledger's heads go.
+    pub(crate) anchors: Vec<Anchor>,
     /// What they listed, as far as it is in here.
     pub(crate) listings: Listings,
     /// The files that it is made of.
@@ -412,6 +416,7 @@ fn assemble(
     let issuers = issuers::issuers(whole, &entitlements, gateway.as_ref().map(|g| g.name.as_str()));
     let (limits, metrics) = (limits::limits(root), limits::metrics(root));
     let notify = notify::notify(root);
+    let anchors = anchors::anchors(whole);
     root.unknown();
     whole.parts.iter().for_each(Section::unknown);
     let (doors_, targets_, issuers_) = (doors.as_ref(), &targets.by_name, &issuers.by_name);
@@ -464,6 +469,7 @@ fn assemble(
         notify: notify.channels,
         notes,
         inventories: Vec::new(),
+        anchors,
         listings: Listings::new(),
         texts,
         written,

@@ -59,6 +59,10 @@ fn write_summary(out: &mut String, config: &Config) -> std::fmt::Result {
         )?;
     }
     writeln!(out, "{} user(s), {} target(s)", policy.identities.len(), policy.targets.len())?;
+    for anchor in &config.anchors {
+        let (every, to) = (show_duration(anchor.every), anchor.to.to_string());
+        writeln!(out, "  anchor   {}, every {every}: {}", anchor.name, plain(&to))?;
+    }
     for inventory in &config.inventories {
         let known = config.listings.get(&inventory.name).map_or(0, |listing| listing.names().len());
         let every = show_duration(inventory.every);

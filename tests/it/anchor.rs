@@ -1,0 +1,128 @@
+//! The ledger's heads go to places outside, and an older store that is put back is found by them.
+
+use std::{
+    fs,
+    net::UdpSocket,
+    path::{Path, PathBuf},
+    process::Command,
+};
+use tidegate_tests::{
+    World,
+    running::{Running, run},
+    wait::wait_until,
+    world::{PATIENCE, Plan},
+};
+
+fn anchored(to: &str) -> Plan {
+    Plan::new().only_ssh().block(format!("[[anchor]]\nname = \"outside\"\nevery = \"1s\"\n{to}\n"))
+}
+
+/// Waits until the place has the head of the ledger as it is now.
+fn until_newest(world: &World, heads: &Path) {
+    let newest = world.gateway.ledger().entries.last().unwrap()["hash"].as_str().unwrap().to_owned();
+    wait_until(PATIENCE, "the newest head is anchored", || {
+        fs::read_to_string(heads).ok().filter(|text| text.contains(&newest)).map(drop)
+    });
+}
+
+/// The files of the store, to another folder.
+fn copy_store(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for name in ["tidegate.db", "store.made"] {
+        fs::copy(from.join(name), to.join(name)).unwrap();
+    }
+}
+
+#[test]
+fn an_older_store_that_is_put_back_is_found_by_the_heads_that_went_to_a_file() {
+    let mut world = anchored("file = \"heads.jsonl\"").start();
+    let heads: PathBuf = world.gateway.dir().join("heads.jsonl");
+    until_newest(&world, &heads);
+    world.gateway.terminate();
+    let (state, older) = (world.gateway.state(), world.dir().join("older"));
+    copy_store(&state, &older);
+    world.gateway.start();
+    world.gateway.grant("alice", "web-1", "shell", "30m");
+    world.gateway.terminate(); // the last head goes out before it ends
+    let verify = || world.gateway.cli(&["ledger", "verify", "--anchor", heads.to_str().unwrap()]);
+    verify().exited(0).shows("heads that went to anchors");
+    for name in ["tidegate.db-wal", "tidegate.db-shm"] {
+        fs::remove_file(state.join(name)).ok();
+    }
+    copy_store(&older, &state);
+    world.gateway.verify_ledger().exited(0).shows("intact");
+    verify().exited(1).shows("an older one put back");
+    // The same of an export, elsewhere.
+    let export = world.dir().join("ledger.jsonl");
+    fs::write(&export, world.gateway.cli(&["ledger", "export"]).ok().out()).unwrap();
+    let key = world.dir().join("ledger.pub");
+    fs::write(&key, world.gateway.cli(&["ca", "show", "ledger"]).ok().out()).unwrap();
+    let elsewhere = ["verify", "--key", key.to_str().unwrap(), export.to_str().unwrap()];
+    world.gateway.cli(&elsewhere).exited(0);
+    world.gateway.cli(&[&elsewhere[..], &["--anchor", heads.to_str().unwrap()]].concat()).exited(1).shows("is gone");
+    let mut forged = fs::read_to_string(&heads).unwrap();
+    forged = forged.replacen("\"seq\":", "\"seq\":1", 1);
+    fs::write(&heads, forged).unwrap();
+    verify().exited(1).shows("anchor line 1: the signature is not by this key");
+}
+
+#[test]
+fn a_log_server_gets_heads_that_prove_the_ledger() {
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    let world = anchored(&format!("syslog = \"{}\"", server.local_addr().unwrap())).start();
+    let mut datagram = [0; 4096];
+    let length = server.recv(&mut datagram).expect("a head comes");
+    let line = String::from_utf8(datagram[..length].to_vec()).unwrap();
+    assert!(line.starts_with("<109>1 20") && line.contains(" gate tidegate - anchor - {"), "{line}");
+    let log = world.dir().join("log");
+    fs::write(&log, line).unwrap();
+    world.gateway.cli(&["ledger", "verify", "--anchor", log.to_str().unwrap()]).exited(0).shows("heads that went");
+    let status = world.gateway.json(&["status"]);
+    assert!(status["last_anchor"].is_string(), "{status}");
+}
+
+/// Says no once, then takes each body as a line.
+const SERVER: &str = r#"
+import http.server, ssl, sys
+answers = [503]
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        status = answers.pop() if answers else 204
+        if status == 204:
+            with open("taken", "ab") as file:
+                file.write(body + b"\n")
+        self.send_response(status)
+        self.end_headers()
+    def log_message(self, *args): pass
+server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("cert.pem", "key.pem")
+server.socket = context.wrap_socket(server.socket, server_side=True)
+print(f"at {server.server_port}.", flush=True)
+server.serve_forever()
+"#;
+
+#[test]
+fn a_server_gets_each_head_over_https_and_is_asked_again_after_it_said_no() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let mut openssl = Command::new("openssl");
+    let extensions = "subjectAltName = IP:127.0.0.1\nbasicConstraints = critical,CA:FALSE\n";
+    let config = format!("[req]\ndistinguished_name = dn\nx509_extensions = v3\n[dn]\n[v3]\n{extensions}");
+    fs::write(dir.path().join("openssl.cnf"), config).unwrap();
+    openssl.current_dir(dir.path()).args(["req", "-x509", "-newkey", "ed25519", "-nodes", "-config", "openssl.cnf"]);
+    openssl.args(["-subj", "/CN=anchors", "-keyout", "key.pem", "-out", "cert.pem"]);
+    run(openssl, PATIENCE).ok();
+    let mut python = Command::new("/usr/bin/python3");
+    python.current_dir(dir.path()).args(["-c", SERVER]);
+    let server = Running::start(python);
+    server.until_stdout(".", PATIENCE);
+    let port = server.stdout().trim_start_matches("at ").trim_end().trim_end_matches('.').to_owned();
+    let ca = dir.path().join("cert.pem");
+    let world = anchored(&format!("url = \"https://127.0.0.1:{port}/heads\"\nca = {ca:?}")).start();
+    let taken = dir.path().join("taken");
+    until_newest(&world, &taken);
+    assert!(world.gateway.log().contains("503"), "the first answer is in the log");
+    world.gateway.cli(&["ledger", "verify", "--anchor", taken.to_str().unwrap()]).exited(0).shows("heads that went");
+}
