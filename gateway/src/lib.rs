@@ -16,6 +16,7 @@ mod init;
 mod live;
 mod metrics;
 mod notify;
+mod recovered;
 mod serve;
 mod stop;
 mod telemetry;

@@ -9,6 +9,7 @@ use crate::{
     live::{Live, Opened},
     metrics::{self, Outside},
     notify::Notifier,
+    recovered,
     stop::{self, Signals, notify},
     telemetry,
 };
@@ -121,6 +122,8 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
     let mut tasks = JoinSet::new();
     tasks.spawn(probe(gate.recorder.clone(), config.state_dir.clone(), recordable));
     tasks.spawn(destroy_replay_keys(gate.clone()));
+    let left = recovered::left(config.state_dir.clone()).await;
+    gate.tasks.spawn(recovered::note(gate.clone(), config.state_dir.clone(), left, keys.ledger.verifying_key()));
     let outside = Arc::new(Outside::new(gate.clone(), config.state_dir.clone(), doors.places()));
     let (https, public_names, https_keys) = (doors.api.take(), config.public_names.clone(), keys.clone());
     let factors = Factors::new(gate.store.clone(), keys.clone(), gate.name.clone());

@@ -168,3 +168,35 @@ fn a_listed_recording_has_the_fields_that_programs_rely_on() {
         assert!(!entry[field].is_null(), "{field} is missing in {entry}");
     }
 }
+
+#[test]
+fn what_a_killed_gateway_left_of_a_recording_is_in_the_ledger_and_its_unsigned_tail_cannot_be_changed() {
+    let mut world = World::ssh_only();
+    world.gateway.grant("alice", "web-1", "shell", "30m");
+    let mut ssh = world.ssh_start("alice", "deploy@web-1", &["cat"]);
+    ssh.send("said before the kill\n");
+    ssh.until_stdout("said before the kill", PATIENCE);
+    world.gateway.kill9();
+    ssh.end(PATIENCE);
+    world.gateway.start();
+    let ledger = world.gateway.until_ledger("recording.recovered", 1, PATIENCE);
+    let entry = ledger.entries.iter().find(|entry| entry["kind"] == "recording.recovered").unwrap();
+    let id = entry["session"].as_str().unwrap().to_owned();
+    assert!(entry["detail"]["found"].as_str().unwrap().starts_with("TRUNCATED after frame"), "{entry}");
+    let text = world.gateway.export(&id, "text");
+    assert!(text.contains("said before the kill"), "{text}");
+    let path = file(&world, &id);
+    let verify = || world.gateway.cli(&["recording", "verify", &id]).exited(1).out();
+    assert!(verify().contains("TRUNCATED after frame"));
+    let good = fs::read(&path).unwrap();
+    let length = |at: usize| u32::from_be_bytes(good[at..at + 4].try_into().unwrap()) as usize;
+    let (mut at, mut last) = (14 + length(10), 0);
+    while at < good.len() {
+        (last, at) = (at, at + 4 + length(at));
+    }
+    fs::write(&path, &good[..last]).unwrap();
+    assert!(verify().contains("changed since its gateway came back"), "a frame that no signature covers is gone");
+    fs::write(&path, &good).unwrap();
+    world.restart_gateway();
+    assert_eq!(world.gateway.ledger().count("recording.recovered"), 1, "it is noted once");
+}

@@ -3,6 +3,7 @@
 use super::{moment, print, print_json, short, state_dir, verification_key};
 use crate::{
     cli::{Place, RecordingCommand},
+    recovered::RECOVERED,
     text::{self, plain},
 };
 use anyhow::Context as _;
@@ -125,10 +126,12 @@ pub(super) struct Known {
     folder: PathBuf,
     /// Session → hash of the last frame, once sealed. Those that only started must be there as well.
     recordings: BTreeMap<String, Option<String>>,
+    /// Session → hash of the last whole frame when its gateway came back, of those that have no end.
+    recovered: BTreeMap<String, String>,
 }
 
 pub(super) fn known(state: &Path) -> anyhow::Result<Known> {
-    let mut recordings = BTreeMap::new();
+    let (mut recordings, mut recovered) = (BTreeMap::new(), BTreeMap::new());
     for entry in tidegate_grants::store::read(state, None)? {
         let Some(session) = entry.event.session.map(|session| session.to_string()) else { continue };
         match entry.event.kind.as_str() {
@@ -139,10 +142,14 @@ pub(super) fn known(state: &Path) -> anyhow::Result<Known> {
                 let head = entry.event.detail.get("head").and_then(serde_json::Value::as_str);
                 recordings.insert(session, head.map(str::to_owned));
             }
+            RECOVERED => {
+                let head = entry.event.detail.get("head").and_then(serde_json::Value::as_str);
+                recovered.extend(head.map(|head| (session, head.to_owned())));
+            }
             _ => {}
         }
     }
-    Ok(Known { folder: state.join(crate::config::RECORDINGS), recordings })
+    Ok(Known { folder: state.join(crate::config::RECORDINGS), recordings, recovered })
 }
 
 fn verify_all(named: Option<&Path>, recordings: &[String], all: bool, key: Option<&Path>) -> anyhow::Result<ExitCode> {
@@ -205,6 +212,11 @@ pub(super) fn judge(path: &Path, key: &VerifyingKey, known: Option<&Known>) -> R
             Err(forged(format!("BAD: complete, but not the recording that the ledger has for session {session}")))
         }
         _ if verdict.is_complete() => Ok(verdict.to_string()),
+        _ if known.and_then(|known| known.recovered.get(session)).is_some_and(|head| *head != verdict.head) => {
+            Err(forged(format!(
+                "BAD: changed since its gateway came back and wrote into the ledger what was there: {verdict}"
+            )))
+        }
         _ => Err(Fault { line: verdict.to_string(), forged: matches!(verdict.outcome, Outcome::Bad { .. }) }),
     }
 }
