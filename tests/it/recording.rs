@@ -200,3 +200,35 @@ fn what_a_killed_gateway_left_of_a_recording_is_in_the_ledger_and_its_unsigned_t
     world.restart_gateway();
     assert_eq!(world.gateway.ledger().count("recording.recovered"), 1, "it is noted once");
 }
+
+#[test]
+fn what_was_seen_is_found_over_all_recordings_with_session_moment_and_line() {
+    let (world, id) = recorded("echo needle in a haystack; cat");
+    world.exec("alice", "echo another").ok();
+    world.gateway.until_ledger("recording.sealed", 2, PATIENCE);
+    let identity = world.gateway.identity();
+    let search = |args: &[&str]| {
+        let fixed = ["recording", "search", "--identity", identity.to_str().unwrap()];
+        world.gateway.cli(&[&fixed[..], args].concat())
+    };
+    let found: serde_json::Value = serde_json::from_str(&search(&["--json", "need+le"]).exited(0).out()).unwrap();
+    let hits = found.as_array().unwrap();
+    assert!(hits.iter().all(|hit| hit["session"] == id.as_str()), "{found}");
+    let line = |kind: &str| hits.iter().find(|hit| hit["kind"] == kind).map(|hit| hit["line"].as_str().unwrap());
+    assert_eq!(line("text"), Some("needle in a haystack"));
+    assert!(line("command").is_some_and(|line| line.contains("echo needle")), "{found}");
+    search(&["NEEDLE"]).exited(1);
+    search(&["-i", "NEEDLE", "--kind", "text"]).exited(0).shows("alice@web-1");
+    for nothing in [["--user", "bob"], ["--target", "orders"], ["--until", "2020-01-01"], ["--kind", "sql"]] {
+        search(&[&nothing[..], &["needle"]].concat()).exited(1);
+    }
+    search(&["--since", "1h", "needle|another"]).exited(0).shows("another");
+    search(&["("]).exited(1).says("is no regular expression");
+    // What was changed is named, and not searched.
+    let path = file(&world, &id);
+    let mut bad = fs::read(&path).unwrap();
+    let middle = bad.len() * 2 / 3;
+    bad[middle] ^= 1;
+    fs::write(&path, bad).unwrap();
+    search(&["needle"]).exited(1).says("not searched");
+}

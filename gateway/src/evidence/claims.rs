@@ -4,8 +4,10 @@ use super::Evidence;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::Serialize;
 use serde_json::Value;
+use ssh_key::{HashAlg, PublicKey, SshSig};
 use tidegate_grants::{
     ledger::{Entry, Event},
+    request::NAMESPACE,
     store::StateRow,
 };
 
@@ -77,16 +79,39 @@ impl Evidence {
 
     fn request(&self, claims: &mut Vec<Claim>) {
         for entry in self.entries.iter().map(|included| &included.exported.entry) {
-            let (family, verb) = entry.event.kind.split_once('.').unwrap_or((&entry.event.kind, ""));
-            if !matches!(family, "request" | "approval") {
-                continue;
-            }
-            let who = entry.event.identity.as_deref().unwrap_or("somebody");
-            // An approver's own signature is in the detail; whose key it is by, the gateway says.
-            let signed = entry.event.detail.get("signature").is_some_and(|signature| !signature.is_null());
-            let by = if signed { ", with a signature of their own in the entry's detail" } else { "" };
-            claims.push(claim(Word::Attested, format!("{family} {verb} by {who} at {}{by}", entry.at)));
+            let Some(verb) = entry.event.kind.strip_prefix("request.") else { continue };
+            let detail = &entry.event.detail;
+            let asked = entry.event.identity.as_deref().unwrap_or("?");
+            let by = detail.get("by").and_then(Value::as_str).unwrap_or(asked);
+            let what = format!("the request of {asked} was {verb} by {by} at {}", entry.at);
+            claims.push(match detail.get("signature").and_then(Value::as_str) {
+                None => claim(Word::Attested, what),
+                Some(armored) => match self.signed_by(detail, armored) {
+                    Some(key) => claim(
+                        Word::Signed,
+                        format!("{what}, with key {key} over the digest of what was asked for; whose key that is, the gateway says"),
+                    ),
+                    None => claim(Word::Attested, format!("{what}, with a signature that does not hold")),
+                },
+            });
         }
+    }
+
+    /// The fingerprint of the approver's key, if its signature over this request holds.
+    fn signed_by(&self, detail: &Value, armored: &str) -> Option<String> {
+        let text = |name: &str| detail.get(name).and_then(Value::as_str);
+        let line = format!(
+            "tidegate approval v1 gateway={} request={} sha256={}",
+            self.gateway,
+            text("request")?,
+            text("digest")?
+        );
+        let signature = SshSig::from_pem(armored.trim()).ok()?;
+        let key = PublicKey::from(signature.public_key().clone());
+        // `ssh gate approve | ssh-keygen` signs the end of the line too, `printf %s` does not: it is the same line.
+        let lines = [format!("{line}\n"), line];
+        let holds = lines.iter().any(|line| key.verify(NAMESPACE, line.as_bytes(), &signature).is_ok());
+        holds.then(|| key.fingerprint(HashAlg::Sha256).to_string())
     }
 
     fn grant(&self, claims: &mut Vec<Claim>) {

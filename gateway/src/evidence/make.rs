@@ -1,13 +1,13 @@
 //! Putting a bundle together, from the files of a state directory.
 
 use super::{EVIDENCE, Evidence, FORMAT, LIST, List, Part, README, RECORDING, SUMMARY, hex, message, page};
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use ed25519_dalek::Signer as _;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeSet,
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
@@ -19,9 +19,10 @@ use tidegate_grants::{
     store::{self, HeadSigner},
 };
 
-/// Entries that say nothing of a session but are the other sessions' of the same grant.
-fn is_others(entry: &Entry, session: &str) -> bool {
-    entry.event.session.is_some_and(|other| other.to_string() != session)
+/// Another session's of the same grant, which changed no row that is shown.
+fn is_others(entry: &Entry, session: &str, ids: &BTreeSet<String>) -> bool {
+    let shown = entry.row.as_ref().is_some_and(|row| ids.contains(&row.key));
+    !shown && entry.event.session.is_some_and(|other| other.to_string() != session)
 }
 
 /// Ids by which entries are about this session: its own, its grant's, its leases', and its request's.
@@ -74,11 +75,11 @@ pub(crate) fn make(
     let ids = about(state, session)?;
     let signer: HeadSigner = Arc::new(keys.ledger.clone());
     let (entries, trees) = store::prove(state, &signer, now, |exported| {
-        concerns(&exported.entry, &ids) && !is_others(&exported.entry, session)
+        concerns(&exported.entry, &ids) && !is_others(&exported.entry, session, &ids)
     })?;
     ensure!(!entries.is_empty(), "the ledger knows nothing of session {session}");
     let mut rows = Vec::new();
-    for table in ["sessions", "grants", "leases"] {
+    for table in ["requests", "grants", "sessions", "leases"] {
         for id in &ids {
             rows.extend(store::state_row(state, table, id)?);
         }
@@ -87,6 +88,13 @@ pub(crate) fn make(
     let (session, gateway) = (session.to_owned(), gateway.to_owned());
     let evidence = Evidence { session, gateway, made: now, redacted, entries, trees, rows };
     write(&evidence, recording, &keys, file)?;
+    // What the gateway wrote between one look and the next would not fit together.
+    if let Some(fault) = super::prove(file, &keys.ledger.verifying_key())?.faults.first() {
+        fs::remove_file(file)?;
+        bail!(
+            "the bundle does not prove itself, and was removed: {fault}; if the session is still being torn down, try again"
+        );
+    }
     Ok(evidence)
 }
 
