@@ -29,9 +29,10 @@ use tidegate_proxy::{
     },
 };
 use tokio::{sync::Mutex, task::spawn_blocking};
+use utoipa::ToSchema;
 
 /// What a new configuration would change, or has changed.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Plan {
     /// SHA-256 of the file, hex.
     pub(crate) config: String,

@@ -9,9 +9,10 @@ use tidegate_grants::{
     Entitlement, GrantState, GrantView, Identity, Policy, Reference, Target, Terms, entitlement::Selector,
     ledger::Entry,
 };
+use utoipa::ToSchema;
 
 /// `GET /v1/refusals/{reference}`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Explanation {
     /// What the person was told.
     #[serde(rename = "ref")]
@@ -21,7 +22,7 @@ pub(crate) struct Explanation {
 }
 
 /// One no.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Refused {
     /// When.
     pub(crate) at: jiff::Timestamp,

@@ -36,7 +36,7 @@ pub struct LevelRule {
 }
 
 /// How an approval is proven. The later one is worth more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Proof {
     /// The gateway witnessed it: who was logged in said yes.

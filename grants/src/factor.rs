@@ -61,7 +61,7 @@ pub enum Proof {
 }
 
 /// A second factor as lists show it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FactorView {
     /// Whose.
     pub identity: IdentityName,

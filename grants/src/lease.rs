@@ -3,9 +3,10 @@
 use crate::name::{IdentityName, LeaseId, SessionId, TargetName};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// What exists on the target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LeaseKind {
     /// A certificate of a minute, and the connection that it opened.
@@ -26,7 +27,7 @@ pub struct LeasePlan {
 }
 
 /// Where a lease stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LeaseState {
     /// The account may exist and work.
@@ -42,7 +43,7 @@ pub enum LeaseState {
 }
 
 /// What was looked up on the target after teardown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Receipt {
     /// When the target answered.
     pub at: Timestamp,
@@ -58,7 +59,7 @@ pub struct Receipt {
 }
 
 /// An admin looked at what a receipt says is left, and answers for it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Acceptance {
     /// Who.
     pub by: IdentityName,
@@ -67,7 +68,7 @@ pub struct Acceptance {
 }
 
 /// One line of a receipt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Finding {
     /// What was looked up, e.g. `pg_roles` or `processes of the session`.
     pub what: String,

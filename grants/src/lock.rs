@@ -10,9 +10,10 @@ use crate::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use utoipa::ToSchema;
 
 /// Whom or what a lock keeps out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase", tag = "what", content = "name")]
 pub enum LockScope {
     /// This identity: no sessions, no control shell, no API.
@@ -65,7 +66,7 @@ pub struct LockRequest {
 }
 
 /// What a new lock did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LockMade {
     /// Its id, to remove it by.
     pub id: LockId,
@@ -106,7 +107,7 @@ impl fmt::Display for Locked {
 }
 
 /// Where a lock stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LockState {
     /// It keeps out.
@@ -120,7 +121,7 @@ pub enum LockState {
 }
 
 /// A lock as lists show it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LockView {
     /// Its id.
     pub id: LockId,

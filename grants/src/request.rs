@@ -42,7 +42,7 @@ pub struct Wish {
 }
 
 /// What is asked for, exactly. Its text is what approvals bind to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Wanted {
     /// The request's id.
     pub id: RequestId,
@@ -76,7 +76,7 @@ impl Wanted {
 }
 
 /// SHA-256 of what is asked for, lower-case hex.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(transparent)]
 pub struct RequestDigest(String);
 
@@ -102,7 +102,7 @@ pub fn line_to_sign(gateway: &str, id: RequestId, digest: &RequestDigest) -> Str
 }
 
 /// Where a request stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RequestState {
     /// It waits.
@@ -154,7 +154,7 @@ impl FromStr for RequestState {
 }
 
 /// One approver's yes to exactly one request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Approval {
     /// Whose.
     pub by: IdentityName,
@@ -172,7 +172,7 @@ pub struct Approval {
 }
 
 /// A request as lists show it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RequestView {
     /// What is asked for.
     #[serde(flatten)]

@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{fmt, str::FromStr, time::Duration};
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 /// What each secret begins with, so that scanners for leaked secrets can find it.
@@ -18,7 +19,7 @@ const PREFIX: &str = "tdg_";
 const BYTES: usize = 32;
 
 /// How far a token goes, at most. Each goes as far as the ones before, and further.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenScope {
     /// Looks, and changes nothing.
@@ -109,7 +110,7 @@ pub struct TokenMade {
 }
 
 /// Where a token stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenState {
     /// Good.
@@ -123,7 +124,7 @@ pub enum TokenState {
 }
 
 /// A token as lists show it. The hash stays in the store.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct TokenView {
     /// Its id.
     pub id: TokenId,

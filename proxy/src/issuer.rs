@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tidegate_grants::{Lease, LeaseId, LeasePlan, Permit, Receipt, TargetName, lease::Finding};
 use tokio::sync::Mutex;
+use utoipa::ToSchema;
 
 /// Why a target did not do what we asked.
 #[derive(Debug, thiserror::Error)]
@@ -114,7 +115,7 @@ pub(crate) fn not_looked(at: Timestamp, why: String) -> Receipt {
 }
 
 /// What a human can do about one thing that is left.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Advice {
     /// What it is about: a receipt's line, or an error.
     pub about: String,
@@ -134,7 +135,7 @@ pub struct Sighting {
 }
 
 /// An account with our mark.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Marked {
     /// Its name.
     pub name: String,
@@ -151,7 +152,7 @@ pub struct Marked {
 }
 
 /// What an account with our mark is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
     /// A session works as it.

@@ -20,9 +20,10 @@ use std::{
     time::Duration,
 };
 use tidegate_grants::{Acceptance, Event, IdentityName, Lease, LeaseId, LeaseState, StoreError, TargetName};
+use utoipa::ToSchema;
 
 /// What a sweep of one target came to.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Swept {
     /// Where.
     pub target: TargetName,

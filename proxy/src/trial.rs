@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
 use tidegate_grants::{Access, DatabaseName, LeaseState, Login, Receipt, SessionId, TargetName};
 use tidegate_recorder::{Event, LiveRecording};
+use utoipa::ToSchema;
 
 /// What came of one step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// As it should be.
@@ -24,7 +25,7 @@ pub enum Outcome {
 }
 
 /// One step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Step {
     /// `permit`, `dial`, `host`, `mint`, `login`, `clock`, `teardown`; SSH also `command`, `terminal`, `ways around`,
     /// `configuration`; PostgreSQL also `administrator`, `own door`, `version`, `primary`, `settings`, `functions`, `privileges`,
@@ -40,7 +41,7 @@ pub struct Step {
 }
 
 /// What a test found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Report {
     /// Which target.
     pub target: TargetName,

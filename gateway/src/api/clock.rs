@@ -11,6 +11,9 @@ use axum::{
 };
 use jiff::Timestamp;
 
+/// Says that the clock is right now.
+#[utoipa::path(post, path = "/v1/clock/accept", tag = "clock",
+    request_body = AcceptBody, responses((status = 200, body = Timestamp, content_type = "application/json", description = "Done.")))]
 pub(super) async fn accept(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<Timestamp> {
     let _: Scope = caller.may(Action::Configure)?;
     let AcceptBody { reason } = body(request).await?;

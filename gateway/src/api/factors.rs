@@ -14,6 +14,10 @@ use axum::{
 use secrecy::ExposeSecret as _;
 use tidegate_grants::{FactorView, IdentityName};
 
+/// Enrols somebody's second factor, on the gateway's own host only: the answer is their secret.
+#[utoipa::path(post, path = "/v1/users/{id}/mfa", tag = "users",
+    params(("id" = String, Path, description = "The identity, by name.")),
+    request_body = FactorBody, responses((status = 200, body = FactorGiven, description = "Done.")))]
 pub(super) async fn enroll(
     State(api): Shared,
     Extension(caller): Who,
@@ -38,11 +42,18 @@ pub(super) async fn enroll(
     Ok(Json(FactorGiven { uri: enrolled.uri.expose_secret().to_owned(), recovery }))
 }
 
+/// Who has a second factor.
+#[utoipa::path(get, path = "/v1/mfa", tag = "mfa",
+    responses((status = 200, body = Vec<FactorView>, description = "Done.")))]
 pub(super) async fn list(State(api): Shared, Extension(caller): Who) -> Answer<Vec<FactorView>> {
     let _: Scope = caller.may(Action::ReadFactors)?;
     Ok(Json(api.gate.store.factors().await?.into_iter().map(FactorView::from).collect()))
 }
 
+/// Removes somebody's second factor.
+#[utoipa::path(post, path = "/v1/users/{id}/mfa/remove", tag = "users",
+    params(("id" = String, Path, description = "The identity, by name.")),
+    responses((status = 200, body = FactorRemoved, description = "Done.")))]
 pub(super) async fn remove(State(api): Shared, Extension(caller): Who, Id(name): Id) -> Answer<FactorRemoved> {
     let _: Scope = caller.may(Action::EnrollFactors)?;
     let identity = named(&name)?;

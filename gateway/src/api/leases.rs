@@ -20,17 +20,26 @@ use tidegate_proxy::{
 };
 
 /// `?all=true`: closed ones too, with their receipts.
-#[derive(serde::Deserialize)]
+#[derive(serde::Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct LeaseQuery {
+    /// Closed ones too.
     #[serde(default)]
     pub(super) all: bool,
+    /// At most so many.
     #[serde(default)]
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
+    /// Those behind the one with this id.
     #[serde(default)]
     after: Option<uuid::Uuid>,
 }
 
+/// Leases that are not closed, oldest first; with `all`, closed ones and their receipts too.
+#[utoipa::path(get, path = "/v1/leases", tag = "leases",
+    params(LeaseQuery),
+    responses((status = 200, body = Vec<LeaseView>, description = "Done.")))]
 pub(super) async fn list(
     State(api): Shared,
     Extension(caller): Who,
@@ -58,6 +67,10 @@ pub(super) fn view(lease: &Lease, receipt: bool) -> LeaseView {
     }
 }
 
+/// Tries the teardown of all open leases again, now.
+#[utoipa::path(post, path = "/v1/leases/{id}/retry", tag = "leases",
+    params(("id" = String, Path, description = "The open lease: its id, or what that begins or ends with.")),
+    responses((status = 200, body = LeaseWoken, description = "Done.")))]
 pub(super) async fn retry(State(api): Shared, Extension(caller): Who, Id(id): Id) -> Answer<LeaseWoken> {
     let _: Scope = caller.may(Action::RetryLeases)?;
     let leases = api.gate.store.leases(false).await?;
@@ -66,6 +79,10 @@ pub(super) async fn retry(State(api): Shared, Extension(caller): Who, Id(id): Id
     Ok(Json(LeaseWoken { id: lease.id() }))
 }
 
+/// One lease, what its target answers now, and what a human can do.
+#[utoipa::path(get, path = "/v1/leases/{id}", tag = "leases",
+    params(("id" = String, Path, description = "The lease: its id, or what that begins or ends with.")),
+    responses((status = 200, body = LeaseDetail, description = "Done.")))]
 pub(super) async fn show(State(api): Shared, Extension(caller): Who, Id(id): Id) -> Answer<LeaseDetail> {
     let _: Scope = caller.may(Action::ReadLeases)?;
     let known = one("lease", api.gate.store.lease_ids().await?, &id, ToString::to_string)?;
@@ -86,6 +103,9 @@ pub(super) async fn show(State(api): Shared, Extension(caller): Who, Id(id): Id)
 }
 
 /// Closes a held lease on an admin's word, by what the target answers at this moment.
+#[utoipa::path(post, path = "/v1/leases/{id}/accept", tag = "leases",
+    params(("id" = String, Path, description = "The held lease: its id, or what that begins or ends with.")),
+    request_body = AcceptBody, responses((status = 200, body = LeaseView, description = "Done.")))]
 pub(super) async fn accept(
     State(api): Shared,
     Extension(caller): Who,
@@ -115,6 +135,9 @@ pub(super) async fn accept(
     Ok(Json(view(&lease, true)))
 }
 
+/// Asks targets for accounts with our mark.
+#[utoipa::path(post, path = "/v1/leases/sweep", tag = "leases",
+    request_body = SweepBody, responses((status = 200, body = Vec<Swept>, description = "Done.")))]
 pub(super) async fn sweep(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<Vec<Swept>> {
     let _: Scope = caller.may(Action::SweepTargets)?;
     let SweepBody { target } = body(request).await?;
@@ -125,6 +148,9 @@ pub(super) async fn sweep(State(api): Shared, Extension(caller): Who, request: R
     }
 }
 
+/// Makes a lease for an account with our mark that has none, so that it is removed.
+#[utoipa::path(post, path = "/v1/leases/adopt", tag = "leases",
+    request_body = AdoptBody, responses((status = 200, body = LeaseWoken, description = "Done.")))]
 pub(super) async fn adopt(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<LeaseWoken> {
     let _: Scope = caller.may(Action::AdoptAccounts)?;
     let AdoptBody { target, name, reason } = body(request).await?;

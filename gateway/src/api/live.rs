@@ -11,17 +11,20 @@ use crate::{
     live::Plan,
 };
 use axum::{
-    Extension, Json, Router,
+    Extension, Json,
     extract::{DefaultBodyLimit, Request, State},
     http::StatusCode,
-    routing::post,
 };
 use std::sync::Arc;
+use utoipa_axum::{
+    router::{OpenApiRouter, UtoipaMethodRouterExt as _},
+    routes,
+};
 
-pub(super) fn router() -> Router<Arc<Api>> {
+pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
     // JSON's escapes make text longer.
     let whole_file = DefaultBodyLimit::max(LARGEST_CONFIG * 2);
-    Router::new().route("/v1/config/diff", post(diff).layer(whole_file)).route("/v1/config/reload", post(reload))
+    OpenApiRouter::default().routes(routes!(diff).layer(whole_file)).routes(routes!(reload))
 }
 
 /// Faults of a file are listed, each on a line of its own wherever they are shown.
@@ -38,12 +41,18 @@ fn refused(error: &anyhow::Error) -> Problem {
     }
 }
 
+/// What a reload of this configuration would change, and which sessions it would end.
+#[utoipa::path(post, path = "/v1/config/diff", tag = "config",
+    request_body = DiffBody, responses((status = 200, body = Plan, description = "Done.")))]
 async fn diff(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<Plan> {
     let _: Scope = caller.may(Action::Configure)?;
     let DiffBody { text, name } = body(request).await?;
     api.live.plan(text, name).await.map(Json).map_err(|error| refused(&error))
 }
 
+/// Reads the configuration again, and puts it into force whole or not at all.
+#[utoipa::path(post, path = "/v1/config/reload", tag = "config",
+    responses((status = 200, body = Plan, description = "Done.")))]
 async fn reload(State(api): Shared, Extension(caller): Who) -> Answer<Plan> {
     let _: Scope = caller.may(Action::Configure)?;
     let by = caller.known()?.to_string();

@@ -18,6 +18,9 @@ use tidegate_grants::{
     lock::{LockMade, LockRequest},
 };
 
+/// Locks an identity, a target, or everything: ends the sessions that it covers, and keeps out until it is removed.
+#[utoipa::path(post, path = "/v1/locks", tag = "locks",
+    request_body = LockBody, responses((status = 200, body = LockMade, description = "Done.")))]
 pub(super) async fn add(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<LockMade> {
     let _: Scope = caller.may(Action::SetLocks)?;
     let body: LockBody = body(request).await?;
@@ -43,6 +46,10 @@ fn end(body: &LockBody, now: Timestamp) -> Result<Option<Timestamp>, Problem> {
     now.checked_add(length).map(Some).map_err(|_| Problem::refused("for: there is no such time"))
 }
 
+/// Locks, newest first.
+#[utoipa::path(get, path = "/v1/locks", tag = "locks",
+    params(ListQuery),
+    responses((status = 200, body = Vec<LockView>, description = "Done.")))]
 pub(super) async fn list(
     State(api): Shared,
     Extension(caller): Who,
@@ -53,6 +60,10 @@ pub(super) async fn list(
     query.part().of(locks, Order::NewestFirst, |lock| lock.id.to_string(), "/v1/locks", &caller)
 }
 
+/// Removes a lock.
+#[utoipa::path(post, path = "/v1/locks/{id}/remove", tag = "locks",
+    params(("id" = String, Path, description = "The lock: its id, or what that begins or ends with.")),
+    request_body = ReasonBody, responses((status = 200, body = LockRemoved, description = "Done.")))]
 pub(super) async fn remove(
     State(api): Shared,
     Extension(caller): Who,

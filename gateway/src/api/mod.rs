@@ -14,6 +14,7 @@ mod leases;
 mod live;
 mod locks;
 mod notify;
+mod openapi;
 mod page;
 pub(crate) mod peer;
 pub(crate) mod problem;
@@ -36,12 +37,13 @@ use tidegate_grants::{
     RoleName, SessionId, TargetName, TokenId, TokenScope, authority::SessionView,
 };
 use tidegate_proxy::issuer::Advice;
+use utoipa::ToSchema;
 
 /// The socket's name in the state directory.
 pub(crate) const SOCKET: &str = "tidegate.sock";
 
 /// `GET /v1/status`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Status {
     /// This program's version.
     pub(crate) version: String,
@@ -78,19 +80,22 @@ pub(crate) struct Status {
 }
 
 /// Where the gateway listens.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Listeners {
     /// SSH.
+    #[schema(value_type = Option<String>)]
     pub(crate) ssh: Option<SocketAddr>,
     /// PostgreSQL.
+    #[schema(value_type = Option<String>)]
     pub(crate) postgres: Option<SocketAddr>,
     /// The API, over HTTPS.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     pub(crate) api: Option<SocketAddr>,
 }
 
 /// `POST /v1/grants`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct IssueBody {
     pub(crate) user: IdentityName,
@@ -114,7 +119,7 @@ pub(crate) struct IssueBody {
 }
 
 /// `POST /v1/requests`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RequestBody {
     pub(crate) target: TargetName,
@@ -137,7 +142,7 @@ pub(crate) struct RequestBody {
 }
 
 /// `POST /v1/requests/{id}/approve`
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ApproveBody {
     /// An SSHSIG over the request's line, armored.
@@ -146,7 +151,7 @@ pub(crate) struct ApproveBody {
 }
 
 /// `POST /v1/requests/{id}/deny`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DenyBody {
     /// Who asked is told.
@@ -154,7 +159,7 @@ pub(crate) struct DenyBody {
 }
 
 /// `POST /v1/grants/import`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ImportBody {
     /// JWS compact.
@@ -162,7 +167,7 @@ pub(crate) struct ImportBody {
 }
 
 /// `POST /v1/grants/{id}/revoke`, `/v1/sessions/{id}/kill` and `/v1/users/{name}/end`: what ends something live
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReasonBody {
     /// The person is told.
@@ -171,7 +176,7 @@ pub(crate) struct ReasonBody {
 }
 
 /// `POST /v1/tokens`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TokenBody {
     /// Whose it will be; left out: of whoever asks.
@@ -187,7 +192,7 @@ pub(crate) struct TokenBody {
 }
 
 /// What it answers, once.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct TokenGiven {
     pub(crate) id: TokenId,
     /// For `Authorization: Bearer`.
@@ -196,7 +201,7 @@ pub(crate) struct TokenGiven {
 }
 
 /// `POST /v1/locks`: exactly one of `user`, `target` and `all`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LockBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -216,7 +221,7 @@ pub(crate) struct LockBody {
 }
 
 /// `POST /v1/users/{name}/mfa`
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FactorBody {
     /// In place of the one that they have.
@@ -225,7 +230,7 @@ pub(crate) struct FactorBody {
 }
 
 /// What it answers, once.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct FactorGiven {
     /// `otpauth://…`
     pub(crate) uri: String,
@@ -234,13 +239,13 @@ pub(crate) struct FactorGiven {
 }
 
 /// What `POST /v1/users/{name}/mfa/remove` answers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct FactorRemoved {
     pub(crate) identity: IdentityName,
 }
 
 /// `POST /v1/notify/retry`
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NotifyRetry {
     /// Only this one.
@@ -249,26 +254,26 @@ pub(crate) struct NotifyRetry {
 }
 
 /// What it answers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct NotifyRetried {
     /// Dead letters that are tried again.
     pub(crate) letters: usize,
 }
 
 /// What `POST /v1/locks/{id}/remove` answers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct LockRemoved {
     pub(crate) id: LockId,
 }
 
 /// What `POST /v1/tokens/{id}/revoke` answers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct TokenRevoked {
     pub(crate) id: TokenId,
 }
 
 /// `POST /v1/targets/{name}/test`
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TestBody {
     /// As whom; may be left out where there is one login.
@@ -283,7 +288,7 @@ pub(crate) struct TestBody {
 }
 
 /// `POST /v1/config/diff`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DiffBody {
     /// A configuration file's text.
@@ -294,13 +299,13 @@ pub(crate) struct DiffBody {
 }
 
 /// What `POST` on grants answers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct GrantMade {
     pub(crate) id: GrantId,
 }
 
 /// `POST /v1/leases/{id}/accept`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AcceptBody {
     /// Why what is left may stay.
@@ -308,7 +313,7 @@ pub(crate) struct AcceptBody {
 }
 
 /// `POST /v1/leases/adopt`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AdoptBody {
     pub(crate) target: TargetName,
@@ -318,7 +323,7 @@ pub(crate) struct AdoptBody {
 }
 
 /// `POST /v1/leases/sweep`
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SweepBody {
     /// Only this one.
@@ -327,7 +332,7 @@ pub(crate) struct SweepBody {
 }
 
 /// `GET /v1/leases/{id}`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct LeaseDetail {
     /// With the last receipt.
     #[serde(flatten)]
@@ -343,13 +348,13 @@ pub(crate) struct LeaseDetail {
 }
 
 /// What `POST /v1/leases/{id}/retry` answers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct LeaseWoken {
     pub(crate) id: LeaseId,
 }
 
 /// A lease as `lease list --json` prints it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct LeaseView {
     pub(crate) id: LeaseId,
     pub(crate) session: SessionId,
@@ -366,13 +371,13 @@ pub(crate) struct LeaseView {
 }
 
 /// What `POST /v1/sessions/{id}/kill` answers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct SessionKilled {
     pub(crate) id: SessionId,
 }
 
 /// `GET /v1/sessions/{id}`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct SessionDetail {
     #[serde(flatten)]
     pub(crate) session: SessionView,

@@ -13,11 +13,17 @@ use axum::{
     http::StatusCode,
 };
 
+/// How far each channel of notifications is.
+#[utoipa::path(get, path = "/v1/notify", tag = "notify",
+    responses((status = 200, body = Vec<ChannelView>, description = "Done.")))]
 pub(super) async fn list(State(api): Shared, Extension(caller): Who) -> Answer<Vec<ChannelView>> {
     let _: Scope = caller.may(Action::ReadNotify)?;
     Ok(Json(api.notifier.list().await))
 }
 
+/// Tries again what was given up.
+#[utoipa::path(post, path = "/v1/notify/retry", tag = "notify",
+    request_body = NotifyRetry, responses((status = 200, body = NotifyRetried, description = "Done.")))]
 pub(super) async fn retry(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<NotifyRetried> {
     let _: Scope = caller.may(Action::RetryNotify)?;
     let NotifyRetry { channel } = body(request).await?;

@@ -7,9 +7,10 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use tidegate_grants::{StoreError, authority::GrantError};
+use utoipa::ToSchema;
 
 /// What went wrong, in one plain sentence.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Problem {
     /// The status in words.
     pub(crate) title: String,

@@ -10,6 +10,10 @@ use crate::why::{Explanation, explain};
 use axum::{Extension, Json, extract::State, http::StatusCode};
 use tidegate_grants::Reference;
 
+/// Why somebody was refused.
+#[utoipa::path(get, path = "/v1/refusals/{id}", tag = "refusals",
+    params(("id" = String, Path, description = "The reference that the person was given.")),
+    responses((status = 200, body = Explanation, description = "Done.")))]
 pub(super) async fn show(State(api): Shared, Extension(caller): Who, Id(id): Id) -> Answer<Explanation> {
     let _: Scope = caller.may(Action::ReadRefusals)?;
     let unprocessable = |sentence: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, sentence);

@@ -17,6 +17,9 @@ use axum::{
 };
 use tidegate_grants::{IdentityName, RequestView, request::Wish};
 
+/// Asks for a grant.
+#[utoipa::path(post, path = "/v1/requests", tag = "requests",
+    request_body = RequestBody, responses((status = 200, body = RequestView, description = "Done.")))]
 pub(super) async fn open(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<RequestView> {
     let _: Scope = caller.may(Action::AskRequests)?;
     let RequestBody { target, entitlement, duration, reason, ticket, login, database, roles } = body(request).await?;
@@ -34,6 +37,10 @@ fn eyes(scope: Scope) -> Option<IdentityName> {
     }
 }
 
+/// Requests, newest first.
+#[utoipa::path(get, path = "/v1/requests", tag = "requests",
+    params(ListQuery),
+    responses((status = 200, body = Vec<RequestView>, description = "Done.")))]
 pub(super) async fn list(
     State(api): Shared,
     Extension(caller): Who,
@@ -44,6 +51,10 @@ pub(super) async fn list(
     query.part().of(requests, Order::NewestFirst, |view| view.wanted.id.to_string(), "/v1/requests", &caller)
 }
 
+/// One request.
+#[utoipa::path(get, path = "/v1/requests/{id}", tag = "requests",
+    params(("id" = String, Path, description = "The request: its id, or what that begins or ends with.")),
+    responses((status = 200, body = RequestView, description = "Done.")))]
 pub(super) async fn show(State(api): Shared, Extension(caller): Who, Id(id): Id) -> Answer<RequestView> {
     let by = eyes(caller.may(Action::ReadRequests)?);
     Ok(Json(api.gate.authority.request_named(by.as_ref(), &id, api.gate.now()).await?))
@@ -59,6 +70,10 @@ async fn anothers(api: &Api, caller: &Caller, id: &str) -> Result<(IdentityName,
     Ok((by, view.wanted.id.to_string()))
 }
 
+/// Says yes to exactly this request.
+#[utoipa::path(post, path = "/v1/requests/{id}/approve", tag = "requests",
+    params(("id" = String, Path, description = "The request: its id, or what that begins or ends with.")),
+    request_body = ApproveBody, responses((status = 200, body = RequestView, description = "Done.")))]
 pub(super) async fn approve(
     State(api): Shared,
     Extension(caller): Who,
@@ -71,6 +86,10 @@ pub(super) async fn approve(
     Ok(Json(api.gate.authority.approve(&by, &id, signature, api.gate.now()).await?))
 }
 
+/// Says no, and why.
+#[utoipa::path(post, path = "/v1/requests/{id}/deny", tag = "requests",
+    params(("id" = String, Path, description = "The request: its id, or what that begins or ends with.")),
+    request_body = DenyBody, responses((status = 200, body = RequestView, description = "Done.")))]
 pub(super) async fn deny(
     State(api): Shared,
     Extension(caller): Who,
@@ -82,6 +101,10 @@ pub(super) async fn deny(
     Ok(Json(api.gate.authority.deny(caller.known()?, &id, reason, api.gate.now()).await?))
 }
 
+/// Takes a request of one's own back.
+#[utoipa::path(post, path = "/v1/requests/{id}/cancel", tag = "requests",
+    params(("id" = String, Path, description = "The request: its id, or what that begins or ends with.")),
+    responses((status = 200, body = RequestView, description = "Done.")))]
 pub(super) async fn cancel(State(api): Shared, Extension(caller): Who, Id(id): Id) -> Answer<RequestView> {
     let _: Scope = caller.may(Action::AskRequests)?;
     Ok(Json(api.gate.authority.cancel(caller.known()?, &id, api.gate.now()).await?))

@@ -2,7 +2,7 @@
 
 use super::{
     GrantMade, ImportBody, IssueBody, LARGEST_BODY, Listeners, ReasonBody, Status, TestBody, clock, factors, leases,
-    live, locks, notify,
+    live, locks, notify, openapi,
     page::{Listed, Order, Part},
     peer::{Action, Caller, Scope},
     problem::Problem,
@@ -22,7 +22,6 @@ use axum::{
     http::{Method, StatusCode, request::Parts},
     middleware::{self, Next},
     response::Response,
-    routing::{get, post},
 };
 use serde::de::DeserializeOwned;
 use std::{fmt::Display, sync::Arc, time::Duration};
@@ -43,6 +42,8 @@ use tidegate_proxy::{
     sweep::Sweeper,
     trial::Report,
 };
+use utoipa::IntoParams;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// What the routes answer from.
 #[derive(Debug)]
@@ -124,11 +125,15 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 }
 
 /// What every list takes.
-#[derive(Debug, Default, serde::Deserialize)]
+#[derive(Debug, Default, serde::Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
+    /// At most so many.
     #[serde(default)]
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
+    /// Those behind the one with this id.
     #[serde(default)]
     after: Option<uuid::Uuid>,
 }
@@ -166,41 +171,46 @@ fn asks_the_status(request: &Request) -> bool {
     request.method() == Method::GET && request.uri().path() == "/v1/status"
 }
 
+/// What there is, each with its part of the OpenAPI document.
+pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::default()
+        .routes(routes!(status))
+        .routes(routes!(list_grants, issue_grant))
+        .routes(routes!(import_grant))
+        .routes(routes!(show_grant))
+        .routes(routes!(revoke_grant))
+        .routes(routes!(leases::list))
+        .routes(routes!(leases::sweep))
+        .routes(routes!(leases::adopt))
+        .routes(routes!(leases::show))
+        .routes(routes!(leases::retry))
+        .routes(routes!(leases::accept))
+        .routes(routes!(clock::accept))
+        .routes(routes!(locks::list, locks::add))
+        .routes(routes!(locks::remove))
+        .routes(routes!(refusals::show))
+        .routes(routes!(requests::list, requests::open))
+        .routes(routes!(requests::show))
+        .routes(routes!(requests::approve))
+        .routes(routes!(requests::deny))
+        .routes(routes!(requests::cancel))
+        .routes(routes!(sessions::list))
+        .routes(routes!(sessions::show))
+        .routes(routes!(sessions::kill))
+        .routes(routes!(tokens::list, tokens::issue))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(test_target))
+        .routes(routes!(end_user))
+        .routes(routes!(factors::enroll))
+        .routes(routes!(factors::remove))
+        .routes(routes!(factors::list))
+        .routes(routes!(notify::list))
+        .routes(routes!(notify::retry))
+        .merge(live::routes())
+}
+
 pub(crate) fn router(api: Arc<Api>) -> Router {
-    Router::new()
-        .route("/v1/status", get(status))
-        .route("/v1/grants", get(list_grants).post(issue_grant))
-        .route("/v1/grants/import", post(import_grant))
-        .route("/v1/grants/{id}", get(show_grant))
-        .route("/v1/grants/{id}/revoke", post(revoke_grant))
-        .route("/v1/leases", get(leases::list))
-        .route("/v1/leases/sweep", post(leases::sweep))
-        .route("/v1/leases/adopt", post(leases::adopt))
-        .route("/v1/leases/{id}", get(leases::show))
-        .route("/v1/leases/{id}/retry", post(leases::retry))
-        .route("/v1/leases/{id}/accept", post(leases::accept))
-        .route("/v1/clock/accept", post(clock::accept))
-        .route("/v1/locks", get(locks::list).post(locks::add))
-        .route("/v1/locks/{id}/remove", post(locks::remove))
-        .route("/v1/refusals/{id}", get(refusals::show))
-        .route("/v1/requests", get(requests::list).post(requests::open))
-        .route("/v1/requests/{id}", get(requests::show))
-        .route("/v1/requests/{id}/approve", post(requests::approve))
-        .route("/v1/requests/{id}/deny", post(requests::deny))
-        .route("/v1/requests/{id}/cancel", post(requests::cancel))
-        .route("/v1/sessions", get(sessions::list))
-        .route("/v1/sessions/{id}", get(sessions::show))
-        .route("/v1/sessions/{id}/kill", post(sessions::kill))
-        .route("/v1/tokens", get(tokens::list).post(tokens::issue))
-        .route("/v1/tokens/{id}/revoke", post(tokens::revoke))
-        .route("/v1/targets/{id}/test", post(test_target))
-        .route("/v1/users/{id}/end", post(end_user))
-        .route("/v1/users/{id}/mfa", post(factors::enroll))
-        .route("/v1/users/{id}/mfa/remove", post(factors::remove))
-        .route("/v1/mfa", get(factors::list))
-        .route("/v1/notify", get(notify::list))
-        .route("/v1/notify/retry", post(notify::retry))
-        .merge(live::router())
+    openapi::documented(routes())
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this address"))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not take this method")
@@ -211,6 +221,9 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .with_state(api)
 }
 
+/// Whether it is up, and what it holds.
+#[utoipa::path(get, path = "/v1/status", tag = "status",
+    responses((status = 200, body = Status, description = "Done.")))]
 async fn status(State(api): Shared, Extension(caller): Who) -> Answer<Status> {
     let _: Scope = caller.may(Action::Status)?;
     let policy = api.policy();
@@ -237,6 +250,10 @@ async fn status(State(api): Shared, Extension(caller): Who) -> Answer<Status> {
     }))
 }
 
+/// Issues a grant, which counts as the approval of who asks. With `Idempotency-Key` (1 to 128 visible characters) the same request is answered with the same grant.
+#[utoipa::path(post, path = "/v1/grants", tag = "grants",
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 128, description = "1 to 128 visible characters.")),
+    request_body = IssueBody, responses((status = 200, body = GrantMade, description = "Done.")))]
 async fn issue_grant(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<GrantMade> {
     let _: Scope = caller.may(Action::MakeGrants)?;
     let once = idempotency_key(&request)?;
@@ -276,6 +293,9 @@ fn idempotency_key(request: &Request) -> Result<Option<String>, Problem> {
     key.map(|key| Some(key.to_owned())).ok_or_else(wrong)
 }
 
+/// Takes in a grant that an `[[issuer]]` signed. Taking it in again changes nothing.
+#[utoipa::path(post, path = "/v1/grants/import", tag = "grants",
+    request_body = ImportBody, responses((status = 200, body = GrantMade, description = "Done.")))]
 async fn import_grant(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<GrantMade> {
     let _: Scope = caller.may(Action::MakeGrants)?;
     let body: ImportBody = body(request).await?;
@@ -283,6 +303,10 @@ async fn import_grant(State(api): Shared, Extension(caller): Who, request: Reque
     Ok(Json(GrantMade { id }))
 }
 
+/// Grants, newest first.
+#[utoipa::path(get, path = "/v1/grants", tag = "grants",
+    params(ListQuery),
+    responses((status = 200, body = Vec<GrantView>, description = "Done.")))]
 async fn list_grants(
     State(api): Shared,
     Extension(caller): Who,
@@ -296,6 +320,10 @@ async fn list_grants(
     query.part().of(grants, Order::NewestFirst, |grant| grant.id.to_string(), "/v1/grants", &caller)
 }
 
+/// One grant.
+#[utoipa::path(get, path = "/v1/grants/{id}", tag = "grants",
+    params(("id" = String, Path, description = "The grant: its id, or what that begins or ends with.")),
+    responses((status = 200, body = GrantView, description = "Done.")))]
 async fn show_grant(State(api): Shared, Extension(caller): Who, Id(id): Id) -> Answer<GrantView> {
     match caller.may(Action::ReadGrants)? {
         Scope::All => Ok(Json(api.gate.authority.grant(&id, api.gate.now()).await?)),
@@ -308,6 +336,10 @@ async fn show_grant(State(api): Shared, Extension(caller): Who, Id(id): Id) -> A
     }
 }
 
+/// Revokes a grant, and ends its sessions.
+#[utoipa::path(post, path = "/v1/grants/{id}/revoke", tag = "grants",
+    params(("id" = String, Path, description = "The grant: its id, or what that begins or ends with.")),
+    request_body = ReasonBody, responses((status = 200, body = GrantMade, description = "Done.")))]
 async fn revoke_grant(State(api): Shared, Extension(caller): Who, Id(id): Id, request: Request) -> Answer<GrantMade> {
     let _: Scope = caller.may(Action::RevokeGrants)?;
     let body: ReasonBody = body(request).await?;
@@ -315,6 +347,10 @@ async fn revoke_grant(State(api): Shared, Extension(caller): Who, Id(id): Id, re
     Ok(Json(GrantMade { id }))
 }
 
+/// Ends all that an identity holds: sessions, grants, passwords, tokens.
+#[utoipa::path(post, path = "/v1/users/{id}/end", tag = "users",
+    params(("id" = String, Path, description = "The identity, by name.")),
+    request_body = ReasonBody, responses((status = 200, body = UserEnded, description = "Done.")))]
 async fn end_user(State(api): Shared, Extension(caller): Who, Id(name): Id, request: Request) -> Answer<UserEnded> {
     let _: Scope = caller.may(Action::EndUsers)?;
     let body: ReasonBody = body(request).await?;
@@ -325,6 +361,10 @@ async fn end_user(State(api): Shared, Extension(caller): Who, Id(name): Id, requ
 /// A test that takes longer goes on by itself, and nobody waits for it.
 const TRIAL: Duration = Duration::from_secs(50);
 
+/// A session that carries nothing, to see whether sessions would work.
+#[utoipa::path(post, path = "/v1/targets/{id}/test", tag = "targets",
+    params(("id" = String, Path, description = "The target, by name.")),
+    request_body = TestBody, responses((status = 200, body = Report, description = "Done.")))]
 async fn test_target(State(api): Shared, Extension(caller): Who, Id(name): Id, request: Request) -> Answer<Report> {
     let _: Scope = caller.may(Action::TestTargets)?;
     let body: TestBody = body(request).await?;
@@ -406,7 +446,10 @@ pub(super) fn one<T>(what: &str, all: Vec<T>, wanted: &str, id: impl Fn(&T) -> S
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
-    use axum::body::Body;
+    use axum::{
+        body::Body,
+        routing::{get, post},
+    };
     use hyper::{
         body::{Bytes, Frame},
         service::Service as _,

@@ -29,6 +29,10 @@ async fn find(api: &Api, scope: Scope, id: &str) -> Result<SessionView, Problem>
     one("session", within(api, scope).await?, id, |session| session.row.id.to_string())
 }
 
+/// Sessions, newest first.
+#[utoipa::path(get, path = "/v1/sessions", tag = "sessions",
+    params(ListQuery),
+    responses((status = 200, body = Vec<SessionView>, description = "Done.")))]
 pub(super) async fn list(
     State(api): Shared,
     Extension(caller): Who,
@@ -39,6 +43,10 @@ pub(super) async fn list(
     query.part().of(sessions, Order::NewestFirst, |session| session.row.id.to_string(), "/v1/sessions", &caller)
 }
 
+/// One session, with its leases and their receipts.
+#[utoipa::path(get, path = "/v1/sessions/{id}", tag = "sessions",
+    params(("id" = String, Path, description = "The session: its id, or what that begins or ends with.")),
+    responses((status = 200, body = SessionDetail, description = "Done.")))]
 pub(super) async fn show(State(api): Shared, Extension(caller): Who, Id(id): Id) -> Answer<SessionDetail> {
     let scope = caller.may(Action::ReadSessions)?;
     let session = find(&api, scope, &id).await?;
@@ -46,6 +54,10 @@ pub(super) async fn show(State(api): Shared, Extension(caller): Who, Id(id): Id)
     Ok(Json(SessionDetail { session, leases: leases.iter().map(|lease| view(lease, true)).collect() }))
 }
 
+/// Ends a live session.
+#[utoipa::path(post, path = "/v1/sessions/{id}/kill", tag = "sessions",
+    params(("id" = String, Path, description = "The session: its id, or what that begins or ends with.")),
+    request_body = ReasonBody, responses((status = 200, body = SessionKilled, description = "Done.")))]
 pub(super) async fn kill(
     State(api): Shared,
     Extension(caller): Who,

@@ -15,6 +15,9 @@ use axum::{
 use secrecy::ExposeSecret as _;
 use tidegate_grants::{TokenView, token::TokenRequest};
 
+/// Makes a token, on the gateway's own host only: a token never makes a token.
+#[utoipa::path(post, path = "/v1/tokens", tag = "tokens",
+    request_body = TokenBody, responses((status = 200, body = TokenGiven, description = "Done.")))]
 pub(super) async fn issue(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<TokenGiven> {
     let _: Scope = caller.may(Action::MakeTokens)?;
     let by = caller.known()?;
@@ -28,6 +31,10 @@ pub(super) async fn issue(State(api): Shared, Extension(caller): Who, request: R
     Ok(Json(TokenGiven { id: made.id, secret: made.secret.expose_secret().to_owned(), expires: made.expires }))
 }
 
+/// Tokens, newest first, without their secrets.
+#[utoipa::path(get, path = "/v1/tokens", tag = "tokens",
+    params(ListQuery),
+    responses((status = 200, body = Vec<TokenView>, description = "Done.")))]
 pub(super) async fn list(
     State(api): Shared,
     Extension(caller): Who,
@@ -41,6 +48,10 @@ pub(super) async fn list(
     query.part().of(tokens, Order::NewestFirst, |token| token.id.to_string(), "/v1/tokens", &caller)
 }
 
+/// Revokes a token.
+#[utoipa::path(post, path = "/v1/tokens/{id}/revoke", tag = "tokens",
+    params(("id" = String, Path, description = "The token: its id, or what that begins or ends with.")),
+    request_body = ReasonBody, responses((status = 200, body = TokenRevoked, description = "Done.")))]
 pub(super) async fn revoke(
     State(api): Shared,
     Extension(caller): Who,

@@ -6,9 +6,10 @@ use crate::text::plain;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, fmt};
 use toml::{Table, Value};
+use utoipa::ToSchema;
 
 /// One key that is not what it was.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Change {
     /// Where, e.g. `target[web-1].address`. An entry of a list of tables goes by its name.
     pub(crate) key: String,

@@ -19,9 +19,10 @@ use tokio::{
     task::{JoinSet, spawn_blocking},
     time::Instant,
 };
+use utoipa::ToSchema;
 
 /// An inventory as `status` shows it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct InventoryView {
     pub(crate) name: String,
     /// In force now.

@@ -39,7 +39,7 @@ pub(super) struct Failing {
 }
 
 /// An entry that was given up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct Dead {
     /// Its number in the ledger.
     pub(crate) seq: u64,

@@ -100,7 +100,7 @@ pub(crate) struct Notifier {
 }
 
 /// A channel as `notify list` shows it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct ChannelView {
     /// Its name.
     pub(crate) name: String,

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use secrecy::SecretSlice;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, time::Duration};
+use utoipa::ToSchema;
 
 /// An outside approval system whose signed grants we honour: one `[[issuer]]`.
 #[derive(Debug, Clone)]
@@ -40,7 +41,7 @@ pub enum IssuerKey {
 }
 
 /// The claims of a grant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Claims {
     /// Who signed it: the gateway's name, or an `[[issuer]]`.
     pub iss: String,
@@ -84,7 +85,7 @@ pub struct Claims {
 }
 
 /// One approval inside a grant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Level {
     /// The approver.
     pub by: String,
@@ -98,7 +99,7 @@ pub struct Level {
 }
 
 /// Where a grant stands at a given moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum GrantState {
     /// Before `nbf`.
@@ -116,7 +117,7 @@ pub enum GrantState {
 }
 
 /// A grant as lists show it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct GrantView {
     /// Our id.
     pub id: GrantId,
@@ -131,7 +132,7 @@ pub struct GrantView {
 }
 
 /// A revocation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Revoked {
     /// When.
     pub at: Timestamp,

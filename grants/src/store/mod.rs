@@ -54,6 +54,7 @@ use std::{
     time::Duration,
 };
 use tokio::sync::oneshot;
+use utoipa::ToSchema;
 use writer::{Attempts, Pen, Writer};
 
 /// The database file, inside the state directory.
@@ -105,7 +106,7 @@ pub struct Password {
 }
 
 /// One session as lists show it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SessionRow {
     /// Its id.
     pub id: SessionId,
@@ -118,6 +119,7 @@ pub struct SessionRow {
     /// Under which grant.
     pub grant: crate::name::GrantId,
     /// From where.
+    #[schema(value_type = String)]
     pub source: std::net::IpAddr,
     /// When it opened.
     pub start: Timestamp,

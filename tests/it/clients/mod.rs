@@ -9,7 +9,7 @@ mod carriers;
 mod databases;
 mod openssh;
 mod putty;
-mod python;
+pub(crate) mod python;
 mod small;
 
 use std::{

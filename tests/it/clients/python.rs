@@ -9,7 +9,7 @@ use tidegate_tests::{
 };
 
 /// The Python that `tests/run` has put these libraries into. `None` where they could not be had, outside CI.
-pub(super) fn interpreter() -> Option<PathBuf> {
+pub(crate) fn interpreter() -> Option<PathBuf> {
     let target = env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned();
     let python =
         env::var_os("TIDEGATE_TEST_PYTHON").map_or_else(|| target.join("clients-venv/bin/python"), PathBuf::from);
