@@ -50,7 +50,7 @@ fn commands_of_the_contract_parse() {
         "tidegate recording play 0123 --identity f --speed 2 --idle-limit 0.5",
         "tidegate recording export 0123 --format sql --identity f -o out.sql",
         "tidegate recording export 0123 --format asciicast --identity f --keystrokes",
-        "tidegate recording search x",
+        "tidegate recording search x --identity f",
         "tidegate lease list --all --json",
         "tidegate lease retry 0123",
         "tidegate lease show 0123 --json",

@@ -53,7 +53,32 @@ async fn lived_in() -> (TempDir, Authority, Lease) {
     let scope = crate::LockScope::User("mallory".parse().unwrap());
     let lock = crate::lock::LockRequest { scope, reason: "a reason".to_owned(), until: None };
     authority.lock(&"carol".parse().unwrap(), lock, now()).await.unwrap();
+    second_factor(&authority).await;
     (dir, authority, lease)
+}
+
+/// Alice's, proven, and behind a password of hers.
+async fn second_factor(authority: &Authority) {
+    let factor = crate::factor::Factor {
+        identity: "alice".parse().unwrap(),
+        seed: "sealed".to_owned(),
+        recovery: ["aa".to_owned(), "bb".to_owned()].into(),
+        added_at: now(),
+        added_by: "carol".parse().unwrap(),
+        last_step: 0,
+        proven: None,
+    };
+    let (store, here) = (authority.store(), "192.0.2.7".parse().unwrap());
+    assert!(store.add_factor(factor.clone(), false, now()).await.unwrap());
+    assert!(store.take_proof(&factor, crate::factor::Proof::Step(7), here, now()).await.unwrap());
+    let password = Password {
+        identity: "alice".parse().unwrap(),
+        target: "reports".parse().unwrap(),
+        verifier: "SCRAM-SHA-256$4096:c2FsdA==$a:b".to_owned(),
+        expires: after(600),
+        source: None,
+    };
+    store.set_password(password, Some(now()), now()).await.unwrap();
 }
 
 /// What has been there since the first format.
