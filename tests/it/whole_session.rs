@@ -155,7 +155,8 @@ fn heavy_a_target_that_asks_for_signs_of_life_gets_them_while_the_reader_sleeps(
 fn a_paused_reader_is_told_by_the_disconnect_why_the_session_ended() {
     let world = World::ssh_only();
     let grant = world.gateway.grant("alice", "web-1", "shell", "30m");
-    let mut ssh = shell(&world, &[], "ssh \"$@\" 'exec yes' | (head -c 1000 >/dev/null; exec sleep 500)");
+    // (Bytes that do not shrink, since it is the recording's size that tells.)
+    let mut ssh = shell(&world, &[], "ssh \"$@\" 'exec cat /dev/urandom' | (head -c 1000 >/dev/null; exec sleep 500)");
     until_stalled(&world);
     world.gateway.revoke(&grant);
     ssh.until_stderr("your grant was revoked", secs(30));

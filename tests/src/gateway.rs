@@ -212,6 +212,12 @@ impl Gateway {
         self.status("VmHWM:")
     }
 
+    /// The same without the pages of the program itself, in KiB: a debug build alone has some 45 MiB of them, and they are not what
+    /// sessions cost.
+    pub fn peak_of_its_own(&self) -> u64 {
+        self.status("VmHWM:").saturating_sub(self.status("RssFile:"))
+    }
+
     /// Its resident memory now, in KiB.
     pub fn vm_rss(&self) -> u64 {
         self.status("VmRSS:")
