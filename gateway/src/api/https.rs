@@ -1,4 +1,4 @@
-//! Serves the API over HTTPS, for whoever has a token ([`bearer`](super::bearer)).
+//! Serves the API over HTTPS, for whoever has a token ([`bearer`]).
 //!
 //! What always holds: accepting waits for no peer; a handshake and a request's head have deadlines; connections are bounded
 //! per source and in all, as at every door (`[limits]`); the certificate is of the gateway's own X.509 CA and renewed while it runs, as the PostgreSQL door's.

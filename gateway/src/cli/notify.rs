@@ -5,7 +5,7 @@ use clap::Subcommand;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum NotifyCommand {
-    /// Say where each [[notify]] is: what it waits for, and its dead letters
+    /// Say where each channel of notifications is: what it waits for, and its dead letters
     List {
         #[command(flatten)]
         json: Json,

@@ -26,7 +26,7 @@ pub(crate) enum PolicyCommand {
     },
     /// Hold the configuration against your own table of cases; exit 1 if one comes out otherwise
     Test {
-        /// TOML: [[case]] with user, target, entitlement, expect = "allow", "ask" or "deny", and at, if it matters
+        /// TOML: tables `case` with user, target, entitlement, expect = "allow", "ask" or "deny", and at, if it matters
         file: PathBuf,
     },
 }
