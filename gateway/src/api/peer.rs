@@ -118,6 +118,16 @@ pub(crate) enum Scope {
     Own(IdentityName),
 }
 
+impl Scope {
+    /// The only one whose things are within it. `None`: everybody's are.
+    pub(crate) fn only(self) -> Option<IdentityName> {
+        match self {
+            Self::All => None,
+            Self::Own(identity) => Some(identity),
+        }
+    }
+}
+
 impl Caller {
     /// By the policy in force. `None`: an account without a name, which maps to nobody.
     pub(crate) fn new(policy: &Policy, uid: u32, account: Option<String>) -> Self {

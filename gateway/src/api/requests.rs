@@ -29,14 +29,6 @@ pub(super) async fn open(State(api): Shared, Extension(caller): Who, request: Re
     Ok(Json(api.gate.authority.request(caller.known()?, wish, api.gate.now()).await?))
 }
 
-/// Whose eyes: admins and auditors see all, others what concerns them.
-fn eyes(scope: Scope) -> Option<IdentityName> {
-    match scope {
-        Scope::All => None,
-        Scope::Own(identity) => Some(identity),
-    }
-}
-
 /// Requests, newest first.
 #[utoipa::path(get, path = "/v1/requests", tag = "requests",
     params(ListQuery),
@@ -46,7 +38,7 @@ pub(super) async fn list(
     Extension(caller): Who,
     Query(query): Query<ListQuery>,
 ) -> Result<Listed<RequestView>, Problem> {
-    let by = eyes(caller.may(Action::ReadRequests)?);
+    let by = caller.may(Action::ReadRequests)?.only();
     let requests = api.gate.authority.requests(by.as_ref(), api.gate.now()).await?;
     query.part().of(requests, Order::NewestFirst, |view| view.wanted.id.to_string(), "/v1/requests", &caller)
 }
@@ -56,7 +48,7 @@ pub(super) async fn list(
     params(("id" = String, Path, description = "The request: its id, or what that begins or ends with.")),
     responses((status = 200, body = RequestView, description = "Done.")))]
 pub(super) async fn show(State(api): Shared, Extension(caller): Who, Id(id): Id) -> Answer<RequestView> {
-    let by = eyes(caller.may(Action::ReadRequests)?);
+    let by = caller.may(Action::ReadRequests)?.only();
     Ok(Json(api.gate.authority.request_named(by.as_ref(), &id, api.gate.now()).await?))
 }
 

@@ -18,11 +18,7 @@ use axum::{
 use tidegate_grants::authority::SessionView;
 
 async fn within(api: &Api, scope: Scope) -> Result<Vec<SessionView>, Problem> {
-    let of = match &scope {
-        Scope::All => None,
-        Scope::Own(identity) => Some(identity),
-    };
-    Ok(api.gate.authority.sessions(of).await?)
+    Ok(api.gate.authority.sessions(scope.only().as_ref()).await?)
 }
 
 async fn find(api: &Api, scope: Scope, id: &str) -> Result<SessionView, Problem> {

@@ -40,10 +40,7 @@ pub(super) async fn list(
     Extension(caller): Who,
     Query(query): Query<ListQuery>,
 ) -> Result<Listed<TokenView>, Problem> {
-    let of = match caller.may(Action::ReadTokens)? {
-        Scope::All => None,
-        Scope::Own(identity) => Some(identity),
-    };
+    let of = caller.may(Action::ReadTokens)?.only();
     let tokens = api.gate.authority.tokens(of.as_ref(), api.gate.now()).await?;
     query.part().of(tokens, Order::NewestFirst, |token| token.id.to_string(), "/v1/tokens", &caller)
 }
