@@ -257,3 +257,16 @@ pub(crate) fn wish(target: &str) -> crate::request::Wish {
         ticket: None,
     }
 }
+
+/// Alice's second factor, not proven yet.
+pub(crate) fn factor() -> crate::factor::Factor {
+    crate::factor::Factor {
+        identity: "alice".parse().unwrap(),
+        seed: "sealed".to_owned(),
+        recovery: ["aa".to_owned(), "bb".to_owned()].into(),
+        added_at: now(),
+        added_by: "carol".parse().unwrap(),
+        last_step: 0,
+        proven: None,
+    }
+}

@@ -201,18 +201,6 @@ mod tests {
     use super::*;
     use crate::{Authority, fixture::*};
 
-    fn factor() -> Factor {
-        Factor {
-            identity: "alice".parse().unwrap(),
-            seed: "sealed".to_owned(),
-            recovery: ["aa".to_owned(), "bb".to_owned()].into(),
-            added_at: now(),
-            added_by: "carol".parse().unwrap(),
-            last_step: 0,
-            proven: None,
-        }
-    }
-
     /// How many of fifty at once take the same proof.
     async fn many(authority: &Authority, read: &Factor, proof: Proof) -> usize {
         let mut tasks = tokio::task::JoinSet::new();

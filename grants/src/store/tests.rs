@@ -59,15 +59,7 @@ async fn lived_in() -> (TempDir, Authority, Lease) {
 
 /// Alice's, proven, and behind a password of hers.
 async fn second_factor(authority: &Authority) {
-    let factor = crate::factor::Factor {
-        identity: "alice".parse().unwrap(),
-        seed: "sealed".to_owned(),
-        recovery: ["aa".to_owned(), "bb".to_owned()].into(),
-        added_at: now(),
-        added_by: "carol".parse().unwrap(),
-        last_step: 0,
-        proven: None,
-    };
+    let factor = factor();
     let (store, here) = (authority.store(), "192.0.2.7".parse().unwrap());
     assert!(store.add_factor(factor.clone(), false, now()).await.unwrap());
     assert!(store.take_proof(&factor, crate::factor::Proof::Step(7), here, now()).await.unwrap());
