@@ -4,23 +4,13 @@
 //! `TIDEGATE_TEST_IDLE` says how many over SSH, and a quarter of it over PostgreSQL; `./tests/run --idle 2000` is how to ask.
 
 use futures::{StreamExt as _, stream};
-use russh::{
-    ChannelMsg,
-    client::{self, Handle},
-    keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate},
-};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
-use ssh_key::PrivateKey;
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 use tidegate_tests::{
     World,
-    config::PUBLIC_NAME,
+    in_process::{Database, Session, Shell},
     secs, wait_until,
     world::{PATIENCE, Plan},
 };
-use tokio_postgres::{Client, Config, config::SslMode};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// Handshakes at once: each has a deadline, and a debug build on two busy cores takes its time.
 const AT_ONCE: usize = 8;
@@ -29,53 +19,6 @@ const SHARE: usize = 4;
 
 fn sessions() -> usize {
     std::env::var("TIDEGATE_TEST_IDLE").ok().and_then(|text| text.parse().ok()).unwrap_or(48)
-}
-
-struct Anyone;
-
-impl client::Handler for Anyone {
-    type Error = russh::Error;
-
-    async fn check_server_key(&mut self, _: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
-        Ok(true) // this test is not about who answers
-    }
-}
-
-/// A shell that waits for its first line. The connection lives as long as this does.
-async fn shell(world: &World, key: &Arc<PrivateKey>) -> (Handle<Anyone>, russh::Channel<client::Msg>) {
-    let settings = Arc::new(client::Config { inactivity_timeout: None, ..client::Config::default() });
-    let mut handle = client::connect(settings, world.gateway.ssh(), Anyone).await.unwrap();
-    let key = PrivateKeyWithHashAlg::new(key.clone(), None);
-    assert!(handle.authenticate_publickey("deploy@web-1", key).await.unwrap().success());
-    let mut channel = handle.channel_open_session().await.unwrap();
-    channel.exec(true, "echo here; read line").await.unwrap();
-    loop {
-        match channel.wait().await.unwrap() {
-            ChannelMsg::Data { data } if data.starts_with(b"here") => return (handle, channel),
-            ChannelMsg::ExitStatus { .. } | ChannelMsg::Close => panic!("it ended"),
-            _ => {}
-        }
-    }
-}
-
-fn database(world: &World) -> (Config, MakeRustlsConnect) {
-    let mut config = Config::new();
-    config.host(PUBLIC_NAME).hostaddr([127, 0, 0, 1].into()).port(world.gateway.postgres().port());
-    config
-        .ssl_mode(SslMode::Require)
-        .dbname("orders/shop")
-        .user("alice~many")
-        .password(world.password("alice", "orders"));
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(world.client_file("ca.pem")).unwrap()).unwrap();
-    (config, MakeRustlsConnect::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()))
-}
-
-async fn query(config: &Config, tls: &MakeRustlsConnect) -> Client {
-    let (client, connection) = config.connect(tls.clone()).await.unwrap();
-    tokio::spawn(connection);
-    client.simple_query("select 1").await.unwrap();
-    client
 }
 
 /// Resident memory in KiB, and open descriptors, of the gateway.
@@ -114,18 +57,18 @@ fn thousands_of_idle_sessions_keep_nobody_out_and_leave_nothing() {
     let (ssh, postgres) = (sessions(), sessions().div_ceil(SHARE));
     let world = world(ssh, postgres);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let key = Arc::new(PrivateKey::read_openssh_file(world.client_file("alice")).unwrap());
-    let (config, tls) = database(&world);
+    let (sh, database) = (Shell::of(&world, "alice"), Database::gate(&world, "many"));
+    let shell = async || sh.open("echo here; read line").await.unwrap();
+    let query = async || database.log_in().await.unwrap();
     // One of each first: what the first costs alone is not each one's.
-    runtime.block_on(async { drop((shell(&world, &key).await, query(&config, &tls).await)) });
+    runtime.block_on(async { drop((shell().await, query().await)) });
     world.gateway.until_no_lease(secs(150));
     let empty = holds(&world);
-    let shells: Vec<_> =
-        runtime.block_on(stream::iter(0..ssh).map(|_| shell(&world, &key)).buffer_unordered(AT_ONCE).collect());
+    let shells: Vec<_> = runtime.block_on(stream::iter(0..ssh).map(|_| shell()).buffer_unordered(AT_ONCE).collect());
     let with_shells = holds(&world);
     print("SSH", ssh, empty, with_shells);
-    let clients: Vec<_> =
-        runtime.block_on(stream::iter(0..postgres).map(|_| query(&config, &tls)).buffer_unordered(AT_ONCE).collect());
+    let clients: Vec<Session> =
+        runtime.block_on(stream::iter(0..postgres).map(|_| query()).buffer_unordered(AT_ONCE).collect());
     print("PostgreSQL", postgres, with_shells, holds(&world));
     assert_eq!(world.gateway.leases().len(), ssh + postgres);
     assert_eq!(world.exec("alice", "echo hi").ok().out(), "hi");

@@ -21,7 +21,7 @@ fn knock(from: Ipv4Addr, to: SocketAddr) -> std::io::Result<TcpStream> {
 }
 
 /// Many that connect and say nothing, or too little, from several addresses: those that the kernel still takes.
-fn crowd(to: SocketAddr, count: u16, word: &[u8]) -> Vec<TcpStream> {
+pub(crate) fn crowd(to: SocketAddr, count: u16, word: &[u8]) -> Vec<TcpStream> {
     let from = |nth: u16| Ipv4Addr::new(127, 0, 1, u8::try_from(nth % 50).expect("below 50") + 1);
     (0..count)
         .filter_map(|nth| {

@@ -51,6 +51,7 @@ mod partition;
 mod postgres;
 mod proof;
 mod protocol;
+mod rate;
 mod raw;
 mod recording;
 mod rekey;

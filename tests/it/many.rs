@@ -5,29 +5,23 @@
 
 use futures::{StreamExt as _, stream};
 use jiff::SignedDuration;
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject as _},
-};
 use serde_json::Value;
 use std::{
     collections::HashMap,
-    path::Path,
     time::{Duration, Instant},
 };
 use tidegate_tests::{
     World,
-    config::PUBLIC_NAME,
     evidence::at,
+    in_process::{Database, Session, print_quantiles},
     secs,
     world::{PATIENCE, Plan},
 };
-use tokio::task::JoinHandle;
-use tokio_postgres::{Client, Config, config::SslMode};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// Sessions before the baseline is taken: caches are warm then, and kept connections open.
 const WARM: usize = 30;
+/// Sessions with nobody beside them, afterwards.
+const ALONE: usize = 20;
 /// Sessions at once.
 const CROWD: usize = 200;
 /// Log-ins at once: a debug build on two busy cores takes its time for each, and a handshake has a deadline.
@@ -57,70 +51,19 @@ fn world() -> World {
     world
 }
 
-/// A driver's connection.
-struct Session {
-    client: Client,
-    connection: JoinHandle<Result<(), tokio_postgres::Error>>,
+/// A session of one statement; how long it took to be logged in.
+async fn visit(database: &Database) -> Duration {
+    let began = Instant::now();
+    let session = database.log_in().await.unwrap();
+    let took = began.elapsed();
+    let row = session.client.query_one("select count(*) from items", &[]).await.unwrap();
+    assert_eq!(row.get::<_, i64>(0), 100);
+    session.leave().await;
+    took
 }
 
-impl Session {
-    /// Says good-bye.
-    async fn leave(self) {
-        drop(self.client);
-        self.connection.await.unwrap().unwrap();
-    }
-}
-
-/// How to get to the database, and over which TLS.
-struct Way {
-    config: Config,
-    tls: MakeRustlsConnect,
-}
-
-impl Way {
-    /// Through the gate, as alice.
-    fn gate(world: &World) -> Self {
-        let mut config = Config::new();
-        config.host(PUBLIC_NAME).port(world.gateway.postgres().port()).dbname("orders/shop");
-        config.user("alice~many").password(world.password("alice", "orders"));
-        Self::of(config, &world.client_file("ca.pem"))
-    }
-
-    /// To the target itself, with a login of its own: what the gate is compared with.
-    fn direct(world: &World) -> Self {
-        world.pg().psql("shop", "create role direct login password 'direct' in role shop_reader").ok();
-        let mut config = Config::new();
-        config.host("localhost").port(world.pg().port()).dbname("shop").user("direct").password("direct");
-        Self::of(config, &world.pg().tls_ca())
-    }
-
-    fn of(mut config: Config, ca: &Path) -> Self {
-        config.hostaddr([127, 0, 0, 1].into()).ssl_mode(SslMode::Require);
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
-        let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        Self { config, tls: MakeRustlsConnect::new(tls) }
-    }
-
-    async fn log_in(&self) -> Session {
-        let (client, connection) = self.config.connect(self.tls.clone()).await.unwrap();
-        Session { client, connection: tokio::spawn(connection) }
-    }
-
-    /// A session of one statement; how long it took to be logged in.
-    async fn visit(&self) -> Duration {
-        let began = Instant::now();
-        let session = self.log_in().await;
-        let took = began.elapsed();
-        let row = session.client.query_one("select count(*) from items", &[]).await.unwrap();
-        assert_eq!(row.get::<_, i64>(0), 100);
-        session.leave().await;
-        took
-    }
-
-    async fn visits(&self, count: usize) -> Vec<Duration> {
-        stream::iter(0..count).then(|_| self.visit()).collect().await
-    }
+async fn visits(database: &Database, count: usize) -> Vec<Duration> {
+    stream::iter(0..count).then(|_| visit(database)).collect().await
 }
 
 /// All that sessions could leave in catalogs that databases share, and in this one.
@@ -149,19 +92,8 @@ fn settle(world: &World, sessions: usize) {
     world.gateway.until_no_lease(PATIENCE + secs(sessions as u64 / 10));
 }
 
-fn quantiles(what: &str, mut took: Vec<f64>) {
-    took.sort_by(f64::total_cmp);
-    let Some(last) = took.len().checked_sub(1) else { return };
-    let at = |quantile: f64| took[(last as f64 * quantile) as usize];
-    eprintln!("{what}: median {:.1} ms, 99 % within {:.1} ms, longest {:.1} ms", at(0.5), at(0.99), at(1.0));
-}
-
-fn ms(took: &[Duration]) -> Vec<f64> {
-    took.iter().map(|took| took.as_secs_f64() * 1e3).collect()
-}
-
 /// From one kind of entry to another of the same session, by the ledger's own times.
-fn between(ledger: &[Value], from: &str, to: &str) -> Vec<f64> {
+fn between(ledger: &[Value], from: &str, to: &str) -> Vec<Duration> {
     let mut began = HashMap::new();
     let mut took = Vec::new();
     for entry in ledger {
@@ -174,22 +106,31 @@ fn between(ledger: &[Value], from: &str, to: &str) -> Vec<f64> {
             took.push(at(entry).duration_since(began));
         }
     }
-    took.into_iter().map(|took: SignedDuration| took.as_secs_f64() * 1e3).collect()
+    took.into_iter().map(SignedDuration::unsigned_abs).collect()
 }
 
-/// What came of a test's sessions: printed for who wants to know.
-fn print(world: &World, direct: Vec<Duration>, through: Vec<Duration>) {
-    quantiles("log-in at the target itself, by password", ms(&direct));
-    quantiles("log-in through the gate", ms(&through));
-    let ledger = world.gateway.ledger().entries;
+/// How long the parts of sessions took, by the ledger.
+fn print_parts(ledger: &[Value]) {
     for (from, to) in [
         ("session.opened", "lease.opened"),
         ("lease.opened", "credential.minted"),
         ("lease.disabled", "lease.closed"),
         ("session.opened", "session.closed"),
     ] {
-        quantiles(&format!("{from} to {to}"), between(&ledger, from, to));
+        print_quantiles(&format!("{from} to {to}"), between(ledger, from, to));
     }
+}
+
+/// A few with a pause after each: what a session costs where nobody else is.
+fn print_alone(world: &World, gate: &Database, runtime: &tokio::runtime::Runtime) {
+    let earlier = world.gateway.ledger().entries.len();
+    for _ in 0..ALONE {
+        runtime.block_on(visit(gate));
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    settle(world, ALONE);
+    eprintln!("one at a time:");
+    print_parts(&world.gateway.ledger().entries[earlier..]);
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -199,14 +140,14 @@ fn runtime() -> tokio::runtime::Runtime {
 #[test]
 fn many_sessions_in_a_row_leave_everything_as_it_was() {
     let world = world();
-    let direct = Way::direct(&world);
-    let gate = Way::gate(&world);
+    let direct = Database::direct(&world);
+    let gate = Database::gate(&world, "many");
     let runtime = runtime();
-    runtime.block_on(gate.visits(WARM));
+    runtime.block_on(visits(&gate, WARM));
     settle(&world, WARM);
     let (before, open, (memory, descriptors, threads)) = (catalogs(&world), connections(&world), holds(&world));
     let count = sessions();
-    let through = runtime.block_on(gate.visits(count));
+    let through = runtime.block_on(visits(&gate, count));
     settle(&world, count);
     let kept = connections(&world);
     let (now, files, running) = holds(&world);
@@ -219,23 +160,26 @@ fn many_sessions_in_a_row_leave_everything_as_it_was() {
     assert!(now <= memory + MEMORY, "from {memory} to {now} KiB in memory");
     let descriptors = descriptors + kept.saturating_sub(open);
     assert!(files <= descriptors + DESCRIPTORS, "from {descriptors} to {files} descriptors");
-    let compared = runtime.block_on(direct.visits(count.min(500)));
-    print(&world, compared, through);
+    let compared = runtime.block_on(visits(&direct, count.min(500)));
+    print_quantiles("log-in at the target itself, by password", compared);
+    print_quantiles("log-in through the gate", through);
+    print_parts(&world.gateway.ledger().entries);
     assert_eq!(world.gateway.ledger().count("lease.closed"), count + WARM);
+    print_alone(&world, &gate, &runtime);
     world.gateway.verify_ledger().ok();
 }
 
 #[test]
 fn a_crowd_of_sessions_at_once_leaves_everything_as_it_was() {
     let world = world();
-    let gate = Way::gate(&world);
+    let gate = Database::gate(&world, "many");
     let runtime = runtime();
-    runtime.block_on(gate.visits(1));
+    runtime.block_on(visits(&gate, 1));
     settle(&world, 1);
     let before = catalogs(&world);
     runtime.block_on(async {
         let crowd: Vec<Session> =
-            stream::iter(0..CROWD).map(|_| gate.log_in()).buffer_unordered(LOG_INS).collect().await;
+            stream::iter(0..CROWD).map(|_| gate.log_in()).buffer_unordered(LOG_INS).map(Result::unwrap).collect().await;
         let roles = futures::future::join_all(crowd.iter().map(async |session| {
             session.client.query_one("select session_user::text", &[]).await.unwrap().get::<_, String>(0)
         }));
@@ -251,5 +195,5 @@ fn a_crowd_of_sessions_at_once_leaves_everything_as_it_was() {
     let kept = connections(&world);
     assert!(kept <= KEPT, "the gateway keeps {kept} connections");
     eprintln!("{CROWD} sessions at once: {} KiB at the peak", world.gateway.vm_hwm());
-    print(&world, Vec::new(), Vec::new());
+    print_parts(&world.gateway.ledger().entries);
 }

@@ -22,6 +22,7 @@ pub mod daemon;
 pub mod driver;
 pub mod evidence;
 pub mod gateway;
+pub mod in_process;
 pub mod master;
 pub mod postgres;
 pub mod running;
