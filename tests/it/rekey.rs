@@ -45,6 +45,19 @@ fn heavy_a_target_makes_new_keys_200_times_in_one_transfer() {
 }
 
 #[test]
+fn heavy_the_gateway_makes_new_keys_on_both_sides_while_all_that_fits_is_on_its_way() {
+    let mut world = Plan::new().only_ssh().sshd_config("LogLevel DEBUG1").start();
+    world.gateway.new_keys_after(1 << 20); // less than what is on its way at times
+    world.restart_gateway();
+    world.gateway.grant("alice", "web-1", "shell", "30m");
+    let said = through_cat(&world, &["-v"]);
+    let times = said.matches("SSH2_MSG_NEWKEYS sent").count();
+    assert!(times >= MIB / 2, "{times} times");
+    let times = world.sshd().log().matches("SSH2_MSG_NEWKEYS sent").count();
+    assert!(times >= MIB / 2, "{times} times by the target");
+}
+
+#[test]
 fn heavy_new_keys_on_both_sides_with_a_reader_that_sleeps_in_between() {
     let world = Plan::new().only_ssh().sshd_config("RekeyLimit 512K").start();
     world.gateway.grant("alice", "web-1", "shell", "30m");

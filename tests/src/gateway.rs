@@ -91,6 +91,12 @@ impl Gateway {
         self.how.env = vec![("TIDEGATE_CLOCK_OFFSET".into(), self.dir.join("clock").display().to_string())];
     }
 
+    /// From the next start on, the same program, asking for new keys of SSH after so many bytes.
+    pub fn new_keys_after(&mut self, bytes: usize) {
+        self.binary = program("tidegate-paused", "TIDEGATE_PAUSED_BIN");
+        self.how.env = vec![("TIDEGATE_NEW_KEYS_AFTER".into(), bytes.to_string())];
+    }
+
     /// From now on it is so many seconds later there; earlier if below zero.
     pub fn shift_clock(&self, seconds: i64) {
         let draft = self.dir.join("clock.new");

@@ -5,15 +5,16 @@ use super::{
     admission::Progress,
     algorithms,
     door::Door,
-    flow::{Cut, Held, LEAST},
+    flow::{Cut, Held, START},
     line::Connection,
 };
 use crate::{
     door::TurnedAway,
     listener::{self, Doorway, Visitor},
+    pause,
 };
 use jiff::{SignedDuration, Timestamp};
-use russh::{MethodKind, MethodSet, SshId, server};
+use russh::{Limits, MethodKind, MethodSet, SshId, server};
 use std::{
     borrow::Cow,
     net::SocketAddr,
@@ -73,7 +74,8 @@ fn config(ssh: &Ssh, now: Timestamp) -> server::Config {
         certificates,
         preferred: algorithms::for_clients(),
         max_auth_attempts: MOST_ATTEMPTS,
-        window_size: LEAST, // `flow::Windows` says how it goes on
+        window_size: START, // `flow::Windows` says how it goes on
+        limits: new_keys(),
         maximum_packet_size: 32 << 10,
         inactivity_timeout: None,
         // A client that vanished without a word is noticed within five minutes.
@@ -81,6 +83,16 @@ fn config(ssh: &Ssh, now: Timestamp) -> server::Config {
         keepalive_max: 5,
         nodelay: true,
         ..server::Config::default()
+    }
+}
+
+/// After how much we ask for new keys: 2^31 packets at most, since none has less than 16 bytes, and half of what AES may encrypt
+/// under one key (RFC 4344 section 3); after an hour, or a GiB that we sent (RFC 4253 section 9). Clients may ask sooner.
+pub(super) fn new_keys() -> Limits {
+    let limits = Limits { rekey_read_limit: 32 << 30, ..Limits::default() };
+    match pause::new_keys_after() {
+        Some(bytes) => Limits { rekey_read_limit: bytes, rekey_write_limit: bytes, ..limits },
+        None => limits,
     }
 }
 

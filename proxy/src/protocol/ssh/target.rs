@@ -191,6 +191,7 @@ fn config(host: &HostTrust) -> client::Config {
         client_id: SshId::Standard(Cow::Borrowed("SSH-2.0-tidegate")),
         preferred: host.preferred(),
         window_size: OPEN,
+        limits: super::server::new_keys(),
         maximum_packet_size: 32 << 10,
         // A gated stream is not read, so neither timer can tell a dead target from a slow reader: `vanish` can.
         inactivity_timeout: None,

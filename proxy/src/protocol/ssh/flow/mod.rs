@@ -21,11 +21,14 @@
 //!   [`CAP`]: russh asks for the next window only after it has granted one, so to [`HIGH`] come half of an [`OPEN`] window
 //!   that was granted before the stall, and a whole one that was granted in it.
 //! - **A budget** for all channels of a client connection, both ways. Once they hold [`TIGHT`] together, each may be only
-//!   [`SMALL`] behind before it is stalled. Their windows come out of [`SHARED`], and a new channel starts with [`LEAST`]:
+//!   [`SMALL`] behind before it is stalled. Their windows come out of [`SHARED`], and a new channel starts with [`START`]:
 //!   so peers that keep to their windows stay below [`BUDGET`], however many channels they open, and those that do not
 //!   lose the channels that go beyond it.
 //!
-//! Known limits: beside one stalled upload, other uploads of the same connection slow to a trickle. A target whose stream
+//! - **New keys** that we ask for find no more on its way than russh bears: see [`START`].
+//!
+//! Known limits: several channels that begin at once may have more on its way than that for their first [`START`]; new keys in
+//! that moment end the connection. Beside one stalled upload, other uploads of the same connection slow to a trickle. A target whose stream
 //! is gated is not heard: it gets a sign of life on a timer (see `channel`), but its WINDOW_ADJUST waits, too, so a program
 //! that writes without end *while* it reads can stick where its reader has stopped.
 
@@ -37,6 +40,7 @@ pub(super) use queue::{Budget, Item, Queue};
 pub(super) use stream::{Cut, Gated, Held, Hold};
 pub(super) use windows::{Stalled, Windows};
 
+use super::line::MOST_LINES;
 use std::time::Duration;
 
 /// A queue with more bytes than this is stalled. Its stream is read again at half of it.
@@ -53,9 +57,13 @@ const BUDGET: usize = 80 << 20;
 /// The window of every channel while nobody is stalled. (16 MiB made it slower.)
 pub(super) const OPEN: u32 = 2 << 20;
 /// What all channels of a client share for their windows.
-const SHARED: u32 = 8 << 20;
-/// What each gets all the same, and with what it starts.
-pub(super) const LEAST: u32 = 128 << 10;
+const SHARED: u32 = OPEN;
+/// What each gets all the same.
+const LEAST: u32 = 32 << 10;
+/// With what each starts. While we ask a client for new keys, russh takes twice as much that was on its way already, and hangs
+/// up on more: so it is more than half of [`SHARED`], which is what may be on its way.
+pub(super) const START: u32 = SHARED / 2 + (64 << 10);
+const _: () = assert!(MOST_LINES * START as usize + TIGHT / 2 <= BUDGET);
 /// The window of every channel while somebody is stalled.
 const TRICKLE: u32 = 2;
 /// How long the next read waits after a trickle.
