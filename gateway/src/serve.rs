@@ -41,6 +41,7 @@ use tidegate_proxy::{
     },
     reaper::{self, Custody, Undertakers},
     sweep::Sweeper,
+    tls::{CertificateFiles, Source as Certificate},
 };
 use tidegate_recorder::{Recorder, Window};
 use tokio::{
@@ -125,7 +126,8 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
     let left = recovered::left(config.state_dir.clone()).await;
     gate.tasks.spawn(recovered::note(gate.clone(), config.state_dir.clone(), left, keys.ledger.verifying_key()));
     let outside = Arc::new(Outside::new(gate.clone(), config.state_dir.clone(), doors.places()));
-    let (https, public_names, https_keys) = (doors.api.take(), config.public_names.clone(), keys.clone());
+    let https = doors.api.take();
+    let certificate = certificate(config.api.as_ref().and_then(|door| door.certificate.clone()), &config, &keys);
     let factors = Factors::new(gate.store.clone(), keys.clone(), gate.name.clone());
     seal_anew(&factors, &gate).await;
     let places = config.anchors.clone();
@@ -156,7 +158,7 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
     };
     let api = Arc::new(api);
     if let Some((listener, places)) = https {
-        tasks.spawn(https::serve(listener, places, api.clone(), https_keys, public_names));
+        tasks.spawn(https::serve(listener, places, api.clone(), certificate));
     }
     tasks.spawn(socket::serve(unix, api, outside.clone()));
     if let Some(listener) = watched {
@@ -308,13 +310,18 @@ fn start_doors(
         let door = Postgres {
             gate: gate.clone(),
             keys: keys.clone(),
-            public_names: config.public_names.clone(),
+            certificate: certificate(config.postgres_certificate.clone(), config, keys),
             passwords,
             issuer: opened.postgres.clone(),
         };
         tasks.spawn(postgres::serve(listener, places, config.postgres_proxied.clone(), Arc::new(door)));
     }
     (opened, undertakers, sweeper)
+}
+
+/// Of the files that are named, else of our own CA.
+fn certificate(files: Option<CertificateFiles>, config: &Config, keys: &Arc<Keys>) -> Certificate {
+    files.map_or_else(|| Certificate::Own(keys.clone(), config.public_names.clone()), Certificate::Files)
 }
 
 /// What people type to reach PostgreSQL: the first public name and the port that is really listened on.

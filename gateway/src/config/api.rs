@@ -1,10 +1,12 @@
 //! `[api]`: the HTTPS door for programs.
 
 use super::{
+    certificate::certificate,
     section::Section,
     value::{self, DURATION_FIX},
 };
 use std::{net::SocketAddr, time::Duration};
+use tidegate_proxy::tls::CertificateFiles;
 
 /// What `[api]` says.
 #[derive(Debug, Clone)]
@@ -15,6 +17,8 @@ pub(crate) struct ApiDoor {
     pub(crate) max_token_life: Duration,
     /// Of one token.
     pub(crate) requests_per_minute: u32,
+    /// From files; else one of our own CA.
+    pub(crate) certificate: Option<CertificateFiles>,
 }
 
 impl ApiDoor {
@@ -43,10 +47,12 @@ pub(super) fn api(root: &Section<'_>, others: &[SocketAddr]) -> Option<Option<Ap
         }
         None => Some(ApiDoor::REQUESTS_PER_MINUTE),
     };
+    let certificate = certificate(&section);
     section.unknown();
     Some(Some(ApiDoor {
         listen: listen?.value,
         max_token_life: max_token_life?,
         requests_per_minute: requests_per_minute?,
+        certificate: certificate?,
     }))
 }

@@ -1,6 +1,7 @@
 //! The gateway itself: where it keeps its state, what it is called, where it listens, how it records.
 
 use super::{
+    certificate::certificate,
     fault::KeyRole,
     limits::proxied,
     section::{Section, Spot, TextSpot},
@@ -17,6 +18,7 @@ use tidegate_grants::GroupName;
 use tidegate_proxy::{
     authenticate::RevokedKeys,
     protocol::{proxied::Network, ssh::Vouching},
+    tls::CertificateFiles,
 };
 use tidegate_recorder::Settings;
 
@@ -45,6 +47,7 @@ pub(super) struct Doors {
     pub(super) vouching: Vouching,
     pub(super) ssh_proxied: Vec<Network>,
     pub(super) postgres_proxied: Vec<Network>,
+    pub(super) postgres_certificate: Option<CertificateFiles>,
 }
 
 pub(super) fn version(root: &Section<'_>) -> Option<()> {
@@ -165,12 +168,14 @@ pub(super) fn doors(root: &Section<'_>) -> Option<Doors> {
         listen
     });
     let mut password_window = Some(Duration::from_secs(600));
+    let mut postgres_certificate = Some(None);
     let postgres = root.section("postgres").and_then(|section| {
         let listen = listen(&section);
         if let Some(window) = section.text("password_window") {
             password_window = window.parse(value::positive_duration, DURATION_FIX).map(|window| window.value);
         }
         postgres_proxied = proxied(&section);
+        postgres_certificate = certificate(&section);
         section.unknown();
         listen
     });
@@ -191,7 +196,8 @@ pub(super) fn doors(root: &Section<'_>) -> Option<Doors> {
     let sound = ssh.is_some() == root.has("ssh") && postgres.is_some() == root.has("postgres");
     let (ssh, postgres) = (ssh.map(|at| at.value), postgres.map(|at| at.value));
     let (ssh_proxied, postgres_proxied) = (ssh_proxied?, postgres_proxied?);
-    let doors = Doors { ssh, postgres, password_window: password_window?, vouching, ssh_proxied, postgres_proxied };
+    let (password_window, postgres_certificate) = (password_window?, postgres_certificate?);
+    let doors = Doors { ssh, postgres, password_window, vouching, ssh_proxied, postgres_proxied, postgres_certificate };
     sound.then_some(doors)
 }
 

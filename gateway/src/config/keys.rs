@@ -307,13 +307,16 @@ static SSH: Table = Table {
     ],
 };
 
+const TLS_CERT: &str = "The certificate with its chain, a PEM file. Default: one of the gateway's own CA.";
+const TLS_KEY: &str = "Its key, a PEM file of mode 0600.";
+
 static POSTGRES: Table = Table {
     about: "The door for PostgreSQL; TLS always.",
     keys: &[
         must("listen", LISTEN, "An address of this host, and a port (0: any free one)."),
         may("password_window", POSITIVE, "How long a password of `ssh gate password` is good. Default: \"10m\"."),
-        later("tls_cert"),
-        later("tls_key"),
+        may("tls_cert", Value::Text, TLS_CERT),
+        may("tls_key", Value::Text, TLS_KEY),
         may("proxy_protocol_from", PROXIES, PROXIED),
     ],
 };
@@ -324,8 +327,8 @@ static API: Table = Table {
         must("listen", LISTEN, "An address of this host, and a port (0: any free one)."),
         may("max_token_life", POSITIVE, "For how long a token may be made. Default: \"90d\"."),
         may("requests_per_minute", Value::Number(1, 100_000), "Of one token. Default: 300."),
-        later("tls_cert"),
-        later("tls_key"),
+        may("tls_cert", Value::Text, TLS_CERT),
+        may("tls_key", Value::Text, TLS_KEY),
     ],
 };
 

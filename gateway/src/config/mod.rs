@@ -10,6 +10,7 @@
 mod anchors;
 mod api;
 mod asking;
+mod certificate;
 mod conditions;
 mod contents;
 mod contradictions;
@@ -67,6 +68,7 @@ use tidegate_proxy::protocol::{
     proxied::Network,
     ssh::{HostTrust, SshTarget, Vouching},
 };
+use tidegate_proxy::tls::CertificateFiles;
 use toml::{Spanned, de::DeTable};
 
 /// A configuration without faults.
@@ -90,6 +92,8 @@ pub(crate) struct Config {
     pub(crate) ssh_proxied: Vec<Network>,
     /// Balancers before the PostgreSQL door.
     pub(crate) postgres_proxied: Vec<Network>,
+    /// Of the PostgreSQL door, from files; else one of our own CA.
+    pub(crate) postgres_certificate: Option<CertificateFiles>,
     /// Where SSH listens, if it does.
     pub(crate) ssh: Option<SocketAddr>,
     /// Who vouches for people beside their own keys.
@@ -432,7 +436,12 @@ fn assemble(
 
     version?;
     let (gateway, doors, (recording, replay_window)) = (gateway?, doors?, recording?);
-    let limits = limits?;
+    let (limits, api) = (limits?, api?);
+    let listeners =
+        [("postgres", &doors.postgres_certificate), ("api", &api.as_ref().and_then(|it| it.certificate.clone()))]
+            .into_iter()
+            .filter_map(|(door, files)| Some(certificate::secret(files.as_ref()?, door)))
+            .collect();
     Some(Config {
         state_dir: state_dir?,
         public_names: gateway.public_names,
@@ -447,7 +456,8 @@ fn assemble(
         vouching: doors.vouching,
         postgres: doors.postgres,
         password_window: doors.password_window,
-        api: api?,
+        api,
+        postgres_certificate: doors.postgres_certificate,
         recording,
         replay_window,
         policy: Policy {
@@ -465,7 +475,7 @@ fn assemble(
         ssh_targets: targets.ssh,
         postgres_targets: targets.postgres,
         tls_ca_ends: targets.ends,
-        secrets: issuers.secrets.into_iter().chain(targets.secrets).chain(notify.secrets).collect(),
+        secrets: [issuers.secrets, targets.secrets, notify.secrets, listeners].concat(),
         notify: notify.channels,
         notes,
         inventories: Vec::new(),

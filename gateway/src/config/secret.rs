@@ -101,7 +101,7 @@ fn of_variable<T>(named: TextSpot<'_>, fix: &str, parse: impl FnOnce(&[u8]) -> R
 }
 
 /// A file's bytes. A text file's last newline is no part of the secret.
-fn of_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+pub(super) fn of_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     let unreadable = |cause: std::io::Error| format!("cannot be read: {cause}");
     // What is looked at is what is read; and nothing waits for the other end of a pipe.
     let nonblock = rustix::fs::OFlags::NONBLOCK.bits().try_into().unwrap_or_default();

@@ -126,6 +126,22 @@ pub(super) fn certificates(config: &Config, keys: &Keys) -> Vec<Finding> {
             "put the target's new CA into the file of tls_ca",
         ));
     }
+    let doors = [
+        ("postgres", &config.postgres_certificate),
+        ("api", &config.api.as_ref().and_then(|door| door.certificate.clone())),
+    ];
+    for (door, files) in doors {
+        let Some(files) = files else { continue };
+        findings.push(match files.check(now) {
+            Ok(end) => ending(
+                &format!("{door}.tls_cert"),
+                Some(end),
+                now,
+                "renew it: the gateway reads it again within a minute",
+            ),
+            Err(error) => Finding::fail("certificates", format!("{door}.tls_cert: {error}"), "put a good one there"),
+        });
+    }
     findings
 }
 

@@ -204,7 +204,7 @@ async fn plain(tcp: &mut TcpStream) -> Result<Visit, Away> {
 impl Door {
     pub(super) fn new(postgres: Arc<Postgres>) -> Self {
         let asking = Arc::new(certificate::Asking::new(postgres.keys.clone()));
-        let tls = ListenerTls::new(postgres.keys.clone(), postgres.public_names.clone(), ALPN).asking(asking);
+        let tls = ListenerTls::new(postgres.certificate.clone(), ALPN).asking(asking);
         Self { postgres, cancels: Cancels::default(), tls, told: Mutex::default() }
     }
 

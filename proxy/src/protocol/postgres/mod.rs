@@ -44,6 +44,7 @@ use crate::{
     listener::{self, Doorway},
     places::{Full, Places},
     refusal::Refusal,
+    tls,
 };
 use answer::Fatal;
 use door::Door;
@@ -111,8 +112,8 @@ pub struct Postgres {
     pub gate: Gate,
     /// CAs.
     pub keys: Arc<Keys>,
-    /// For the listener's certificate.
-    pub public_names: Vec<String>,
+    /// Of the listener.
+    pub certificate: tls::Source,
     /// Short-lived passwords.
     pub passwords: Passwords,
     /// Mints and removes ephemeral roles.

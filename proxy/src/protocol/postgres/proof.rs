@@ -10,32 +10,20 @@ use super::{
     scram::{PLAIN, PLUS},
     target::{Greeting, No},
 };
+use crate::tls;
 use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use secrecy::{ExposeSecret as _, SecretString};
-use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_rustls::client::TlsStream;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// Longest message of the exchange.
 const LONGEST: u32 = 4096;
 /// Most of them: notices, a negotiated version, and the exchange itself.
 const MOST: usize = 16;
 
-/// `tls-server-end-point` of the certificate that the target showed (RFC 5929 section 4.1). `None` where its signature has no
-/// hash of its own, as with Ed25519: there is nothing to bind to then.
+/// What to bind to: the certificate that the target showed.
 pub(super) fn end_point<S>(stream: &TlsStream<S>) -> Option<Vec<u8>> {
-    let certificate = stream.get_ref().1.peer_certificates()?.first()?;
-    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    match parsed.signature_algorithm.algorithm.to_id_string().as_str() {
-        // SHA-1 and MD5 become SHA-256; so are those of RSA and ECDSA with SHA-256.
-        "1.2.840.113549.1.1.4" | "1.2.840.113549.1.1.5" | "1.2.840.113549.1.1.11" | "1.2.840.10045.4.3.2" => {
-            Some(Sha256::digest(certificate).to_vec())
-        }
-        "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => Some(Sha384::digest(certificate).to_vec()),
-        "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" => Some(Sha512::digest(certificate).to_vec()),
-        _ => None,
-    }
+    stream.get_ref().1.peer_certificates()?.first().and_then(tls::end_point)
 }
 
 /// Proves the password, and hears that it is taken.
