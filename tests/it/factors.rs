@@ -182,4 +182,7 @@ fn seeds_are_sealed_under_a_key_that_rotates_and_a_factor_that_is_taken_away_ope
     world.gateway.cli(&["user", "mfa", "remove", "alice"]).ok();
     world.exec("alice", "true").exited(77).says("user mfa enroll");
     typed(&world, &["mfa"], &format!("{}\n", given.recovery[0])).exited(77).says("you have no second factor");
+    world.gateway.verify_ledger().ok();
+    world.gateway.cli(&["user", "mfa", "enroll", "alice"]).ok();
+    world.gateway.verify_ledger().ok();
 }

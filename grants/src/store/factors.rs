@@ -46,7 +46,7 @@ impl Store {
                     return Ok(false);
                 }
                 let event = Event::new("mfa.removed").identity(&identity).detail(json!({ "by": by }));
-                tx.change((TABLE, identity.as_str()), event, |db| {
+                tx.remove((TABLE, identity.as_str()), event, |db| {
                     db.execute("DELETE FROM factors WHERE identity = ?1", [identity.as_str()])
                 })?;
                 Ok(true)
@@ -113,6 +113,16 @@ impl Store {
         })
         .await?
     }
+}
+
+/// Takes away everybody's recovery codes; how many there were.
+pub(crate) fn void_recovery(tx: &mut Tx<'_>) -> Result<usize, StoreError> {
+    let mut count = 0;
+    for factor in all(tx.db())?.into_iter().filter(|factor| !factor.recovery.is_empty()) {
+        count += factor.recovery.len();
+        put(tx, &Factor { recovery: std::collections::BTreeSet::new(), ..factor }, Event::new("mfa.recovery_voided"))?;
+    }
+    Ok(count)
 }
 
 /// The factor without what the proof spends, and what it was.
@@ -213,6 +223,11 @@ mod tests {
         tasks.join_all().await.into_iter().filter(|taken| *taken).count()
     }
 
+    async fn take_again(authority: &Authority) -> bool {
+        let read = authority.store().factor(&factor().identity).await.unwrap().unwrap();
+        authority.store().take_proof(&read, Proof::Step(1), "192.0.2.7".parse().unwrap(), now()).await.unwrap()
+    }
+
     #[tokio::test]
     async fn of_many_at_once_one_takes_a_code_and_no_earlier_one_is_taken_after_a_restart_either() {
         let (dir, authority) = authority();
@@ -239,6 +254,13 @@ mod tests {
         assert!(!take(Proof::Step(9)).await.unwrap(), "it is another factor now");
         assert!(authority.store().remove_factor(&read.identity, &read.added_by, now()).await.unwrap());
         assert!(authority.store().factor(&read.identity).await.unwrap().is_none());
+        drop(authority);
+        let authority = authority_in(dir.path());
+        assert!(authority.store().trusted().await.is_ok(), "a factor that was taken away is none that is missing");
+        assert!(authority.store().add_factor(factor(), false, now()).await.unwrap());
+        assert!(take_again(&authority).await, "and there may be another");
+        drop(authority);
+        assert!(authority_in(dir.path()).store().trusted().await.is_ok());
     }
 
     #[tokio::test]

@@ -77,7 +77,11 @@ pub(super) fn void(writer: &mut Writer, dir: &Path) -> Result<(), StoreError> {
         let grants = revoke_all(tx)?;
         let passwords = void_all(tx)?;
         let tokens = revoke_tokens(tx)?;
-        let detail = json!({ "backup": manifest, "grants": grants, "passwords": passwords, "tokens": tokens });
+        // One that was spent since the backup would be good again.
+        let codes = super::factors::void_recovery(tx)?;
+        let detail = json!({
+            "backup": manifest, "grants": grants, "passwords": passwords, "tokens": tokens, "recovery_codes": codes,
+        });
         tx.append(Event::new(EVENT).detail(detail))?;
         Ok(grants)
     })?;

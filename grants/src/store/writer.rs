@@ -322,7 +322,20 @@ impl Tx<'_> {
             Some(digest) if untampered => digest,
             _ => DISPUTED.to_owned(),
         };
-        self.enter(event, Some((table, key, &digest)))
+        self.enter(event, Some((table, key, Some(&digest))))
+    }
+
+    /// Takes one row away and enters what happened: from then on there is none that the ledger vouches for.
+    pub(crate) fn remove(
+        &mut self,
+        (table, key): (&str, &str),
+        event: Event,
+        write: impl FnOnce(&Connection) -> rusqlite::Result<usize>,
+    ) -> Result<(), StoreError> {
+        let untampered = self.agrees(table, key)?;
+        write(&self.sql).map_err(fail)?;
+        let gone = verify::digest_of(&self.sql, table, key).map_err(fail)?.is_none();
+        self.enter(event, Some((table, key, (!untampered || !gone).then_some(DISPUTED))))
     }
 
     /// Enters what happened without a change of state.
@@ -330,7 +343,7 @@ impl Tx<'_> {
         self.enter(event, None)
     }
 
-    fn enter(&mut self, event: Event, row: Option<(&str, &str, &str)>) -> Result<(), StoreError> {
+    fn enter(&mut self, event: Event, row: Option<(&str, &str, Option<&str>)>) -> Result<(), StoreError> {
         let mut detail = event.detail.to_string();
         // A lease is rebuilt from its entries, so they are whole.
         if detail.len() > MOST_DETAIL && row.is_none() {
@@ -340,7 +353,7 @@ impl Tx<'_> {
             self.sql.query_row("SELECT coalesce(max(place), 0) + 1 FROM ledger", [], |row| row.get(0)).map_err(fail)?;
         let seq = self.head.seq.saturating_add(1);
         let text = |t: Option<String>| t.map_or(Value::Null, Value::Text);
-        let part = |pick: fn((&str, &str, &str)) -> String| text(row.map(pick));
+        let part = |part: Option<&str>| text(part.map(str::to_owned));
         let columns = [
             Value::Integer(place),
             Value::Text(self.pen.node.clone()),
@@ -354,9 +367,9 @@ impl Tx<'_> {
             text(event.grant.map(|id| id.to_string())),
             text(event.lease.map(|id| id.to_string())),
             Value::Text(detail),
-            part(|(table, _, _)| table.to_owned()),
-            part(|(_, key, _)| key.to_owned()),
-            part(|(_, _, digest)| digest.to_owned()),
+            part(row.map(|(table, _, _)| table)),
+            part(row.map(|(_, key, _)| key)),
+            part(row.and_then(|(_, _, digest)| digest)),
             Value::Text(self.head.hash.clone()),
         ];
         let hash = entry_hash(columns.iter().map(ValueRef::from));
@@ -395,10 +408,13 @@ impl Tx<'_> {
         for version in versions {
             let digest = verify::digest_of(&self.sql, "refinery_schema_history", &version).map_err(fail)?;
             let event = Event::new("store.migrated").detail(serde_json::json!({ "format": version }));
-            self.enter(event, Some(("refinery_schema_history", &version, digest.as_deref().unwrap_or(DISPUTED))))?;
+            self.enter(
+                event,
+                Some(("refinery_schema_history", &version, Some(digest.as_deref().unwrap_or(DISPUTED)))),
+            )?;
         }
         let digest = verify::schema_digest(&self.sql).map_err(fail)?;
-        self.enter(Event::new("store.created"), Some((verify::SCHEMA, verify::SCHEMA_KEY, &digest)))
+        self.enter(Event::new("store.created"), Some((verify::SCHEMA, verify::SCHEMA_KEY, Some(&digest))))
     }
 
     /// Says in the ledger what does not agree with it, for ever: verification counts the entry itself as a fault, so
