@@ -13,7 +13,11 @@ use std::{
     time::Duration,
 };
 use tidegate_grants::{Lease, LeaseKind, LeaseState, SessionId, TargetName};
-use tokio::{sync::Notify, task::JoinSet, time::Instant};
+use tokio::{
+    sync::Notify,
+    task::{self, JoinSet},
+    time::Instant,
+};
 
 /// Which sessions are alive, and answer for their leases themselves.
 #[derive(Debug, Clone, Default)]
@@ -102,12 +106,12 @@ type Turn = (TargetName, Step);
 pub async fn run(gate: Gate, undertakers: Undertakers) {
     let undertakers = Arc::new(undertakers);
     let mut backoffs: HashMap<Turn, Backoff> = HashMap::new();
-    let mut busy: HashSet<Turn> = HashSet::new();
-    let mut rounds: JoinSet<(Turn, bool)> = JoinSet::new();
+    let mut busy: HashMap<task::Id, Turn> = HashMap::new();
+    let mut rounds: JoinSet<bool> = JoinSet::new();
     loop {
         for (turn, leases) in due(&gate, &backoffs, &busy).await {
-            busy.insert(turn.clone());
-            rounds.spawn(round(gate.clone(), undertakers.clone(), turn, leases));
+            let round = rounds.spawn(round(gate.clone(), undertakers.clone(), turn.clone(), leases));
+            busy.insert(round.id(), turn);
         }
         tokio::select! {
             () = gate.stopping.cancelled() => return,
@@ -116,16 +120,17 @@ pub async fn run(gate: Gate, undertakers: Undertakers) {
                     backoffs.clear();
                 }
             }
-            Some(done) = rounds.join_next() => match done {
-                Ok((turn, done)) => {
-                    busy.remove(&turn);
-                    if done { backoffs.remove(&turn); } else { back_off(backoffs.entry(turn)); }
-                }
-                // A panic in a teardown: its target is tried again like after any other failure.
-                Err(error) => {
-                    tracing::error!(%error, "a round of the reaper failed");
-                    busy.clear();
-                }
+            Some(ended) = rounds.join_next_with_id() => {
+                let (round, done) = match ended {
+                    Ok(ended) => ended,
+                    // A panic in a teardown: its target is tried again like after any other failure.
+                    Err(error) => {
+                        tracing::error!(%error, "a round of the reaper failed");
+                        (error.id(), false)
+                    }
+                };
+                let Some(turn) = busy.remove(&round) else { continue };
+                if done { backoffs.remove(&turn); } else { back_off(backoffs.entry(turn)); }
             },
             () = tokio::time::sleep(ROUND.min(next(&backoffs))) => {}
         }
@@ -133,7 +138,11 @@ pub async fn run(gate: Gate, undertakers: Undertakers) {
 }
 
 /// The leases that nobody answers for, by target and step, where these may be tried now.
-async fn due(gate: &Gate, backoffs: &HashMap<Turn, Backoff>, busy: &HashSet<Turn>) -> HashMap<Turn, Vec<Lease>> {
+async fn due(
+    gate: &Gate,
+    backoffs: &HashMap<Turn, Backoff>,
+    busy: &HashMap<task::Id, Turn>,
+) -> HashMap<Turn, Vec<Lease>> {
     // Both before and after reading: who let go before has written its last word, who began since is alive.
     let before = gate.custody.sessions();
     let open = gate.store.leases(false).await.unwrap_or_else(|error| {
@@ -147,7 +156,7 @@ async fn due(gate: &Gate, backoffs: &HashMap<Turn, Backoff>, busy: &HashSet<Turn
     for lease in open {
         let turn = (lease.target().clone(), Step::of(&lease));
         let waits = backoffs.get(&turn).is_some_and(|b| b.not_before > now);
-        if !alive(lease.session()) && !waits && !busy.contains(&turn) {
+        if !alive(lease.session()) && !waits && !busy.values().any(|taken| *taken == turn) {
             due.entry(turn).or_default().push(lease);
         }
     }
@@ -155,7 +164,7 @@ async fn due(gate: &Gate, backoffs: &HashMap<Turn, Backoff>, busy: &HashSet<Turn
 }
 
 /// One step for all of a target's leases that need it. True if it succeeded for all.
-async fn round(gate: Gate, undertakers: Arc<Undertakers>, turn: Turn, leases: Vec<Lease>) -> (Turn, bool) {
+async fn round(gate: Gate, undertakers: Arc<Undertakers>, turn: Turn, leases: Vec<Lease>) -> bool {
     let mut all_done = true;
     for mut lease in leases {
         let Some(undertaker) = undertakers.get(&lease.kind()) else {
@@ -171,7 +180,7 @@ async fn round(gate: Gate, undertakers: Arc<Undertakers>, turn: Turn, leases: Ve
             Step::Clean => teardown::finish(&gate, undertaker.as_ref(), &mut lease).await,
         };
     }
-    (turn, all_done)
+    all_done
 }
 
 fn back_off(entry: Entry<'_, Turn, Backoff>) {
