@@ -212,9 +212,10 @@ async fn tell<C: Client>(gate: &Gate, issuer: &C::Issuer, mut client: C, permit:
         permit.vacate();
     }
     let mut lease = lease.into_inner();
-    log_ending(gate, &permit, &recording, &ending).await;
+    let words = log_ending(gate, &permit, &recording, &ending);
     let parting = tokio::time::timeout(PARTING, client.part(&ending));
-    let (_, disabled) = tokio::join!(parting, teardown::disable(gate, issuer, &mut lease));
+    // Neither a ledger that is busy nor a client that does not listen holds up the disabling.
+    let ((), _, disabled) = tokio::join!(words, parting, teardown::disable(gate, issuer, &mut lease));
     seal(gate, &permit, &recording).await;
     drop(permit); // its place among `max_connections` is free again, however it ended
     if disabled && teardown::finish(gate, issuer, &mut lease).await {
