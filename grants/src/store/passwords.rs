@@ -89,14 +89,14 @@ impl Store {
         .await?
     }
 
-    /// Makes a password void after too many wrong proofs from `source`. False, and nothing changes, if it was replaced
-    /// since it was read, or bound to another address: then those proofs could not have opened anything.
+    /// Makes a password void after too many wrong proofs from `source`, which it is bound to. False, and nothing changes, if
+    /// it was replaced since it was read, or is bound to another address or to none.
     pub async fn void_password(&self, password: &Password, source: IpAddr, now: Timestamp) -> Result<bool, StoreError> {
         let password = password.clone();
         self.run(move |writer| {
             writer.transact(now, |tx| {
                 let Some(found) = still(tx, &password, now)? else { return Ok(false) };
-                if found.source.is_some_and(|bound| bound != source) {
+                if found.source != Some(source) {
                     return Ok(false);
                 }
                 void(tx, found, json!({ "source": source }), now)?;

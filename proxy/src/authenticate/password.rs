@@ -146,11 +146,12 @@ impl Passwords {
         Ok(self.authority.store().factor_of(password).await?)
     }
 
-    /// The client's proof was wrong. Too many, and the password is void. Guesses from elsewhere than the address that
-    /// it is bound to could not have opened anything, so they cannot void it either.
+    /// The client's proof was wrong. Too many from the address that it is bound to, and the password is void. Guesses from
+    /// elsewhere cannot void it, nor can those before it is bound, which may be anybody's: they only make guessers wait, and
+    /// 120 random bits are not guessed.
     pub async fn wrong(&self, expected: Expected, source: IpAddr, now: Timestamp) -> PasswordError {
         let Expected { identity, target, password, .. } = expected;
-        let at_stake = password.filter(|p| p.expires > now && p.source.is_none_or(|bound| bound == source));
+        let at_stake = password.filter(|p| p.expires > now && p.source == Some(source));
         let key = (identity.clone(), target.clone());
         let verdict = self.lock().wrong(key, at_stake.is_some(), now);
         if let Some(password) = at_stake.filter(|_| verdict.void) {
