@@ -143,6 +143,10 @@ impl Window {
             return kept.until;
         }
         let path = self.recordings.join(&kept.place);
+        // Asked often, and a long one takes its time to be looked through.
+        if File::open(&path).and_then(|file| storage::is_live(&file)).is_ok_and(|live| live) {
+            return None;
+        }
         let found = storage::inspect(&path).and_then(|entry| Ok((entry, self.promised(&path)?)));
         match found {
             Ok((entry, _)) if entry.state == State::Live => None,
