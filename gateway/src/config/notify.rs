@@ -69,12 +69,16 @@ fn way(section: &Section<'_>, smtp: Option<&Arc<Smtp>>, has_smtp: bool, secrets:
             if !has_smtp {
                 to.fault("needs a server to send it", "write [smtp] with server and from");
             }
+            let nobody = to.value.is_empty().then(|| to.with(()));
+            if let Some(to) = nobody {
+                to.fault("is empty: nobody would be told", "name who is, like [\"oncall@example.com\"]");
+                return None;
+            }
             let mailbox = |to: TextSpot<'_>| {
                 Some(to.parse(str::parse::<lettre::message::Mailbox>, "write it like oncall@example.com")?.value)
             };
             let addresses: Vec<Option<_>> = to.value.into_iter().map(mailbox).collect();
             let to: Vec<_> = addresses.into_iter().collect::<Option<_>>()?;
-            (!to.is_empty()).then_some(())?;
             Some(Way::Mail(Mail { smtp: smtp?.clone(), to }))
         }
         (None, Some(url)) => {

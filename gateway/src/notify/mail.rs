@@ -54,28 +54,36 @@ pub(crate) struct Mail {
 }
 
 impl Mail {
-    /// Sends one entry to all of them, as one mail.
+    /// Sends one entry to each of them, as one mail each: an address that the server knows no more keeps it from nobody else.
     pub(super) async fn send(&self, gateway: &str, channel: &str, entry: &Entry) -> Result<(), NotTaken> {
-        let message = self.message(gateway, channel, entry).map_err(NotTaken::Never)?;
         let transport = self.smtp.transport().map_err(NotTaken::Later)?;
-        match tokio::time::timeout(DEADLINE, transport.send(message)).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) if error.is_permanent() => Err(NotTaken::Never(error.to_string())),
-            Ok(Err(error)) => Err(NotTaken::Later(error.to_string())),
-            Err(_) => Err(NotTaken::Later("the mail server did not answer in time".to_owned())),
+        // A server that does not let us in is one that will: nothing is given up for that.
+        match tokio::time::timeout(DEADLINE, transport.test_connection()).await {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) => return Err(NotTaken::Later("the mail server did not greet us".to_owned())),
+            Ok(Err(error)) => return Err(NotTaken::Later(error.to_string())),
+            Err(_) => return Err(NotTaken::Later("the mail server did not answer in time".to_owned())),
         }
+        let mut refused = Vec::new();
+        for to in &self.to {
+            let message = self.message(gateway, channel, entry, to).map_err(NotTaken::Never)?;
+            match tokio::time::timeout(DEADLINE, transport.send(message)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) if error.is_permanent() => refused.push(format!("{}: {error}", to.email)),
+                Ok(Err(error)) => return Err(NotTaken::Later(error.to_string())),
+                Err(_) => return Err(NotTaken::Later("the mail server did not answer in time".to_owned())),
+            }
+        }
+        if refused.is_empty() { Ok(()) } else { Err(NotTaken::Never(refused.join("; "))) }
     }
 
-    fn message(&self, gateway: &str, channel: &str, entry: &Entry) -> Result<Message, String> {
+    fn message(&self, gateway: &str, channel: &str, entry: &Entry, to: &Mailbox) -> Result<Message, String> {
         let text = sentence(gateway, entry);
         let details = serde_json::to_string_pretty(entry).map_err(|error| error.to_string())?;
         // The same mail has the same id, however often it is sent.
         let message_id = format!("<{}.{channel}@tidegate>", id(gateway, entry).replace('/', "."));
-        let mut message = Message::builder().from(self.smtp.from.clone()).message_id(Some(message_id)).subject(&text);
-        for to in &self.to {
-            message = message.to(to.clone());
-        }
-        let message = message.header(ContentType::TEXT_PLAIN).body(format!("{text}\n\n{details}\n"));
+        let message = Message::builder().from(self.smtp.from.clone()).message_id(Some(message_id)).subject(&text);
+        let message = message.to(to.clone()).header(ContentType::TEXT_PLAIN).body(format!("{text}\n\n{details}\n"));
         message.map_err(|error| error.to_string())
     }
 }

@@ -17,7 +17,8 @@ pub(crate) enum Kind {
 /// Words for what people want to be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Group {
-    /// Somebody was not let in.
+    /// Somebody who is known was not let in. (Strangers at the door are `door.refused`: anybody can cause these without end, and
+    /// a channel tells one entry after the other.)
     Denial,
     /// Something is left on a target.
     Teardown,
@@ -68,7 +69,7 @@ impl Group {
     fn includes(self, kind: &str, event: &Event) -> bool {
         let unrecorded = || event.detail.get("check").is_some_and(|check| check == "recording");
         match self {
-            Self::Denial => matches!(kind, "session.denied" | "door.refused"),
+            Self::Denial => kind == "session.denied",
             Self::Teardown => matches!(kind, "lease.failed" | "lease.held"),
             Self::Orphan => kind == "orphan.found",
             Self::Recording => matches!(kind, "session.denied" | "session.cut") && unrecorded(),
@@ -121,6 +122,8 @@ mod tests {
         for (kind, event, included) in [
             ("denial", Event::new("session.denied"), true),
             ("denial", Event::new("session.opened"), false),
+            ("denial", Event::new("door.refused"), false),
+            ("door.refused", Event::new("door.refused"), true),
             ("recording", cut.clone(), true),
             ("recording", Event::new("session.cut").detail(json!({ "check": "expired" })), false),
             ("session.cut", cut, true),
