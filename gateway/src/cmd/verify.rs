@@ -68,7 +68,8 @@ pub(super) fn run(named: Option<&Path>, arguments: &cli::Verify) -> anyhow::Resu
         print(&shown(&proofs)?)?;
     }
     Ok(match proofs.iter().map(|proof| proof.state).max() {
-        Some(State::Intact) | None => ExitCode::SUCCESS,
+        Some(State::Intact) => ExitCode::SUCCESS,
+        None => ExitCode::from(1), // nothing was proven
         Some(State::Cut) => ExitCode::from(4),
         Some(State::Changed) => ExitCode::from(1),
     })
@@ -84,7 +85,7 @@ fn shown(proofs: &[Proof]) -> Result<String, std::fmt::Error> {
         }
     }
     if proofs.is_empty() {
-        out.push_str("there is no recording here\n");
+        out.push_str("there is no recording here: nothing is proven\n");
     }
     Ok(out)
 }
