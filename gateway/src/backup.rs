@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, BufReader, BufWriter, Read, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, lchown},
     path::{Component, Path, PathBuf},
 };
 use tidegate_ca::Keys;
@@ -168,8 +168,25 @@ pub(crate) fn restore(file: &Path, into: &Path, identity: Option<&Path>) -> anyh
         let entry = entry?;
         put(entry, into, identity.as_ref())?;
     }
+    give_to_owner(into)?;
     File::open(into)?.sync_all()?;
     Ok(manifest)
+}
+
+/// What root puts into somebody's directory is theirs, so that the gateway's account can use it. The keys stay root's where they
+/// are: systemd hands them over (`LoadCredential`), and the account alone may not read them.
+fn give_to_owner(into: &Path) -> anyhow::Result<()> {
+    let owner = fs::metadata(into)?;
+    if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
+        return Ok(());
+    }
+    let keys = into.join(KEYS);
+    for file in below(into)?.into_iter().filter(|file| !file.starts_with(&keys)) {
+        for path in file.ancestors().take_while(|path| *path != into) {
+            lchown(path, Some(owner.uid()), Some(owner.gid())).with_context(|| path.display().to_string())?;
+        }
+    }
+    Ok(())
 }
 
 fn manifest(entry: tar::Entry<'_, impl Read>) -> anyhow::Result<Manifest> {
