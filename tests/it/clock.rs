@@ -58,7 +58,7 @@ fn a_restart_does_not_make_an_early_clock_right_and_an_admin_can() {
 #[test]
 fn a_clock_that_goes_back_lengthens_no_live_session_and_one_that_jumps_ahead_opens_nothing_ended() {
     let world = world();
-    world.gateway.grant("alice", "web-1", "shell", "6s");
+    world.gateway.grant("alice", "web-1", "shell", "20s");
     let live = world.ssh_start("alice", "deploy@web-1", &["echo on; sleep 600"]);
     live.until_stdout("on", PATIENCE);
     world.gateway.shift_clock(-3600);

@@ -386,7 +386,7 @@ fn a_live_forwarding_is_cut_when_its_grant_is_revoked_or_ends() {
     for revoked in [true, false] {
         let forward = format!("logins = [\"deploy\"]\nforward = {rules:?}");
         let world = Plan::new().only_ssh().change("logins = [\"deploy\"]", &forward).start();
-        let grant = world.gateway.grant("alice", "web-1", "shell", if revoked { "30m" } else { "8s" });
+        let grant = world.gateway.grant("alice", "web-1", "shell", if revoked { "30m" } else { "20s" });
         let local = Port::take();
         let to = format!("{}:localhost:{}", local.number(), service.port);
         let ssh = Running::start(world.ssh_command("alice", &["-N", "-L", &to], "deploy@web-1", &[]));

@@ -92,11 +92,11 @@ fn an_idle_psql_whose_grant_ended_is_told_at_its_next_statement() {
 #[test]
 fn an_expired_grant_cuts_both_kinds_of_session() {
     let world = World::start();
-    world.gateway.grant("alice", "web-1", "shell", "6s");
+    world.gateway.grant("alice", "web-1", "shell", "20s");
     let ssh = world.ssh_start("alice", "deploy@web-1", &["echo on; sleep 600"]);
     ssh.until_stdout("on", PATIENCE);
     ssh.end(PATIENCE).exited(1).says("your grant ended at");
-    world.gateway.grant("alice", "orders", "readonly", "8s");
+    world.gateway.grant("alice", "orders", "readonly", "20s");
     let mut psql = world.psql_start("alice");
     psql.send("select 'on';\nselect pg_sleep(600);\n");
     psql.until_stdout("on", PATIENCE);

@@ -28,8 +28,11 @@ fn until_stalled(world: &World) {
     let bytes = || world.gateway.recordings().first().and_then(|r| r["bytes"].as_u64()).unwrap_or(0);
     wait_until(secs(60), "the transfer has come to a stop", || {
         let before = bytes();
-        std::thread::sleep(std::time::Duration::from_millis(400));
-        (before > 50_000 && bytes() == before).then_some(())
+        let still = || {
+            std::thread::sleep(std::time::Duration::from_millis(400));
+            bytes() == before
+        };
+        (before > 50_000 && (0..5).all(|_| still())).then_some(())
     });
 }
 
