@@ -21,6 +21,7 @@ pub mod hours;
 pub mod identity;
 pub mod lease;
 pub mod ledger;
+mod listing;
 pub mod lock;
 pub mod name;
 pub mod panel;
@@ -46,6 +47,7 @@ pub use grant::{Claims, GrantState, GrantView, Level, TrustedIssuer};
 pub use identity::Identity;
 pub use lease::{Acceptance, Lease, LeaseKind, LeasePlan, LeaseState, Receipt};
 pub use ledger::Event;
+pub use listing::Listing;
 pub use lock::{LockScope, LockState, LockView, Locked};
 pub use name::{
     Access, DatabaseName, EntitlementName, GrantId, GroupName, IdentityName, InvalidName, LeaseId, LockId, Login,

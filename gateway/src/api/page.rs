@@ -1,12 +1,16 @@
 //! Lists in parts: `?limit=` and `?after=ID`, and where the next part is (`Link`, RFC 8288).
 
-use super::{peer::Caller, problem::Problem};
+use super::{
+    peer::{Caller, Scope},
+    problem::Problem,
+};
 use axum::{
     Json,
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use tidegate_grants::Listing;
 use uuid::Uuid;
 
 /// The most in one part.
@@ -34,6 +38,21 @@ pub(super) struct Listed<T> {
 }
 
 impl Part {
+    /// What to read for it, newest first: this part, and whether there is more.
+    pub(super) fn listing(&self, scope: Scope, caller: &Caller) -> Result<Listing, Problem> {
+        Ok(Listing { of: scope.only(), behind: self.after, most: self.limit(caller)?.checked_add(1) })
+    }
+
+    fn limit(&self, caller: &Caller) -> Result<usize, Problem> {
+        match self.limit {
+            Some(limit) if !(1..=MOST).contains(&limit) => {
+                Err(Problem::refused(format!("limit: write a number from 1 to {MOST}")))
+            }
+            None if caller.is_local() => Ok(usize::MAX),
+            limit => Ok(limit.unwrap_or(MOST)),
+        }
+    }
+
     /// This part of `all`, which is sorted by id. `address`: what the next part is asked for at, up to the question mark and
     /// beyond it where there is more. Who asks from afar gets no more than one part.
     pub(super) fn of<T>(
@@ -44,13 +63,7 @@ impl Part {
         address: &str,
         caller: &Caller,
     ) -> Result<Listed<T>, Problem> {
-        let limit = match self.limit {
-            Some(limit) if !(1..=MOST).contains(&limit) => {
-                return Err(Problem::refused(format!("limit: write a number from 1 to {MOST}")));
-            }
-            None if caller.is_local() => usize::MAX,
-            limit => limit.unwrap_or(MOST),
-        };
+        let limit = self.limit(caller)?;
         let after = self.after.map(|after| after.hyphenated().to_string());
         let behind = |item: &T| match (&after, order) {
             (None, _) => true,

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::why::{Explanation, explain};
 use axum::{Extension, Json, extract::State, http::StatusCode};
-use tidegate_grants::Reference;
+use tidegate_grants::{Listing, Reference};
 
 /// Why somebody was refused.
 #[utoipa::path(get, path = "/v1/refusals/{id}", tag = "refusals",
@@ -28,6 +28,10 @@ pub(super) async fn show(State(api): Shared, Extension(caller): Who, Id(id): Id)
             ),
         ));
     }
-    let grants = api.gate.authority.grants(api.gate.now()).await?;
+    let whose = entries.iter().find_map(|entry| entry.event.identity.as_deref()?.parse().ok());
+    let grants = match whose {
+        Some(identity) => api.gate.authority.grants(Listing::of(&identity), api.gate.now()).await?,
+        None => Vec::new(), // nobody's
+    };
     Ok(Json(explain(reference, &entries, &api.gate.authority.policy(), &grants)))
 }

@@ -15,14 +15,15 @@ use axum::{
     Extension, Json,
     extract::{Request, State},
 };
-use tidegate_grants::authority::SessionView;
-
-async fn within(api: &Api, scope: Scope) -> Result<Vec<SessionView>, Problem> {
-    Ok(api.gate.authority.sessions(scope.only().as_ref()).await?)
-}
+use tidegate_grants::{Listing, authority::SessionView};
 
 async fn find(api: &Api, scope: Scope, id: &str) -> Result<SessionView, Problem> {
-    one("session", within(api, scope).await?, id, |session| session.row.id.to_string())
+    one(
+        "session",
+        api.gate.authority.sessions(Listing { of: scope.only(), ..Listing::default() }).await?,
+        id,
+        |session| session.row.id.to_string(),
+    )
 }
 
 /// Sessions, newest first.
@@ -35,8 +36,9 @@ pub(super) async fn list(
     Query(query): Query<ListQuery>,
 ) -> Result<Listed<SessionView>, Problem> {
     let scope = caller.may(Action::ReadSessions)?;
-    let sessions = within(&api, scope).await?;
-    query.part().of(sessions, Order::NewestFirst, |session| session.row.id.to_string(), "/v1/sessions", &caller)
+    let part = query.part();
+    let sessions = api.gate.authority.sessions(part.listing(scope, &caller)?).await?;
+    part.of(sessions, Order::NewestFirst, |session| session.row.id.to_string(), "/v1/sessions", &caller)
 }
 
 /// One session, with its leases and their receipts.

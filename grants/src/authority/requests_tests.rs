@@ -385,7 +385,7 @@ async fn play(rules: Asking, steps: Vec<Step>) {
             }
         }
     }
-    for grant in authority.grants(now()).await.unwrap() {
+    for grant in authority.grants(crate::Listing::default(), now()).await.unwrap() {
         let id = grant.claims.jti.strip_prefix("request-").unwrap().to_owned();
         let to_this = &said[&id];
         let mut once = std::collections::BTreeSet::new();
@@ -424,5 +424,5 @@ async fn of_many_approvers_at_once_exactly_one_makes_the_grant() {
         }
     }
     let counted = approving.join_all().await.into_iter().filter(Result::is_ok).count();
-    assert_eq!((counted, authority.grants(now()).await.unwrap().len()), (3, 1));
+    assert_eq!((counted, authority.grants(crate::Listing::default(), now()).await.unwrap().len()), (3, 1));
 }

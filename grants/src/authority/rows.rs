@@ -3,6 +3,7 @@
 use crate::{
     grant::{Claims, GrantState, Revoked, jws},
     ledger::Event,
+    listing::{Listing, WITHIN},
     name::{GrantId, IdentityName, SessionId, TargetName},
     store::{StoreError, fail, parsed, unreadable, writer::Tx},
 };
@@ -68,9 +69,9 @@ pub(super) fn candidates(
 }
 
 /// All of them, newest first.
-pub(super) fn all(db: &Connection) -> Result<Vec<GrantRow>, StoreError> {
-    let mut statement = db.prepare_cached("SELECT * FROM grants ORDER BY id DESC").map_err(fail)?;
-    let rows = statement.query_map([], from_row).map_err(fail)?;
+pub(super) fn list(db: &Connection, listing: &Listing) -> Result<Vec<GrantRow>, StoreError> {
+    let mut statement = db.prepare_cached(&format!("SELECT * FROM grants WHERE {WITHIN}")).map_err(fail)?;
+    let rows = statement.query_map(listing.bounds(), from_row).map_err(fail)?;
     let readable = |row: rusqlite::Result<GrantRow>| {
         row.inspect_err(|error| tracing::error!(%error, "a grant cannot be read")).ok()
     };

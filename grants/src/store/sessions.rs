@@ -6,7 +6,8 @@ use super::{
 };
 use crate::{
     ledger::Event,
-    name::{IdentityName, SessionId},
+    listing::{Listing, WITHIN},
+    name::SessionId,
     text::{LINE, line},
 };
 use jiff::Timestamp;
@@ -20,12 +21,15 @@ impl Store {
         self.run(move |writer| writer.transact(now, |tx| close(tx, session, &outcome))).await?
     }
 
-    /// Sessions, newest first.
-    pub async fn sessions(&self) -> Result<Vec<SessionRow>, StoreError> {
-        self.read(|db| {
-            let mut statement = db.prepare_cached("SELECT * FROM sessions ORDER BY id DESC").map_err(fail)?;
-            let rows = statement.query_map([], from_row).map_err(fail)?;
-            rows.collect::<Result<_, _>>().map_err(fail)
+    /// Sessions, newest first. A row that cannot be read hides none of the others.
+    pub async fn sessions(&self, listing: Listing) -> Result<Vec<SessionRow>, StoreError> {
+        self.read(move |db| {
+            let mut statement = db.prepare_cached(&format!("SELECT * FROM sessions WHERE {WITHIN}")).map_err(fail)?;
+            let rows = statement.query_map(listing.bounds(), from_row).map_err(fail)?;
+            let readable = |row: rusqlite::Result<SessionRow>| {
+                row.inspect_err(|error| tracing::error!(%error, "a session's row cannot be read")).ok()
+            };
+            Ok(rows.filter_map(readable).collect())
         })
         .await
     }
@@ -37,18 +41,6 @@ impl Store {
             let mut counting = db.prepare_cached(sql).map_err(fail)?;
             let count: i64 = counting.query_row([], |row| row.get(0)).map_err(fail)?;
             Ok(usize::try_from(count).unwrap_or_default())
-        })
-        .await
-    }
-
-    /// Those of one identity, newest first.
-    pub async fn sessions_of(&self, identity: &IdentityName) -> Result<Vec<SessionRow>, StoreError> {
-        let identity = identity.to_string();
-        self.read(move |db| {
-            let sql = "SELECT * FROM sessions WHERE identity = ?1 ORDER BY id DESC";
-            let mut statement = db.prepare_cached(sql).map_err(fail)?;
-            let rows = statement.query_map([identity], from_row).map_err(fail)?;
-            rows.collect::<Result<_, _>>().map_err(fail)
         })
         .await
     }

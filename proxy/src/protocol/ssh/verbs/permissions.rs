@@ -4,7 +4,7 @@ use super::{Arguments, Reply, Verb, Visitor};
 use crate::{refusal::Refusal, text::table};
 use secrecy::ExposeSecret;
 use serde_json::json;
-use tidegate_grants::{Denied, Entitlement, GrantView, Identity, Kind, Policy, Target, TargetName, Terms};
+use tidegate_grants::{Denied, Entitlement, GrantView, Identity, Kind, Listing, Policy, Target, TargetName, Terms};
 
 pub(super) const TARGETS: Verb = Verb {
     name: "targets",
@@ -89,11 +89,10 @@ fn targets_json(policy: &Policy, identity: &Identity) -> serde_json::Value {
 
 pub(super) async fn grants(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -> Reply {
     let gate = &visitor.ssh.gate;
-    let all = match gate.authority.grants(gate.now()).await {
-        Ok(all) => all,
+    let own = match gate.authority.grants(Listing::of(&visitor.identity.name), gate.now()).await {
+        Ok(own) => own,
         Err(error) => return Reply::refused(&Refusal::from(&error)),
     };
-    let own: Vec<_> = all.into_iter().filter(|grant| grant.claims.sub == visitor.identity.name).collect();
     if arguments.has("--json") {
         return Reply::json(&own);
     }

@@ -10,7 +10,7 @@ use crate::{
 };
 use std::{io, time::Duration};
 use tidegate_grants::{
-    Event,
+    Event, Listing,
     authority::{SessionState, SessionView},
     pick,
 };
@@ -95,7 +95,7 @@ fn settings(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -> Option<Settings
 async fn find(visitor: &Visitor<'_>, wanted: &str) -> Result<SessionView, Reply> {
     let auditor = !visitor.identity.groups.is_disjoint(&visitor.policy.auditors);
     let sessions = if auditor {
-        let all = visitor.ssh.gate.authority.sessions(None).await;
+        let all = visitor.ssh.gate.authority.sessions(Listing::default()).await;
         all.map_err(|error| Reply::refused(&Refusal::from(&error)))?
     } else {
         sessions::own(visitor).await?

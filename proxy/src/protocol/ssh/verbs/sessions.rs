@@ -3,6 +3,7 @@
 use super::{Arguments, Reply, Verb, Visitor};
 use crate::{refusal::Refusal, text::table};
 use tidegate_grants::{
+    Listing,
     authority::{SessionState, SessionView},
     pick::{self, NotOne},
 };
@@ -33,7 +34,7 @@ const RECENT: usize = 20;
 
 /// Their own sessions. Somebody else's are not among them, and so do not exist.
 pub(super) async fn own(visitor: &Visitor<'_>) -> Result<Vec<SessionView>, Reply> {
-    let found = visitor.ssh.gate.authority.sessions(Some(&visitor.identity.name)).await;
+    let found = visitor.ssh.gate.authority.sessions(Listing::of(&visitor.identity.name)).await;
     found.map_err(|error| Reply::refused(&Refusal::from(&error)))
 }
 
