@@ -4,6 +4,7 @@
 //! ready.
 
 use std::time::Duration;
+use tidegate_grants::StoreError;
 use tidegate_proxy::Gate;
 use tokio::time::timeout;
 
@@ -18,14 +19,20 @@ pub(crate) async fn faults(gate: &Gate) -> Vec<String> {
     }
     match timeout(ANSWER, gate.store.trusted()).await {
         Ok(Ok(())) => {}
+        // Which row it is names people: `tidegate ledger verify` tells it to who may know.
+        Ok(Err(StoreError::Damaged(_))) => {
+            faults.push("the store does not agree with its ledger: run `tidegate ledger verify`".to_owned());
+        }
         Ok(Err(error)) => faults.push(error.to_string()),
         Err(_) => faults.push("the store does not answer".to_owned()),
     }
-    if let Ok(Ok(Some(latest))) = timeout(ANSWER, gate.store.behind(gate.now())).await {
-        faults.push(format!(
+    match timeout(ANSWER, gate.store.behind(gate.now())).await {
+        Ok(Ok(None)) => {}
+        Ok(Ok(Some(latest))) => faults.push(format!(
             "the clock has gone back: it is {} here, and the ledger was written at {latest} already",
             gate.now()
-        ));
+        )),
+        Ok(Err(_)) | Err(_) => faults.push("the store does not say how late it is".to_owned()),
     }
     if gate.drain.has_begun() || gate.stopping.is_cancelled() {
         faults.push("the gateway is stopping".to_owned());

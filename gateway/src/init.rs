@@ -91,6 +91,10 @@ fn next_steps(dir: &Path, elsewhere: Option<&Path>) -> String {
     let state = elsewhere.map_or_else(|| dir.join(STATE), Path::to_owned);
     let state = state.display();
     let option = if dir == Path::new(".") { String::new() } else { format!(" --config {shown}/{CONFIG}") };
+    let start = match elsewhere {
+        Some(_) => "systemctl enable --now tidegate".to_owned(),
+        None => format!("tidegate serve{option}"),
+    };
     format!(
         "wrote {shown}/{CONFIG}, the gateway's keys in {state}/keys, and {shown}/{IDENTITY}\n\n\
          next:\n\
@@ -98,8 +102,10 @@ fn next_steps(dir: &Path, elsewhere: Option<&Path>) -> String {
          2. edit {shown}/{CONFIG}: names, addresses, users, targets, entitlements (look for FILL IN)\n\
          3. tidegate check{option}\n\
          4. for each target, install what this prints: tidegate target trust NAME{option}\n\
-         5. tidegate serve{option}\n\
-         6. tidegate grant issue{option} --user U --target T --entitlement E --for 30m --reason WHY\n"
+         5. {start}\n\
+         6. for people: tidegate ca show ssh-host{option}, a line for their known_hosts\n\
+         7. tidegate target test NAME{option}\n\
+         8. tidegate grant issue{option} --user U --target T --entitlement E --for 30m --reason WHY\n"
     )
 }
 

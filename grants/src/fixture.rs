@@ -164,6 +164,7 @@ pub(crate) fn request(user: &str, target: &str, entitlement: &str) -> IssueReque
         reason: Some("a reason".to_owned()),
         ticket: None,
         single_use: false,
+        own_voice: true,
     }
 }
 

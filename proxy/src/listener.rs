@@ -9,7 +9,16 @@ use crate::{
     protocol::proxied::{self, Network},
     vanish,
 };
-use std::{future::Future, io::Write as _, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io::Write as _,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     time::{Instant, timeout},
@@ -43,6 +52,8 @@ pub struct Visitor {
     place: Arc<Place>,
     protocol: &'static str,
     gate: Gate,
+    /// Whether it was known before: that is measured once.
+    met: AtomicBool,
 }
 
 impl Visitor {
@@ -54,7 +65,7 @@ impl Visitor {
     /// It is known who this is. False: too late, its place is somebody else's.
     pub fn known(&self) -> bool {
         let known = self.place.known();
-        if known {
+        if known && !self.met.swap(true, Ordering::Relaxed) {
             self.gate.meter.handshake(self.protocol, self.since.elapsed());
         }
         known
@@ -133,7 +144,8 @@ async fn hold<F, Fut>(
     Fut: Future<Output = ()>,
 {
     let (place, protocol) = (Arc::new(place), doorway.protocol);
-    let visitor = Visitor { peer, since, place: place.clone(), protocol, gate: gate.clone() };
+    let visitor =
+        Visitor { peer, since, place: place.clone(), protocol, gate: gate.clone(), met: AtomicBool::new(false) };
     let served = serve(stream, visitor);
     tokio::select! {
         () = served => {}

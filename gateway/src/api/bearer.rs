@@ -24,7 +24,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 use tidegate_grants::{Bearer, Event, StoreError, token::TokenRefused};
-use tidegate_proxy::authenticate::Sources;
+use tidegate_proxy::{authenticate::Sources, listener::Visitor};
 
 /// The answer to who is not let in. (Boxed: it is large, and rare.)
 type Refused = Box<Response>;
@@ -49,16 +49,21 @@ pub(super) fn guarded(router: Router, api: Arc<Api>) -> Router {
 async fn admit(
     State(guard): State<Arc<Guard>>,
     Extension(Source(source)): Extension<Source>,
+    Extension(visitor): Extension<Arc<Visitor>>,
     request: Request,
     next: Next,
 ) -> Response {
     let (mut head, body) = request.into_parts();
     let mut response = match guard.caller(&head, source).await {
+        Ok(Some(_)) if !visitor.known() => {
+            let sentence = "too late: this connection's place was given to somebody else; come again";
+            last(Problem::new(StatusCode::SERVICE_UNAVAILABLE, sentence).into_response())
+        }
         Ok(Some(caller)) => {
             head.extensions.insert(caller);
             next.run(Request::from_parts(head, body)).await
         }
-        Ok(None) => guard.readiness().await,
+        Ok(None) => last(guard.readiness().await),
         Err(refused) => *refused,
     };
     // What is for the holder of a token is for no cache.
@@ -86,6 +91,9 @@ impl Guard {
             Err(refused) => return Err(self.refused(&refused, source).await),
         };
         self.within_rate(&bearer)?;
+        if !request.method.is_safe() {
+            self.note_use(&bearer, request, source).await.map_err(|error| unsound(&error))?;
+        }
         Ok(Some(Caller::with_token(&self.api.gate.authority.policy(), bearer)))
     }
 
@@ -104,6 +112,16 @@ impl Guard {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait));
             Box::new(response)
         })
+    }
+
+    /// What a token is used for, before it is done: the entries of the deed itself name only whose token it is.
+    async fn note_use(&self, bearer: &Bearer, request: &Parts, source: IpAddr) -> Result<(), StoreError> {
+        let detail = serde_json::json!({
+            "token": bearer.token, "made_by": bearer.made_by, "source": source,
+            "method": request.method.as_str(), "path": request.uri.path(),
+        });
+        let event = Event::new("token.used").identity(&bearer.identity).detail(detail);
+        self.api.gate.store.append(event, self.api.gate.now()).await
     }
 
     /// Slowly, and in the ledger at most now and then.

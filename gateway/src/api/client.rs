@@ -132,7 +132,8 @@ impl Client {
             .body(Full::new(body))?;
         request.headers_mut().extend(authorization.map(|value| (header::AUTHORIZATION, value)));
         let answered = self.runtime.block_on(async { tokio::time::timeout(deadline, self.send(request)).await });
-        let answered = answered.map_err(|_| self.unreachable("no answer in time"))??;
+        let late = "no answer in time; what was asked for may be done all the same: look before you ask again";
+        let answered = answered.map_err(|_| self.unreachable(late))??;
         if answered.status.is_success() {
             return Ok(answered);
         }
@@ -207,7 +208,7 @@ fn next_part(link: &str) -> Option<String> {
 fn plainly(cause: &std::io::Error) -> String {
     match cause.kind() {
         std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
-            "it is not running (`tidegate serve` starts it)".to_owned()
+            "it is not running (`systemctl start tidegate`, or `tidegate serve`), or --config names another gateway's file".to_owned()
         }
         _ => cause.to_string(),
     }

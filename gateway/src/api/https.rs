@@ -1,7 +1,8 @@
 //! Serves the API over HTTPS, for whoever has a token ([`bearer`]).
 //!
 //! What always holds: accepting waits for no peer; a handshake and a request's head have deadlines; connections are bounded
-//! per source and in all, as at every door (`[limits]`); the certificate is of the gateway's own X.509 CA and renewed while it runs, as the PostgreSQL door's.
+//! per source and in all, as at every door (`[limits]`); the certificate is replaced while the gateway runs, as the PostgreSQL
+//! door's ([`tidegate_proxy::tls`]).
 
 use super::{
     bearer,
@@ -14,11 +15,10 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use std::{net::IpAddr, pin::pin, sync::Arc, time::Duration};
-use tidegate_ca::Keys;
 use tidegate_proxy::{
     listener::{self, Doorway, Visitor},
     places::Places,
-    tls::ListenerTls,
+    tls::{ListenerTls, Source as Certificate},
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -39,8 +39,8 @@ const ALPN: &[u8] = b"http/1.1";
 pub(super) struct Source(pub(super) IpAddr);
 
 /// Serves until the gateway stops.
-pub(crate) async fn serve(listener: TcpListener, places: Places, api: Arc<Api>, keys: Arc<Keys>, names: Vec<String>) {
-    let tls = Arc::new(ListenerTls::new(keys, names, ALPN));
+pub(crate) async fn serve(listener: TcpListener, places: Places, api: Arc<Api>, certificate: Certificate) {
+    let tls = Arc::new(ListenerTls::new(certificate, ALPN));
     let router = bearer::guarded(routes::router(api.clone()), api.clone());
     let gate = api.gate.clone();
     // Before TLS there is nothing that a client would understand.
@@ -48,14 +48,14 @@ pub(crate) async fn serve(listener: TcpListener, places: Places, api: Arc<Api>, 
     let serve = move |stream, visitor: Visitor| {
         let (api, tls, router) = (api.clone(), tls.clone(), router.clone());
         async move {
-            let served = connection(stream, &visitor, &api, &tls, router);
+            let served = connection(stream, visitor, &api, &tls, router);
             let _ = timeout(CONNECTION_DEADLINE, served).await;
         }
     };
     listener::accept(listener, &gate, doorway, serve).await;
 }
 
-async fn connection(stream: TcpStream, visitor: &Visitor, api: &Api, tls: &ListenerTls, router: Router) {
+async fn connection(stream: TcpStream, visitor: Visitor, api: &Api, tls: &ListenerTls, router: Router) {
     let source = visitor.peer.ip().to_canonical();
     let acceptor = match tls.current(api.gate.now()) {
         Ok(current) => current.acceptor,
@@ -66,10 +66,9 @@ async fn connection(stream: TcpStream, visitor: &Visitor, api: &Api, tls: &Liste
         Ok(Err(error)) => return tracing::debug!(%source, %error, "no TLS at the API"),
         Err(_) => return tracing::debug!(%source, "no TLS at the API in time"),
     };
-    if !visitor.known() {
-        return;
-    }
-    let service = TowerToHyperService::new(router.layer(Extension(Source(source))));
+    // Whoever has shown no token yet is nobody, and pushed out when places are few.
+    let visitor = Arc::new(visitor);
+    let service = TowerToHyperService::new(router.layer(Extension(Source(source))).layer(Extension(visitor)));
     let mut served = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())

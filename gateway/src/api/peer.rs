@@ -157,10 +157,27 @@ impl Caller {
         self.token.is_none()
     }
 
-    /// Whether this is, or may be, that person: whoever made a token knows its secret, whosever it is.
-    pub(crate) fn may_be(&self, person: &IdentityName) -> bool {
+    /// Who this is, or may be: whoever made a token knows its secret, whosever it is.
+    pub(crate) fn people(&self) -> Vec<&IdentityName> {
         let maker = self.token.as_ref().map(|bearer| &bearer.made_by);
-        [self.identity.as_ref(), maker].contains(&Some(person))
+        [self.identity.as_ref(), maker].into_iter().flatten().collect()
+    }
+
+    /// Whether this is, or may be, that person.
+    pub(crate) fn may_be(&self, person: &IdentityName) -> bool {
+        self.people().contains(&person)
+    }
+
+    /// Who approves or denies by what this caller says. Nobody does so by a token that somebody else made, and so knows.
+    pub(crate) fn own_voice(&self) -> Result<&IdentityName, Problem> {
+        let identity = self.known()?;
+        match &self.token {
+            Some(Bearer { made_by, .. }) if made_by != identity => Err(forbidden(format!(
+                "{made_by} made this token, and nobody decides in another's name: \
+                 {identity} does it by `ssh gate`, or by a token that {identity} made"
+            ))),
+            _ => Ok(identity),
+        }
     }
 
     /// Whether this caller may do this, and on what; a refusal says who may.
@@ -233,7 +250,8 @@ impl Caller {
     pub(crate) fn known(&self) -> Result<&IdentityName, Problem> {
         self.identity.as_ref().ok_or_else(|| {
             forbidden(format!(
-                "the local account {} is nobody here: no user of the configuration has it as unix_user",
+                "the local account {0} is nobody here: give a user of the configuration unix_user = \"{0}\", and \
+                 reload (as root: SIGHUP)",
                 self.account
             ))
         })

@@ -6,16 +6,16 @@
 use super::{
     ApproveBody, DenyBody, RequestBody,
     page::{Listed, Order},
-    peer::{Action, Caller, Scope},
+    peer::{Action, Scope},
     problem::Problem,
-    routes::{Answer, Api, Id, ListQuery, Query, Shared, Who, body},
+    routes::{Answer, Id, ListQuery, Query, Shared, Who, body},
 };
 use crate::config;
 use axum::{
     Extension, Json,
     extract::{Request, State},
 };
-use tidegate_grants::{IdentityName, RequestView, request::Wish};
+use tidegate_grants::{RequestView, request::Wish};
 
 /// Asks for a grant.
 #[utoipa::path(post, path = "/v1/requests", tag = "requests",
@@ -52,16 +52,6 @@ pub(super) async fn show(State(api): Shared, Extension(caller): Who, Id(id): Id)
     Ok(Json(api.gate.authority.request_named(by.as_ref(), &id, api.gate.now()).await?))
 }
 
-/// The request that this caller wants to say something about, of those that they may see.
-async fn anothers(api: &Api, caller: &Caller, id: &str) -> Result<(IdentityName, String), Problem> {
-    let by = caller.known()?.clone();
-    let view = api.gate.authority.request_named(Some(&by), id, api.gate.now()).await?;
-    if view.wanted.identity != by && caller.may_be(&view.wanted.identity) {
-        return Err(Problem::refused("nobody approves their own request, nor by a token that they made for another"));
-    }
-    Ok((by, view.wanted.id.to_string()))
-}
-
 /// Says yes to exactly this request.
 #[utoipa::path(post, path = "/v1/requests/{id}/approve", tag = "requests",
     params(("id" = String, Path, description = "The request: its id, or what that begins or ends with.")),
@@ -74,8 +64,7 @@ pub(super) async fn approve(
 ) -> Answer<RequestView> {
     let _: Scope = caller.may(Action::DecideRequests)?;
     let ApproveBody { signature } = body(request).await?;
-    let (by, id) = anothers(&api, &caller, &id).await?;
-    Ok(Json(api.gate.authority.approve(&by, &id, signature, api.gate.now()).await?))
+    Ok(Json(api.gate.authority.approve(caller.own_voice()?, &id, signature, api.gate.now()).await?))
 }
 
 /// Says no, and why.
@@ -90,7 +79,7 @@ pub(super) async fn deny(
 ) -> Answer<RequestView> {
     let _: Scope = caller.may(Action::DecideRequests)?;
     let DenyBody { reason } = body(request).await?;
-    Ok(Json(api.gate.authority.deny(caller.known()?, &id, reason, api.gate.now()).await?))
+    Ok(Json(api.gate.authority.deny(caller.own_voice()?, &id, reason, api.gate.now()).await?))
 }
 
 /// Takes a request of one's own back.

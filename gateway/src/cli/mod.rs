@@ -77,7 +77,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         json: Json,
     },
-    /// What targets must install to trust the gateway
+    /// Targets: add one, what it must install to trust the gateway, and whether all of it works
     #[command(subcommand)]
     Target(TargetCommand),
     /// Approved, time-bound permissions
@@ -579,7 +579,7 @@ pub(crate) enum CaCommand {
         /// Which
         part: CaPart,
     },
-    /// Make a new key; of those that seal second factors so far
+    /// Make a new key: of what seals second factors (no other part can be rotated yet)
     Rotate {
         /// Which
         part: Rotated,

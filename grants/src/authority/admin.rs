@@ -13,6 +13,7 @@ use crate::{
         jws::{self, Invalid},
     },
     ledger::Event,
+    listing::Listing,
     name::{GrantId, IdentityName},
     panel::{Panel, Standing, Yes},
     pick,
@@ -86,7 +87,13 @@ pub(super) fn sign(
             let most = SignedDuration::try_from(most).unwrap_or(SignedDuration::MAX);
             return refused(format!("{} lasts at most {most:#}", entitlement.name));
         }
-        enough_alone(policy, entitlement, by, &request.user, now)?;
+        enough_alone(policy, entitlement, by, &request, now)?;
+        let asking = entitlement.asking.as_ref();
+        if let Some(wrong) =
+            asking.and_then(|asking| asking.wrong(request.reason.as_deref(), request.ticket.as_deref()))
+        {
+            return refused(wrong);
+        }
     }
     let seconds = i64::try_from(request.duration.as_secs()).unwrap_or(0);
     if seconds == 0 {
@@ -124,11 +131,17 @@ fn enough_alone(
     policy: &Policy,
     entitlement: &Entitlement,
     by: &IdentityName,
-    requester: &IdentityName,
+    request: &IssueRequest,
     now: Timestamp,
 ) -> Result<(), GrantError> {
     let Some(asking) = entitlement.asking.as_ref().filter(|asking| !asking.levels.is_empty()) else { return Ok(()) };
-    let panel = Panel { policy, asking, requester, opened: now, now };
+    if !request.own_voice {
+        return refused(format!(
+            "{} asks for approvals, and nobody approves by a token that somebody else made: have it requested",
+            entitlement.name
+        ));
+    }
+    let panel = Panel { policy, asking, requester: &request.user, opened: now, now };
     let yes = panel.place(by, Proof::Attested, &[]).map(|level| Yes { by: by.clone(), level, proof: Proof::Attested });
     match yes.map(|yes| panel.standing(&[yes])) {
         Ok(Standing::Satisfied) => Ok(()),
@@ -192,21 +205,27 @@ pub(super) fn revoke(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let revoked = Revoked::by(by, reason, now);
-    writer.transact(now, |tx| {
+    let written = writer.transact(now, |tx| {
         let row = rows::by_id(tx.db(), id)?;
         if row.as_ref().is_some_and(|row| row.revoked.is_some()) {
             return Ok(());
         }
         let claims = row.as_ref().and_then(rows::claims_of);
         rows::revoke(tx, id, claims.as_ref().map(|claims| (&claims.sub, &claims.target)), &revoked)
-    })?;
+    });
+    // A ledger that cannot be written keeps no session alive.
     rules.end(id, &Ended::Revoked { by: revoked.by, reason: revoked.reason });
-    Ok(())
+    written
 }
 
-pub(super) fn list(db: &Connection, rules: &Rules, now: Timestamp) -> Result<Vec<GrantView>, StoreError> {
+pub(super) fn list(
+    db: &Connection,
+    rules: &Rules,
+    listing: &Listing,
+    now: Timestamp,
+) -> Result<Vec<GrantView>, StoreError> {
     let snapshot = db.unchecked_transaction().map_err(crate::store::fail)?;
-    let rows = rows::all(&snapshot)?;
+    let rows = rows::list(&snapshot, listing)?;
     rows.into_iter().filter_map(|row| view(&snapshot, rules, row, now).transpose()).collect()
 }
 

@@ -28,6 +28,7 @@ pub use permit::{Ended, Permit};
 
 use crate::{
     grant::GrantView,
+    listing::Listing,
     lock::{LockMade, LockRequest, LockView, Locked},
     name::{
         Access, DatabaseName, EntitlementName, GrantId, IdentityName, LockId, Login, RoleName, SessionId, TargetName,
@@ -240,6 +241,9 @@ pub struct IssueRequest {
     /// Opens once.
     #[serde(default)]
     pub single_use: bool,
+    /// Whether it is the admin who asks, and nobody who may only know a token of theirs: else it is nobody's approval.
+    #[serde(default)]
+    pub own_voice: bool,
 }
 
 /// Why a grant was not issued, imported, shown or revoked. One plain sentence each, for the admin.
@@ -392,9 +396,9 @@ impl Authority {
     }
 
     /// All grants, newest first.
-    pub async fn grants(&self, now: Timestamp) -> Result<Vec<GrantView>, StoreError> {
+    pub async fn grants(&self, listing: Listing, now: Timestamp) -> Result<Vec<GrantView>, StoreError> {
         let rules = self.rules.clone();
-        self.store.read(move |db| admin::list(db, &rules, now)).await
+        self.store.read(move |db| admin::list(db, &rules, &listing, now)).await
     }
 
     /// The one grant with this id, or unique prefix or suffix of it (digits of the simple form, dashes ignored).
@@ -420,12 +424,9 @@ impl Authority {
         Ok(id)
     }
 
-    /// Sessions, newest first: all of them, or those of one identity.
-    pub async fn sessions(&self, of: Option<&IdentityName>) -> Result<Vec<SessionView>, StoreError> {
-        let rows = match of {
-            Some(identity) => self.store.sessions_of(identity).await?,
-            None => self.store.sessions().await?,
-        };
+    /// Sessions, newest first.
+    pub async fn sessions(&self, listing: Listing) -> Result<Vec<SessionView>, StoreError> {
+        let rows = self.store.sessions(listing).await?;
         Ok(rows.into_iter().map(|row| live::view(&self.rules, row)).collect())
     }
 

@@ -68,7 +68,8 @@ pub(crate) fn revoke_all(
     if !has_table(tx.db(), TABLE).map_err(fail)? {
         return Ok(0);
     }
-    let all = list(tx.db(), of)?.into_iter().filter(|row| row.revoked.is_none()).collect::<Vec<_>>();
+    let sql = "SELECT * FROM tokens WHERE revoked_at IS NULL AND (?1 IS NULL OR identity = ?1 OR created_by = ?1)";
+    let all = select(tx.db(), sql, [of.map(IdentityName::as_str)])?;
     for row in &all {
         revoke(tx, row, revoked)?;
     }

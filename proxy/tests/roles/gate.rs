@@ -83,6 +83,7 @@ impl Gate {
             reason: Some("a test".into()),
             ticket: None,
             single_use: false,
+            own_voice: true,
         };
         self.authority.issue(&"root".parse().unwrap(), request, now()).await.unwrap();
         let ask = Ask {
