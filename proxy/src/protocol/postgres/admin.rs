@@ -32,7 +32,7 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// Version of the functions that this program calls; the schema must say the same.
-pub(super) const SCHEMA: i32 = 3;
+pub(super) const SCHEMA: i32 = 4;
 /// Connect, TLS and login together.
 const CONNECT: Duration = Duration::from_secs(5);
 /// A kept connection is not used again after this; the server ends it a little later by itself.

@@ -13,7 +13,7 @@ use crate::issuer::{Advice, ELSEWHERE};
 use tidegate_grants::{Lease, Receipt};
 
 /// What of a receipt is of others: an admin may accept it. The rest is the role itself.
-const OF_OTHERS: [(&str, Recipe); 14] = [
+const OF_OTHERS: [(&str, Recipe); 15] = [
     ("prepared transactions of roles that it could become", prepared),
     ("changed while it lived: roles", roles),
     ("changed while it lived: memberships", memberships),
@@ -21,6 +21,7 @@ const OF_OTHERS: [(&str, Recipe); 14] = [
     ("changed while it lived: privileges given on", privileges),
     ("changed while it lived: settings", settings),
     ("made or changed while it lived: SECURITY DEFINER routines of roles that it could become", routines),
+    ("made or changed while it lived: routines of group roles", changed_routines),
     ("made while it lived: objects of group roles", objects),
     ("made while it lived: code on tables of others", code),
     ("on tables of others: uses what the session left", hanging),
@@ -210,6 +211,17 @@ fn routines(names: &Names) -> (String, String) {
     )
 }
 
+/// What they said before nobody knows.
+fn changed_routines(names: &Names) -> (String, String) {
+    (
+        format!(
+            "select oid::regprocedure, proowner::regrole, pg_get_functiondef(oid) from pg_proc where not prosecdef and prokind <> 'a' and proowner in {} and age(xmin) < {};",
+            names.reach, names.mint
+        ),
+        "-- Put back what they said before, from your migrations; then: tidegate lease accept".to_owned(),
+    )
+}
+
 fn objects(names: &Names) -> (String, String) {
     let of = format!(
         "from pg_shdepend s, pg_identify_object(s.classid, s.objid, 0) i where s.refclassid = 'pg_authid'::regclass and s.deptype = 'o' and s.refobjid in {} and age(s.xmin) < {} and s.dbid = (select oid from pg_database where datname = current_database())",
@@ -225,12 +237,14 @@ fn objects(names: &Names) -> (String, String) {
 
 fn code(names: &Names) -> (String, String) {
     let of = format!(
-        "from (select 'pg_trigger'::regclass, oid, tgrelid, xmin from pg_trigger where not tgisinternal union all select 'pg_rewrite'::regclass, oid, ev_class, xmin from pg_rewrite union all select 'pg_policy'::regclass, oid, polrelid, xmin from pg_policy union all select 'pg_attrdef'::regclass, oid, adrelid, xmin from pg_attrdef union all select 'pg_constraint'::regclass, oid, conrelid, xmin from pg_constraint where contype = 'c') code (class, object, relation, made) join pg_class c on c.oid = relation, pg_identify_object(class, object, 0) i where age(made) < {} and c.relowner::regrole::text !~ '^tgq_'",
+        "from (select 'pg_trigger'::regclass, oid, tgrelid, 0::oid, xmin from pg_trigger where not tgisinternal union all select 'pg_rewrite'::regclass, oid, ev_class, 0, xmin from pg_rewrite union all select 'pg_policy'::regclass, oid, polrelid, 0, xmin from pg_policy union all select 'pg_attrdef'::regclass, oid, adrelid, 0, xmin from pg_attrdef union all select 'pg_constraint'::regclass, oid, conrelid, contypid, xmin from pg_constraint where contype = 'c' union all select 'pg_type'::regclass, oid, 0, oid, xmin from pg_type where typtype = 'd' and typdefaultbin is not null union all select 'pg_cast'::regclass, oid, 0, casttarget, xmin from pg_cast) code (class, object, relation, type, made) left join pg_class c on c.oid = relation left join pg_type y on y.oid = code.type, pg_identify_object(class, object, 0) i where age(made) < {} and coalesce(c.relowner, y.typowner)::regrole::text !~ '^tgq_'",
         names.mint
     );
     (
         format!("select i.type, i.identity {of};"),
-        format!("select format('drop %s %s', i.type, i.identity) {of} and i.type in ('trigger', 'rule', 'policy');"),
+        format!(
+            "select case i.type when 'domain constraint' then format('alter domain %s drop constraint %I', code.type::regtype, (select conname from pg_constraint where oid = object)) when 'type' then format('alter domain %s drop default', code.type::regtype) else format('drop %s %s', i.type, i.identity) end {of} and i.type in ('trigger', 'rule', 'policy', 'cast', 'domain constraint', 'type');"
+        ),
     )
 }
 

@@ -346,8 +346,15 @@ async fn clean_here(link: &Link, lease: &Lease, notes: &Notes, oid: u32) -> Resu
         let mut more = false;
         for row in &rows {
             let (what, item): (&str, &str) = (read(row, 0)?, read(row, 1)?);
-            more |= what == "more";
-            tracing::info!(lease = %lease.id(), role = name, what = plain(what), item = plain(item), "leftover silenced");
+            let (what, item) = (plain(what), plain(item));
+            tracing::info!(lease = %lease.id(), role = name, what, item, "leftover silenced");
+            match what.as_str() {
+                "more" => more = true,
+                // What was silenced stays so: these are answers, not errors.
+                "locked" => return Err(locked(name, &item)),
+                "held" => return Err(Fault::Human(format!("{name} has what cannot be handed over: {item}"))),
+                _ => {}
+            }
         }
         if !more {
             return Ok(());
@@ -365,6 +372,13 @@ fn shut_out(fault: Fault, name: &str, place: &str) -> Fault {
         "{name} has something in database {}, where the gateway is not let in; for a superuser, there: drop owned by {name} \
          (look first: select pg_describe_object(classid, objid, objsubid) from pg_shdepend where refobjid = '{name}'::regrole)",
         plain(place)
+    ))
+}
+
+/// Another session holds a lock on it, and is not ours to end.
+fn locked(name: &str, item: &str) -> Fault {
+    Fault::Silent(format!(
+        "what {name} left is locked by somebody; the rest is silenced, going on at the next attempt: {item}"
     ))
 }
 

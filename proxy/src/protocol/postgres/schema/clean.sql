@@ -86,19 +86,47 @@ language sql immutable set search_path = pg_catalog, pg_temp as $$
   select case p_kind when 'a' then 'aggregate' when 'p' then 'procedure' else 'function' end
 $$;
 
+-- An aggregate over nothing has a name for that.
+create function tidegate._arguments(p_routine oid) returns text
+language sql stable set search_path = pg_catalog, pg_temp as $$
+  select case when prokind = 'a' and pronargs = 0 then '*' else pg_get_function_identity_arguments(oid) end
+    from pg_proc where oid = p_routine
+$$;
+
 create function tidegate._signature(p_routine oid) returns text
 language sql stable set search_path = pg_catalog, pg_temp as $$
-  select format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid))
+  select format('%I.%I(%s)', n.nspname, p.proname, tidegate._arguments(p.oid))
     from pg_proc p join pg_namespace n on n.oid = p.pronamespace where p.oid = p_routine
 $$;
 
--- Some of what the role owns in this database, newest first (what hangs on something is younger), as ALTER and DROP want it
--- named. Not what goes along with something else: a column's sequence, a range's functions; nor extensions, which ALTER
+-- As ALTER and DROP want it named.
+create function tidegate._named(p_class oid, p_object oid, out kind text, out name text)
+language sql stable set search_path = pg_catalog, pg_temp as $$
+  select case i.type when 'statistics object' then 'statistics' when 'foreign-data wrapper' then 'foreign data wrapper' else i.type end,
+         case p_class when 'pg_proc'::regclass then tidegate._signature(p_object) else i.identity end
+    from pg_identify_object(p_class, p_object, 0) i
+$$;
+
+-- A session can make what it owns a member of an extension: that excuses nothing. (What a trusted extension brings along
+-- belongs to a superuser, and so is never asked about here.)
+create function tidegate._detach(p_class oid, p_object oid) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+  member record;
+begin
+  for member in select e.extname, n.kind, n.name
+    from pg_depend d join pg_extension e on e.oid = d.refobjid, tidegate._named(p_class, p_object) n
+   where d.classid = p_class and d.objid = p_object and d.deptype = 'e' and d.refclassid = 'pg_extension'::regclass
+  loop
+    execute format('alter extension %I drop %s %s', member.extname, member.kind, member.name);
+  end loop;
+end $$;
+
+-- Some of what the role owns in this database, newest first (what hangs on something is younger). Not what goes along with something else: a column's sequence, a range's functions; nor extensions, which ALTER
 -- cannot give away and REASSIGN OWNED can.
 create function tidegate._owned(p_oid oid, p_max int) returns table (kind text, name text)
 language sql stable set search_path = pg_catalog, pg_temp as $$
-  select case i.type when 'statistics object' then 'statistics' when 'foreign-data wrapper' then 'foreign data wrapper' else i.type end,
-         case o.classid when 'pg_proc'::regclass then tidegate._signature(o.objid) else i.identity end
+  select n.kind, n.name
     from (select classid, objid from pg_shdepend s
            where s.refclassid = 'pg_authid'::regclass and s.refobjid = p_oid and s.deptype = 'o'
              and s.dbid = (select oid from pg_database where datname = current_database())
@@ -107,11 +135,12 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
                    and (d.deptype = 'i' or d.deptype = 'a' and s.classid = 'pg_class'::regclass
                                                and (select relkind = 'S' from pg_class where oid = s.objid)))
            order by objid desc limit p_max) o,
-         pg_identify_object(o.classid, o.objid, 0) i
+         tidegate._named(o.classid, o.objid) n
 $$;
 
 -- Hands at most p_max objects to the heir; returns how many. In batches, because 30,000 objects in one statement run out
--- of lock memory. Schemas first: who owns a schema decides what may be created in it.
+-- of lock memory. Schemas first: who owns a schema decides what may be created in it. One that cannot be handed over by its
+-- name, or not now, keeps no other from it: clean takes it by its OID, or says why not.
 create function tidegate.handover(p_name text, p_oid oid, p_max int) returns int
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -133,8 +162,14 @@ begin
   -- What is in them comes with the next calls.
   if moved = 0 then
     for thing in select * from tidegate._owned(p_oid, p_max) loop
-      execute format('alter %s %s owner to %I', thing.kind, thing.name, heir);
-      moved := moved + 1;
+      begin
+        execute format('alter %s %s owner to %I', thing.kind, thing.name, heir);
+        moved := moved + 1;
+      exception
+        when lock_not_available then perform set_config('lock_timeout', '20ms', true);
+        when others then
+          if sqlstate ~ '^(08|40|53|57|58)' then raise; end if;
+      end;
     end loop;
   end if;
   execute format('revoke %I from %I', p_name, heir);
@@ -161,13 +196,15 @@ begin
   if trap is not null then raise exception '%', trap using errcode = 'TG003'; end if;
 end $$;
 
--- In this database: the rest to the heir, everything silenced, privileges taken back. "more": call again.
+-- In this database: the rest to the heir, everything silenced, privileges taken back. "more": call again. "locked": try again
+-- later; "held": a human must look. Not raised, so that what was done stays done.
 create function tidegate.clean(p_name text, p_oid oid, p_max int) returns table (what text, item text)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
   heir constant text := 'tgq_' || substr(p_name, 4);
   heir_oid oid;
   lines int;
+  held text;
   thing record;
 begin
   if not tidegate._ours(p_name, p_oid, true) then return; end if;
@@ -179,8 +216,12 @@ begin
     what := 'more'; item := ''; return next; return;
   end if;
   if tidegate._owns_here(p_oid) then
-    perform tidegate._heir(p_name, p_oid);
-    execute format('reassign owned by %I to %I', p_name, heir);
+    heir_oid := tidegate._heir(p_name, p_oid)::regrole;
+    begin
+      execute format('reassign owned by %I to %I', p_name, heir);
+    exception when others then
+      held := tidegate._left(heir_oid, 'something that it owns', sqlstate, sqlerrm);
+    end;
     execute format('revoke %I from %I', p_name, heir);
   end if;
   -- Also what an earlier, interrupted call handed over.
@@ -200,16 +241,40 @@ begin
       return query select * from tidegate._silence_rest(heir_oid, p_max);
       get diagnostics lines = row_count;
     end if;
-    if lines < p_max then
-      return query select * from tidegate._silence_expressions(heir_oid, p_max);
-      get diagnostics lines = row_count;
-    end if;
     execute format('revoke %I from %I', p_name, heir);
     if lines >= p_max then
       what := 'more'; item := ''; return next; return;
     end if;
+    item := tidegate._locked(heir_oid);
+    if item is not null then
+      what := 'locked'; return next; return;
+    end if;
+  end if;
+  if held is not null then
+    what := 'held'; item := held; return next; return;
   end if;
   perform tidegate._strip(p_name, p_oid);
+end $$;
+
+-- What has no owner and hangs on types of the role, or keeps what it owns from being dropped: casts, transforms, extensions.
+create function tidegate._unhang(p_oid oid) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+  thing record;
+begin
+  perform tidegate._detach(s.classid, s.objid) from pg_shdepend s
+    join pg_depend d on d.classid = s.classid and d.objid = s.objid and d.deptype = 'e'
+   where s.refclassid = 'pg_authid'::regclass and s.refobjid = p_oid and s.deptype = 'o'
+     and s.dbid = (select oid from pg_database where datname = current_database());
+  for thing in
+    select format('drop cast (%s as %s)', c.castsource::regtype, c.casttarget::regtype) as sql from pg_cast c
+     where exists (select from pg_type t where t.oid in (c.castsource, c.casttarget) and t.typowner = p_oid)
+    union all
+    select format('drop transform for %s language %I', f.trftype::regtype, l.lanname)
+      from pg_transform f join pg_type t on t.oid = f.trftype join pg_language l on l.oid = f.trflang where t.typowner = p_oid
+  loop
+    execute thing.sql;
+  end loop;
 end $$;
 
 -- Where the entitlement says "drop": what it owns here goes, and nothing else (restrict): if an object of somebody else
@@ -228,7 +293,7 @@ begin
   perform tidegate._no_trap();
   dropped := tidegate._drop_temporary(p_name, p_oid, p_max);
   if dropped > 0 then return dropped; end if;
-  perform tidegate._detach(oid) from pg_proc where proowner = p_oid;
+  perform tidegate._unhang(p_oid);
   if (select count(*) from pg_shdepend where refclassid = 'pg_authid'::regclass and refobjid = p_oid and deptype = 'o'
          and dbid = (select oid from pg_database where datname = current_database())) > p_max then
     for thing in select * from tidegate._owned(p_oid, p_max) loop

@@ -152,22 +152,34 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
    where x.grantor in (select oid from reach) and x.grantor not in (select oid from owners) and x.grantor <> x.grantee
      and x.grantee not in (select oid from ours)
   union all
+  -- A group's trigger function is run by whoever writes to the table.
+  select 'made or changed while it lived: routines of group roles', count(*),
+         array_agg(format('%s of %s', tidegate._signature(p.oid), p.proowner::regrole)), false
+    from pg_proc p join reach on reach.oid = p.proowner, mint
+   where not p.prosecdef and age(p.xmin) < mint.age and p.proowner not in (select oid from owners)
+  union all
   -- Code needs no function of the session's own: a trigger's WHEN, a default or a check runs what is built in, as whoever
   -- comes by. A trigger whose function was emptied, and that has no WHEN, does nothing.
   select 'made while it lived: code on tables of others', count(*), array_agg(pg_describe_object(classid, objid, 0)), false
-    from (select 'pg_trigger'::regclass, t.oid, t.tgrelid from pg_trigger t join pg_proc p on p.oid = t.tgfoid, mint
+    from (select 'pg_trigger'::regclass, t.oid, t.tgrelid, 0::oid from pg_trigger t join pg_proc p on p.oid = t.tgfoid, mint
            where not t.tgisinternal and age(t.xmin) < mint.age and t.tgenabled <> 'D'
              and (t.tgqual is not null or p.proowner not in (select member from pg_auth_members where roleid = 'tidegate_quarantine'::regrole))
              and exists (select from reach where has_table_privilege(reach.oid, t.tgrelid, 'trigger'))
-          union all select 'pg_rewrite'::regclass, t.oid, ev_class from pg_rewrite t, mint where age(t.xmin) < mint.age
-          union all select 'pg_policy'::regclass, t.oid, polrelid from pg_policy t, mint where age(t.xmin) < mint.age
-          union all select 'pg_attrdef'::regclass, t.oid, adrelid from pg_attrdef t, mint where age(t.xmin) < mint.age
-          union all select 'pg_constraint'::regclass, t.oid, conrelid from pg_constraint t, mint
-           where contype = 'c' and conrelid <> 0 and age(t.xmin) < mint.age) code (classid, objid, relation)
-    join pg_class c on c.oid = code.relation
-   where c.relowner not in (select oid from owners)
-     and c.relowner not in (select member from pg_auth_members where roleid = 'tidegate_quarantine'::regrole)
-     and (classid = 'pg_trigger'::regclass or c.relowner in (select oid from reach))
+          union all select 'pg_rewrite'::regclass, t.oid, ev_class, 0 from pg_rewrite t, mint where age(t.xmin) < mint.age
+          union all select 'pg_policy'::regclass, t.oid, polrelid, 0 from pg_policy t, mint where age(t.xmin) < mint.age
+          union all select 'pg_attrdef'::regclass, t.oid, adrelid, 0 from pg_attrdef t, mint where age(t.xmin) < mint.age
+          union all select 'pg_constraint'::regclass, t.oid, conrelid, contypid from pg_constraint t, mint
+           where contype = 'c' and age(t.xmin) < mint.age
+          -- A domain's default is in its own row.
+          union all select 'pg_type'::regclass, t.oid, 0, t.oid from pg_type t, mint
+           where typtype = 'd' and typdefaultbin is not null and age(t.xmin) < mint.age
+          union all select 'pg_cast'::regclass, t.oid, 0, y.oid from pg_cast t join pg_type y on y.oid in (castsource, casttarget), mint
+           where age(t.xmin) < mint.age) code (classid, objid, relation, type)
+    left join pg_class c on c.oid = code.relation left join pg_type y on y.oid = code.type,
+         lateral (select coalesce(c.relowner, y.typowner)) owner (oid)
+   where owner.oid not in (select oid from owners)
+     and owner.oid not in (select member from pg_auth_members where roleid = 'tidegate_quarantine'::regrole)
+     and (classid = 'pg_trigger'::regclass or owner.oid in (select oid from reach))
 $$;
 
 -- What of others hangs on what the session left with its heir: it would run its code, or what is left of it.

@@ -5,7 +5,7 @@
 -- The version of this schema, as the gateway expects it, and the target's clock.
 create function tidegate.version(out version int, out clock float8)
 language sql volatile set search_path = pg_catalog, pg_temp
-as $$ select 3, extract(epoch from clock_timestamp())::float8 $$;
+as $$ select 4, extract(epoch from clock_timestamp())::float8 $$;
 
 create function tidegate._groups() returns text[]
 language sql immutable set search_path = pg_catalog, pg_temp as :'group_query';

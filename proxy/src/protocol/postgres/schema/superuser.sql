@@ -58,12 +58,15 @@ begin
 end $$;
 
 -- Temporary objects that a crashed backend left behind, at most p_max of them; returns how many. REASSIGN OWNED fails on
--- them, having no rights on pg_temp_N.
+-- them, having no rights on pg_temp_N. Not what goes along with something else: a column's sequence. One that a session made a
+-- member of an extension is none any more.
 create function tidegate._drop_temporary(p_name text, p_oid oid, p_max int) returns int
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
   thing record;
+  extension name;
   dropped int := 0;
+  kept text;
 begin
   if (p_name ~ '^tg_[a-z0-9_]{1,27}$') is not true
     or exists (select from pg_roles where oid = p_oid and rolname = p_name and not rolcanlogin and not rolsuper) is not true
@@ -72,14 +75,32 @@ begin
     raise exception '% is not a disabled and severed session role', p_name using errcode = 'TG001';
   end if;
   for thing in
-    select i.type, i.identity from pg_shdepend s, pg_identify_object(s.classid, s.objid, 0) i
+    select s.classid, s.objid, case i.type when 'statistics object' then 'statistics' else i.type end as kind,
+           coalesce((select format('%I.%I(%s)', i.schema, p.proname, case when p.prokind = 'a' and p.pronargs = 0 then '*'
+                                   else pg_get_function_identity_arguments(p.oid) end)
+                       from pg_proc p where s.classid = 'pg_proc'::regclass and p.oid = s.objid), i.identity) as name
+      from pg_shdepend s, pg_identify_object(s.classid, s.objid, 0) i
      where s.refclassid = 'pg_authid'::regclass and s.refobjid = p_oid and s.deptype = 'o' and i.schema ~ '^pg_temp_[0-9]+$'
        and s.dbid = (select oid from pg_database where datname = current_database())
+       and not exists (select from pg_depend d where d.classid = s.classid and d.objid = s.objid and d.objsubid = 0 and d.deptype = 'i')
      limit p_max
   loop
-    execute format('drop %s if exists %s cascade', thing.type, thing.identity);
-    dropped := dropped + 1;
+    begin
+      for extension in select e.extname from pg_depend d join pg_extension e on e.oid = d.refobjid
+        where d.classid = thing.classid and d.objid = thing.objid and d.deptype = 'e' and d.refclassid = 'pg_extension'::regclass
+      loop
+        execute format('alter extension %I drop %s %s', extension, thing.kind, thing.name);
+      end loop;
+      execute format('drop %s if exists %s cascade', thing.kind, thing.name);
+      dropped := dropped + 1;
+    exception when others then
+      if sqlstate ~ '^(08|40|53|57|58)' or sqlstate = '55P03' then raise; end if;
+      kept := format('%s %s: %s', thing.kind, thing.name, sqlerrm);
+    end;
   end loop;
+  if dropped = 0 and kept is not null then
+    raise exception 'a temporary object of a crashed backend cannot be dropped: %', kept using errcode = 'TG003';
+  end if;
   return dropped;
 end $$;
 
