@@ -42,6 +42,7 @@ use tidegate_proxy::{
     reaper::{self, Custody, Undertakers},
     sweep::Sweeper,
     tls::{CertificateFiles, Source as Certificate},
+    watching::Watching,
 };
 use tidegate_recorder::{Recorder, Window};
 use tokio::{
@@ -204,6 +205,7 @@ async fn open(config: &Config, keys: &Arc<Keys>) -> anyhow::Result<(Gate, watch:
         recorder: Arc::new(recorder),
         recordable: watched,
         custody: Custody::default(),
+        watching: Watching::default(),
         name: policy.gateway.clone(),
         clock: tidegate_proxy::pause::CLOCK,
         stopping: CancellationToken::new(),

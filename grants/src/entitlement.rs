@@ -44,6 +44,8 @@ pub struct Conditions {
     pub hours: Option<Hours>,
     /// So many sessions of one identity under it, on all targets together.
     pub max_sessions: Option<u16>,
+    /// A session stands still while nobody watches it.
+    pub watched: bool,
 }
 
 /// Which targets an entitlement reaches.

@@ -6,6 +6,7 @@ use crate::{
     meter::Meter,
     reaper::Custody,
     refusal::Refusal,
+    watching::Watching,
 };
 use jiff::Timestamp;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub struct Gate {
     pub recordable: watch::Receiver<bool>,
     /// Which leases a live session answers for; the rest are the reaper's.
     pub custody: Custody,
+    /// The live sessions, for who may watch them.
+    pub watching: Watching,
     /// Who was turned away before a session.
     pub door: Door,
     /// What is counted, for whoever watches from outside.

@@ -28,6 +28,7 @@ pub mod trial;
 pub mod trust;
 mod vanish;
 pub mod waiting;
+pub mod watching;
 
 pub use door::{Door, TurnedAway};
 pub use gate::{Clock, Gate};

@@ -15,11 +15,13 @@ use crate::{
     refusal::Refusal,
     teardown,
     waiting::{self, Leaves, Without, Words},
+    watching::Eyes,
 };
+use bytes::Bytes;
 use futures::FutureExt as _;
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tidegate_grants::{Ask, Denied, Event, Lease, Permit, RequestView, SessionId, authority::Offer};
-use tidegate_recorder::{self as recorder, Header, LiveRecording, RecordError, Seal};
+use tidegate_recorder::{self as recorder, Header, LiveRecording, RecordError, Recorded, Seal};
 use tokio::{sync::Mutex, task::spawn_blocking, time::Instant};
 
 /// An identified person or program at the door, in the terms of its protocol.
@@ -103,6 +105,8 @@ pub struct Way<'a, I> {
     pub recording: &'a LiveRecording,
     /// What must be removed afterwards.
     pub lease: &'a Mutex<Lease>,
+    /// Who watch, where somebody must.
+    pub(crate) eyes: &'a Eyes,
     issuer: &'a I,
 }
 
@@ -110,6 +114,12 @@ impl<I: Issuer> Way<'_, I> {
     /// Mints the credential for one connection to the target.
     async fn mint(&self) -> Result<I::Credential, TargetError> {
         self.issuer.mint(self.permit, self.lease).await
+    }
+
+    /// Releases `bytes` that came from either side, once these events are written down; not while somebody must watch and nobody does.
+    pub(crate) async fn record(&self, events: Vec<recorder::Event>, bytes: Bytes) -> Result<Recorded, RecordError> {
+        self.eyes.open().await;
+        self.recording.record(events, bytes, self.gate.now())
     }
 
     /// Verifies the permit anew, for a further channel of the session.
@@ -194,7 +204,8 @@ async fn tell<C: Client>(gate: &Gate, issuer: &C::Issuer, mut client: C, permit:
     };
     pause::at("after-lease").await;
 
-    let way = Way { gate, permit: &permit, recording: &recording, lease: &lease, issuer };
+    let present = gate.watching.enter(&permit, &recording);
+    let way = Way { gate, permit: &permit, recording: &recording, lease: &lease, eyes: present.eyes(), issuer };
     let ending = match timed(way.mint(), |took| gate.meter.mint(C::PROTOCOL, took)).await {
         Err(error) => Ending::Failed(error),
         Ok(credential) => tokio::select! {
@@ -202,6 +213,7 @@ async fn tell<C: Client>(gate: &Gate, issuer: &C::Issuer, mut client: C, permit:
             ended = permit.ended() => Ending::Cut(Refusal::from(&ended)),
             refusal = gate.closing() => Ending::Cut(refusal),
             error = keep_signed(gate, &recording) => Ending::Cut(Refusal::from(&error)),
+            never = present.narrate(gate, &permit) => match never {},
             refusal = idle(&recording, permit.entitlement().idle_timeout) => Ending::Cut(refusal),
             ending = go(&mut client, credential, &way) => ending,
         },
@@ -213,6 +225,7 @@ async fn tell<C: Client>(gate: &Gate, issuer: &C::Issuer, mut client: C, permit:
     }
     let mut lease = lease.into_inner();
     let words = log_ending(gate, &permit, &recording, &ending);
+    drop(present); // who watches sees its end
     let parting = tokio::time::timeout(PARTING, client.part(&ending));
     // Neither a ledger that is busy nor a client that does not listen holds up the disabling.
     let ((), _, disabled) = tokio::join!(words, parting, teardown::disable(gate, issuer, &mut lease));

@@ -62,6 +62,18 @@ pub enum Parameter {
     },
 }
 
+impl Parameter {
+    /// What it holds, as text.
+    pub(crate) fn text_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Self::Null => None,
+            Self::Text(text) | Self::Binary(text) | Self::Typed { text, .. } | Self::Raw { hex: text, .. } => {
+                Some(text)
+            }
+        }
+    }
+}
+
 /// How a transaction ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -13,6 +13,7 @@ pub mod play;
 #[cfg(test)]
 mod power_tests;
 pub mod preamble;
+mod recent;
 pub mod recording;
 pub mod records;
 pub mod replay;
@@ -21,12 +22,15 @@ pub mod seal;
 pub mod search;
 mod sent;
 mod sentence;
+mod shown;
 pub mod storage;
 pub mod verify;
+pub mod watch;
 pub mod window;
 mod writer;
 
 pub use event::{Event, FileEvent, Keep, Stream};
+pub use recent::Glance;
 pub use recording::{Header, LiveRecording, Recorded, Recorder, Settings};
 pub use seal::{Seal, SealKey};
 pub use window::Window;

@@ -119,7 +119,7 @@ impl Story {
             let data = Bytes::from((0..size).map(|_| dice.below(256) as u8).collect::<Vec<u8>>());
             let stream = if dice.below(4) == 0 { Stream::Stdin } else { Stream::Stdout };
             let events = vec![Event::Data { channel: 1, stream, keep: Keep::Whole, data }, Event::Cancelled];
-            writer.append(events, Timestamp::from_second(call as i64).unwrap()).unwrap();
+            writer.append(&events, Timestamp::from_second(call as i64).unwrap()).unwrap();
             after.push(state(&disk));
         }
         writer.end(Timestamp::from_second(60).unwrap()).unwrap();

@@ -7,6 +7,7 @@ use crate::{
     Event, RecordError, Seal, frame,
     keys::Recipients,
     preamble::Preamble,
+    recent::{Glance, Recent},
     storage::{self, NewFile},
     window::Window,
     writer::{Parts, Writer},
@@ -164,7 +165,12 @@ impl Recorder {
         if let Some(window) = window {
             window.keep(&session, &path, &main).map_err(failed)?;
         }
-        Ok(LiveRecording { path, writer: Mutex::new(Some(writer)), moved: AtomicU64::new(0) })
+        Ok(LiveRecording {
+            path,
+            writer: Mutex::new(Some(writer)),
+            moved: AtomicU64::new(0),
+            recent: Recent::default(),
+        })
     }
 }
 
@@ -176,6 +182,8 @@ pub struct LiveRecording {
     writer: Mutex<Option<Writer>>,
     /// How often bytes went on.
     moved: AtomicU64,
+    /// For who watches.
+    pub(crate) recent: Recent,
 }
 
 impl fmt::Debug for LiveRecording {
@@ -208,7 +216,12 @@ impl LiveRecording {
         if !forward.is_empty() && events.iter().map(accounted).sum::<usize>() != forward.len() {
             return Err(RecordError::Unaccounted);
         }
-        self.write(|writer| writer.append(events, now))?;
+        self.write(|writer| {
+            writer.append(&events, now)?;
+            // Within the lock, so that who watches sees things in the order of the recording.
+            self.recent.take(events, now, !forward.is_empty());
+            Ok(())
+        })?;
         if !forward.is_empty() {
             self.moved.fetch_add(1, Ordering::Relaxed);
         }
@@ -218,6 +231,16 @@ impl LiveRecording {
     /// How often bytes went on, either way: whether it has changed since the last look is whether the session is in use.
     pub fn moved(&self) -> u64 {
         self.moved.load(Ordering::Relaxed)
+    }
+
+    /// How long nothing has moved, and what was done last.
+    pub fn glance(&self) -> Glance {
+        self.recent.glance()
+    }
+
+    /// Who watches sees its end: nothing more is shown.
+    pub fn hide(&self) {
+        self.recent.end();
     }
 
     /// Its file, relative to the recordings' directory.

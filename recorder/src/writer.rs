@@ -135,25 +135,25 @@ impl Writer {
     }
 
     /// Frames of these events in one write, with a checkpoint if one is due.
-    pub(crate) fn append(&mut self, events: Vec<Event>, now: Timestamp) -> Result<(), RecordError> {
+    pub(crate) fn append(&mut self, events: &[Event], now: Timestamp) -> Result<(), RecordError> {
         if events.is_empty() {
             return Ok(());
         }
         let moment = self.moment(now)?;
         for event in events {
             match event {
-                Event::Data { channel, stream, keep, data } => self.data((channel, stream), keep, &data, moment)?,
+                Event::Data { channel, stream, keep, data } => self.data((*channel, *stream), *keep, data, moment)?,
                 Event::Closed { channel } => {
                     self.count(moment)?;
-                    self.event(&event, moment)?;
-                    self.total(|place| place.0 == channel, moment)?;
+                    self.event(event, moment)?;
+                    self.total(|place| place.0 == *channel, moment)?;
                 }
                 Event::Eof { channel, stream } => {
                     self.count(moment)?;
-                    self.event(&event, moment)?;
-                    self.total(|place| *place == (channel, stream), moment)?;
+                    self.event(event, moment)?;
+                    self.total(|place| *place == (*channel, *stream), moment)?;
                 }
-                other => self.event(&other, moment)?,
+                other => self.event(other, moment)?,
             }
         }
         self.count(moment)?;

@@ -76,6 +76,7 @@ mod trial;
 mod trust;
 mod volume;
 mod waiting;
+mod watching;
 mod whole_session;
 mod why;
 mod wire;

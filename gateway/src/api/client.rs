@@ -3,7 +3,12 @@
 use super::{SOCKET, problem::Problem, remote::Remote};
 use anyhow::Context as _;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{Method, Request, Response, StatusCode, body::Bytes, client::conn::http1, header};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    client::conn::http1,
+    header,
+};
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
@@ -13,6 +18,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::UnixStream,
+    task::JoinHandle,
 };
 
 /// Nobody answers: exit code 3.
@@ -119,7 +125,40 @@ impl Client {
         understood(&self.ask(method, path, body, deadline)?.body)
     }
 
+    /// `GET` of what goes on: each piece as it comes, until it ends or the person presses Ctrl-C.
+    pub(crate) fn stream(&self, path: &str, mut take: impl FnMut(&[u8]) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let request = self.request(Method::GET, path, Bytes::new())?;
+        self.runtime.block_on(async {
+            let answered = tokio::time::timeout(DEADLINE, self.begin(request)).await;
+            let (response, connection) = answered.map_err(|_| self.unreachable("no answer in time"))??;
+            let (status, mut body) = (response.status(), response.into_body());
+            if !status.is_success() {
+                let body = Limited::new(body, LARGEST_ANSWER).collect().await;
+                return Err(problem(status, &body.map_err(|cause| self.unreachable(cause.to_string()))?.to_bytes()));
+            }
+            loop {
+                let frame = tokio::select! {
+                    frame = body.frame() => frame,
+                    _ = tokio::signal::ctrl_c() => break,
+                };
+                let Some(frame) = frame else { break };
+                let frame = frame.map_err(|cause| self.unreachable(cause.to_string()))?;
+                frame.data_ref().map_or(Ok(()), |piece| take(piece))?;
+            }
+            connection.abort();
+            Ok(())
+        })
+    }
+
     fn ask(&self, method: Method, path: &str, body: Bytes, deadline: Duration) -> anyhow::Result<Answered> {
+        let request = self.request(method, path, body)?;
+        let answered = self.runtime.block_on(async { tokio::time::timeout(deadline, self.send(request)).await });
+        let late = "no answer in time; what was asked for may be done all the same: look before you ask again";
+        let answered = answered.map_err(|_| self.unreachable(late))??;
+        if answered.status.is_success() { Ok(answered) } else { Err(problem(answered.status, &answered.body)) }
+    }
+
+    fn request(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Request<Full<Bytes>>> {
         let (host, authorization) = match &self.way {
             Way::Socket(_) => ("tidegate", None),
             Way::Https(remote) => (remote.authority.as_str(), remote.authorization()?),
@@ -131,25 +170,20 @@ impl Client {
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))?;
         request.headers_mut().extend(authorization.map(|value| (header::AUTHORIZATION, value)));
-        let answered = self.runtime.block_on(async { tokio::time::timeout(deadline, self.send(request)).await });
-        let late = "no answer in time; what was asked for may be done all the same: look before you ask again";
-        let answered = answered.map_err(|_| self.unreachable(late))??;
-        if answered.status.is_success() {
-            return Ok(answered);
-        }
-        match serde_json::from_slice::<Problem>(&answered.body) {
-            Ok(problem) if !problem.faults.is_empty() => Err(Wrong(problem.faults).into()),
-            Ok(problem) => anyhow::bail!("{}", problem.detail),
-            Err(_) => anyhow::bail!("the gateway answered {}", answered.status),
-        }
+        Ok(request)
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Answered> {
+    /// The head of the answer, and the task that brings the rest.
+    async fn begin(&self, request: Request<Full<Bytes>>) -> anyhow::Result<(Response<Incoming>, JoinHandle<()>)> {
         let stream = self.connect().await?;
         let lost = |cause: hyper::Error| self.unreachable(cause.to_string());
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
-        let connection = tokio::spawn(connection);
-        let response: Response<_> = sender.send_request(request).await.map_err(lost)?;
+        let connection = tokio::spawn(async { drop(connection.await) }); // what went wrong is in the answer, too
+        Ok((sender.send_request(request).await.map_err(lost)?, connection))
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Answered> {
+        let (response, connection) = self.begin(request).await?;
         let status = response.status();
         let next = response.headers().get(header::LINK).and_then(|link| next_part(link.to_str().ok()?));
         let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await;
@@ -192,6 +226,15 @@ async fn connected(socket: &Path) -> std::io::Result<UnixStream> {
         }
     }
     UnixStream::connect(socket).await
+}
+
+/// What the gateway says to what it does not do.
+fn problem(status: StatusCode, body: &[u8]) -> anyhow::Error {
+    match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) if !problem.faults.is_empty() => Wrong(problem.faults).into(),
+        Ok(problem) => anyhow::anyhow!("{}", problem.detail),
+        Err(_) => anyhow::anyhow!("the gateway answered {status}"),
+    }
 }
 
 fn understood<T: DeserializeOwned>(body: &[u8]) -> anyhow::Result<T> {

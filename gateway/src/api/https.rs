@@ -7,6 +7,7 @@
 use super::{
     bearer,
     routes::{self, Api},
+    stay::Stay,
 };
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
@@ -27,7 +28,7 @@ use tokio::{
 
 /// A request's head must be here by then; a connection may idle so long.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
-/// A connection is hung up on after this, whatever it does.
+/// A connection is hung up on after this, whatever it does but to show a live session.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(120);
 /// What is being answered when the gateway stops gets so long.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -48,8 +49,11 @@ pub(crate) async fn serve(listener: TcpListener, places: Places, api: Arc<Api>, 
     let serve = move |stream, visitor: Visitor| {
         let (api, tls, router) = (api.clone(), tls.clone(), router.clone());
         async move {
-            let served = connection(stream, visitor, &api, &tls, router);
-            let _ = timeout(CONNECTION_DEADLINE, served).await;
+            let stay = Stay::default();
+            tokio::select! {
+                () = connection(stream, visitor, &api, &tls, router.layer(Extension(stay.clone()))) => {}
+                () = stay.past(CONNECTION_DEADLINE) => {}
+            }
         }
     };
     listener::accept(listener, &gate, doorway, serve).await;

@@ -25,6 +25,7 @@ mod requests;
 mod routes;
 mod sessions;
 pub(crate) mod socket;
+mod stay;
 mod tokens;
 
 pub(crate) use routes::{Api, Trials};
@@ -34,9 +35,9 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, net::SocketAddr};
 use tidegate_grants::{
     DatabaseName, EntitlementName, GrantId, IdentityName, LeaseId, LeaseKind, LeaseState, LockId, Login, Receipt,
-    RoleName, SessionId, TargetName, TokenId, TokenScope, authority::SessionView,
+    RoleName, SessionId, TargetName, TokenId, TokenScope,
 };
-use tidegate_proxy::issuer::Advice;
+use tidegate_proxy::{issuer::Advice, watching::SessionNow};
 use utoipa::ToSchema;
 
 /// The socket's name in the state directory.
@@ -380,7 +381,7 @@ pub(crate) struct SessionKilled {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct SessionDetail {
     #[serde(flatten)]
-    pub(crate) session: SessionView,
+    pub(crate) session: SessionNow,
     /// With receipts.
     pub(crate) leases: Vec<LeaseView>,
 }

@@ -60,6 +60,8 @@ pub(crate) enum Action {
     TestTargets,
     /// List or show sessions.
     ReadSessions,
+    /// Watch one while it is live.
+    WatchSessions,
     /// Ask why somebody was refused.
     ReadRefusals,
     /// See who was told what.
@@ -93,6 +95,7 @@ impl Action {
             Self::MakeGrants | Self::RevokeGrants | Self::AskRequests => Some(TokenScope::Grants),
             Self::MakeTokens | Self::EnrollFactors => None,
             Self::EndUsers
+            | Self::WatchSessions
             | Self::DecideRequests
             | Self::RevokeTokens
             | Self::RetryLeases
@@ -180,6 +183,11 @@ impl Caller {
         }
     }
 
+    /// Whether what was done in a session is for them to see.
+    pub(crate) fn sees_content(&self, person: &IdentityName) -> bool {
+        self.auditor || self.identity.as_ref() == Some(person)
+    }
+
     /// Whether this caller may do this, and on what; a refusal says who may.
     pub(crate) fn may(&self, action: Action) -> Result<Scope, Problem> {
         if action == Action::Status {
@@ -206,6 +214,7 @@ impl Caller {
             | Action::ReadRequests
             | Action::ReadLeases
             | Action::ReadSessions
+            | Action::WatchSessions
             | Action::ReadTokens
             | Action::ReadLocks
             | Action::ReadFactors
@@ -220,6 +229,7 @@ impl Caller {
             | Action::ReadRequests
             | Action::DecideRequests
             | Action::ReadSessions
+            | Action::WatchSessions
             | Action::KillSessions
             | Action::MakeTokens
             | Action::ReadTokens

@@ -6,9 +6,10 @@
 use super::{
     peer::{self, Caller},
     routes::{self, Api},
+    stay::Stay,
 };
 use crate::metrics::{self, Outside};
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -34,7 +35,7 @@ const MOST_OF_A_STRANGER: usize = 8;
 const MOST_STRANGERS: usize = 32;
 /// A request's head must be here by then.
 const HEAD_DEADLINE: Duration = Duration::from_secs(5);
-/// A connection is hung up on after this, whatever it does.
+/// A connection is hung up on after this, whatever it does but to show a live session.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(60);
 /// After a failed accept: the process is out of descriptors, and spinning would not help.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -158,7 +159,11 @@ fn begin(stream: UnixStream, places: &Arc<Places>, api: &Arc<Api>, router: &Rout
     };
     let (api, router) = (api.clone(), router.clone());
     tokio::spawn(async move {
-        let _ = tokio::time::timeout(CONNECTION_DEADLINE, connection(stream, place, api, router)).await;
+        let stay = Stay::default();
+        tokio::select! {
+            () = connection(stream, place, api, router.layer(Extension(stay.clone()))) => {}
+            () = stay.past(CONNECTION_DEADLINE) => {}
+        }
     });
 }
 

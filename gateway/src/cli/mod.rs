@@ -208,13 +208,6 @@ pub(crate) struct Verify {
     pub(crate) json: Json,
 }
 
-/// Arguments of a command that does not work yet: any.
-#[derive(Debug, Args)]
-pub(crate) struct Later {
-    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    rest: Vec<String>,
-}
-
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Json {
     /// Print JSON, for programs
@@ -466,9 +459,11 @@ pub(crate) enum SessionCommand {
         #[command(flatten)]
         json: Json,
     },
-    /// (not supported yet)
-    #[command(hide = true)]
-    Watch(Later),
+    /// Watch a live session, for auditors: what is seen in it, and not what is typed; Ctrl-C ends the watching
+    Watch {
+        /// Its id, or any unique prefix or suffix
+        id: String,
+    },
     /// End a live session; its grant goes on
     Kill {
         /// Its id, or any unique prefix or suffix

@@ -77,7 +77,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Lock(command) => lock::run(&client()?, command),
         Command::Session(SessionCommand::List { json }) => session::list(&client()?, json.json),
         Command::Session(SessionCommand::Show { id, json }) => session::show(&client()?, &id, json.json),
-        Command::Session(SessionCommand::Watch(_)) => later("session watch"),
+        Command::Session(SessionCommand::Watch { id }) => session::watch(&client()?, &id),
         Command::Session(SessionCommand::Kill { id, reason }) => session::kill(&client()?, &id, reason),
         Command::Recording(command) => recording::run(named, command),
         Command::Lease(command) => lease::run(&client()?, command),
@@ -134,11 +134,6 @@ pub(crate) fn complain(error: &anyhow::Error) -> ExitCode {
 fn say_error(line: &str) {
     // Nobody is left to tell if stderr is gone.
     let _ = writeln!(io::stderr(), "{line}");
-}
-
-/// A command of the contract that is not there yet.
-fn later(command: &str) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("`{command}` is not supported yet")
 }
 
 /// Prints to stdout.

@@ -256,7 +256,7 @@ fn open(path: &Path, identity: &Path, keystrokes: bool) -> anyhow::Result<replay
 }
 
 /// The auditor's terminal, columns and rows.
-fn view() -> Option<(u16, u16)> {
+pub(super) fn view() -> Option<(u16, u16)> {
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
     (size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col, size.ws_row))
 }

@@ -1,4 +1,4 @@
-//! What must hold while an entitlement is used: `hours` and `max_sessions`.
+//! What must hold while an entitlement is used: `hours`, `max_sessions` and `watch`.
 
 use super::section::{Section, Spot};
 use tidegate_grants::{Conditions, hours::Hours};
@@ -13,7 +13,20 @@ pub(super) fn conditions(section: &Section<'_>) -> Option<Conditions> {
         None if !section.has("max_sessions") => Some(None),
         most => number(&most?).map(Some),
     };
-    Some(Conditions { hours: hours?, max_sessions: max_sessions? })
+    let watched = watched(section);
+    Some(Conditions { hours: hours?, max_sessions: max_sessions?, watched: watched? })
+}
+
+fn watched(section: &Section<'_>) -> Option<bool> {
+    let Some(watch) = section.text("watch") else { return Some(false) };
+    match watch.value {
+        "optional" => Some(false),
+        "required" => Some(true),
+        _ => {
+            watch.fault("is neither \"optional\" nor \"required\"", "write one of them");
+            None
+        }
+    }
 }
 
 fn hours_of(section: &Section<'_>) -> Option<Hours> {

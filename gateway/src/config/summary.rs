@@ -103,7 +103,8 @@ fn write_entitlement(out: &mut String, entitlement: &Entitlement) -> std::fmt::R
     let idle =
         entitlement.idle_timeout.map(|idle| format!(", {} without use", show_duration(idle))).unwrap_or_default();
     let mfa = if entitlement.mfa == Mfa::Session { ", with a second factor" } else { "" };
-    writeln!(out, "entitlement {}: {groups} on {targets}, up to {longest}{idle}{mfa}", entitlement.name)?;
+    let watched = if entitlement.conditions.watched { ", only while somebody watches" } else { "" };
+    writeln!(out, "entitlement {}: {groups} on {targets}, up to {longest}{idle}{mfa}{watched}", entitlement.name)?;
     match &entitlement.terms {
         Terms::Ssh { logins, files, forward } => {
             writeln!(out, "  as {}", join(logins.iter().map(|login| login.as_str()).collect()))?;

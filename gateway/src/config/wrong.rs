@@ -226,6 +226,7 @@ const WRONG: &[Row] = &[
     seen("max_duration = \"1h\"", "max_duraton = \"1h\""),
     seen("logins = [\"deploy\"]", "logins = [\"deploy\"]\nfiles = \"downloads\""),
     seen("logins = [\"deploy\"]", "logins = [\"deploy\"]\nmfa = \"request\""),
+    seen("logins = [\"deploy\"]", "logins = [\"deploy\"]\nwatch = \"always\""),
     seen("roles = [\"shop_reader\"]\n", ""),
     seen("roles = [\"shop_reader\"]", "roles = [\"shop_reader\"]\nleftovers = \"keep\""),
     seen("secret_file = \"servicedesk.key\"\n", ""),

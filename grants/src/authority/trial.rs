@@ -82,7 +82,9 @@ pub(super) fn prepare(policy: &Policy, signer: &SigningKey, ask: Ask, now: Times
         single_use: false,
     };
     let token = jws::sign(signer, &claims)?;
-    Ok(Trial { ask, entitlement: (*entitlement).clone(), id, claims, token })
+    let mut entitlement = (*entitlement).clone();
+    entitlement.conditions.watched = false; // it carries nothing that could be watched
+    Ok(Trial { ask, entitlement, id, claims, token })
 }
 
 fn logins(terms: &Terms) -> Vec<String> {

@@ -10,7 +10,7 @@ use super::{
     frame::{FrameError, Framer, Sender},
     watch::{Found, Talk, Watch},
 };
-use crate::{gate::Clock, refusal::Refusal, vanish::unreachable};
+use crate::{gate::Clock, refusal::Refusal, vanish::unreachable, watching::Eyes};
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures::{
     StreamExt as _,
@@ -85,6 +85,14 @@ pub(super) enum Stopped {
     Unrecorded(RecordError),
 }
 
+/// What stands between what was read and what goes on.
+pub(super) struct Out<'a> {
+    pub(super) recording: &'a LiveRecording,
+    pub(super) clock: Clock,
+    /// Who watch, where somebody must.
+    pub(super) eyes: &'a Eyes,
+}
+
 /// One direction.
 pub(super) struct Pump<'a, R, W> {
     from: R,
@@ -94,24 +102,18 @@ pub(super) struct Pump<'a, R, W> {
     watch: Watch,
     plain: Stream,
     buffer: BytesMut,
-    recording: &'a LiveRecording,
-    clock: Clock,
+    out: Out<'a>,
+    /// What the target says of itself after a login has not gone on yet.
+    greeting: bool,
     words: BoxStream<'a, Refusal>,
 }
 
 impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<'a, R, W> {
-    pub(super) fn new(
-        (sender, talk): (Sender, Talk),
-        from: R,
-        to: W,
-        unsent: &'a mut Unsent,
-        recording: &'a LiveRecording,
-        clock: Clock,
-    ) -> Self {
+    pub(super) fn new((sender, talk): (Sender, Talk), from: R, to: W, unsent: &'a mut Unsent, out: Out<'a>) -> Self {
         let plain = if sender == Sender::Client { Stream::FromClient } else { Stream::FromTarget };
         let (framer, watch, buffer) = (Framer::new(sender), Watch::new(sender, talk), BytesMut::with_capacity(BUFFER));
         let words = stream::pending().boxed();
-        Self { from, to, unsent, framer, watch, plain, buffer, recording, clock, words }
+        Self { from, to, unsent, framer, watch, plain, buffer, out, greeting: false, words }
     }
 
     /// What the gateway itself has to say to the client, between two messages of the target.
@@ -120,8 +122,9 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<'a, R, W> {
         self
     }
 
-    /// Starts with bytes that were read before.
+    /// Starts with bytes that were read before, at the end of a login.
     pub(super) fn with(mut self, read: &[u8]) -> Self {
+        self.greeting = true;
         self.buffer.extend_from_slice(read);
         self
     }
@@ -129,9 +132,11 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<'a, R, W> {
     /// Carries until it has to stop.
     pub(super) async fn run(mut self) -> Stopped {
         loop {
-            match self.carry().await {
-                Ok(()) => {}
-                Err(stopped) => return stopped,
+            if let Err(stopped) = self.until_watched().await {
+                return stopped;
+            }
+            if let Err(stopped) = self.carry().await {
+                return stopped;
             }
             if self.buffer.capacity() - self.buffer.len() < LEAST_ROOM {
                 self.buffer.reserve(BUFFER); // takes the same memory again where it can
@@ -148,16 +153,42 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<'a, R, W> {
             };
             match filled {
                 Err(error) if unreachable(&error) => return Stopped::Vanished,
-                Ok(0) | Err(_) => {
-                    if self.plain == Stream::FromClient {
-                        // The target finishes as it would if the client had hung up on it.
-                        let _ = timeout(HANG_UP, self.to.shutdown()).await;
-                    }
-                    return Stopped::Done;
-                }
+                Ok(0) | Err(_) => return self.hung_up().await,
                 Ok(_) => {}
             }
         }
+    }
+
+    async fn hung_up(&mut self) -> Stopped {
+        if self.plain == Stream::FromClient {
+            // The target finishes as it would if the client had hung up on it.
+            let _ = timeout(HANG_UP, self.to.shutdown()).await;
+        }
+        Stopped::Done
+    }
+
+    /// Waits while somebody must watch and nobody does. The client is told, and a client that hangs up meanwhile is gone: what it
+    /// had sent is not done behind its back. (The end of a login goes on: it is awaited under a client's own deadline, and nothing has
+    /// been asked for yet.)
+    async fn until_watched(&mut self) -> Result<(), Stopped> {
+        if self.buffer.is_empty() || std::mem::take(&mut self.greeting) {
+            return Ok(());
+        }
+        while self.out.eyes.are_shut() {
+            let may_say = self.framer.between_messages();
+            let room = self.plain == Stream::FromClient && self.buffer.capacity() > self.buffer.len();
+            tokio::select! {
+                biased;
+                () = self.out.eyes.open() => {}
+                Some(word) = self.words.next(), if may_say => self.say(word).await?,
+                filled = fill(&mut self.from, &mut self.buffer), if room => {
+                    if !matches!(filled, Ok(count) if count > 0) {
+                        return Err(self.hung_up().await);
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Records and forwards what is whole in the buffer.
@@ -167,7 +198,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<'a, R, W> {
             let found = std::mem::take(&mut self.watch.found);
             let chunk = self.buffer.split_to(walk.taken).freeze();
             let events = self.account(&chunk, found);
-            let recorded = self.recording.record(events, chunk, (self.clock)()).map_err(Stopped::Unrecorded)?;
+            let recorded = self.out.recording.record(events, chunk, (self.out.clock)()).map_err(Stopped::Unrecorded)?;
             self.unsent.put(recorded, self.framer.between_messages());
             self.unsent.send(&mut self.to).await.map_err(|_| Stopped::Lost)?;
             if self.watch.terminated() {
@@ -182,7 +213,8 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<'a, R, W> {
         let said = Event::Said { text: word.sentence.clone() };
         let notice = Bytes::from(Fatal::new(answer::WARNING, word).to_notice());
         let data = Event::Data { channel: 0, stream: self.plain, keep: Keep::Count, data: notice.clone() };
-        let recorded = self.recording.record(vec![said, data], notice, (self.clock)()).map_err(Stopped::Unrecorded)?;
+        let recorded =
+            self.out.recording.record(vec![said, data], notice, (self.out.clock)()).map_err(Stopped::Unrecorded)?;
         self.unsent.put(recorded, true);
         self.unsent.send(&mut self.to).await.map_err(|_| Stopped::Lost)
     }

@@ -63,6 +63,7 @@ impl AsyncWrite for &mut Slow {
 struct Bench {
     runtime: Runtime,
     recording: LiveRecording,
+    eyes: Eyes,
     _dir: TempDir,
 }
 
@@ -85,7 +86,7 @@ impl Bench {
         };
         let recording = Recorder::open(dir.path(), settings, signer).unwrap().start(header).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { runtime, recording, _dir: dir }
+        Self { runtime, recording, eyes: Eyes::new(false), _dir: dir }
     }
 
     /// Carries `bytes`, which come in pieces of these sizes; what came out, and why it stopped. With room for all of it.
@@ -105,7 +106,8 @@ impl Bench {
         let from = Pieces { bytes, sizes: sizes.iter().cycle(), waits: false };
         let (mut to, mut unsent) = (Slow { taken: Vec::new(), room }, Unsent::default());
         let stopped = self.runtime.block_on(async {
-            let pump = Pump::new((sender, Talk::default()), from, &mut to, &mut unsent, &self.recording, now);
+            let out = Out { recording: &self.recording, clock: now, eyes: &self.eyes };
+            let pump = Pump::new((sender, Talk::default()), from, &mut to, &mut unsent, out);
             tokio::select! {
                 biased;
                 stopped = pump.run() => Some(stopped),

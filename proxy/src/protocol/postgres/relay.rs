@@ -8,7 +8,7 @@ use super::{
     client::PgClient,
     frame::Sender,
     issuer::PostgresIssuer,
-    pump::{Pump, Stopped, Unsent},
+    pump::{Out, Pump, Stopped, Unsent},
     startup::CancelKey,
     target::{self, Link},
     watch::Talk,
@@ -53,11 +53,12 @@ pub(super) async fn carry(client: &mut PgClient, link: Link, way: &Way<'_, Postg
     let stopped = {
         let (target_reads, target_writes) = split(&mut to_target);
         let (client_reads, client_writes) = split(&mut client.stream);
-        let (recording, clock) = (way.recording, way.gate.clock);
+        let out = || Out { recording: way.recording, clock: way.gate.clock, eyes: way.eyes };
         let talk = Talk::default();
-        let up = Pump::new((Sender::Client, talk.clone()), client_reads, target_writes, &mut behind, recording, clock);
-        let down = Pump::new((Sender::Target, talk), target_reads, client_writes, &mut client.unsent, recording, clock);
+        let up = Pump::new((Sender::Client, talk.clone()), client_reads, target_writes, &mut behind, out());
+        let down = Pump::new((Sender::Target, talk), target_reads, client_writes, &mut client.unsent, out());
         let words = stream::select(stream::once(way.gate.drain.begun()), announce::ends(way.permit));
+        let words = stream::select(words, way.eyes.words(true));
         let cancels = pass_on(cancellable, &target, greeting.key, way);
         both(up.run(), down.with(&greeting.rest).saying(words).run(), cancels).await
     };

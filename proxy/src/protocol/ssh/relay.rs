@@ -138,7 +138,9 @@ impl Client for SshClient {
         tokio::pin!(stopping);
         let ending = announce_the_end(&connection, way);
         tokio::pin!(ending);
-        let (mut told, mut announced) = (false, false);
+        let standing = tell_of_standing_still(&connection, way);
+        tokio::pin!(standing);
+        let (mut told, mut announced, mut watched) = (false, false, false);
         let aging = async { tokio::join!(relay.kept.age(), relay.kept_forwarding.age()) };
         tokio::pin!(aging);
         let mut channels: FuturesUnordered<BoxFuture<'_, Result<(), Lost>>> = FuturesUnordered::new();
@@ -163,6 +165,7 @@ impl Client for SshClient {
                 _ = &mut aging => {}
                 () = &mut stopping, if !told => told = true,
                 () = &mut ending, if !announced => announced = true,
+                () = &mut standing, if !watched => watched = true,
             }
         }
         while let Some(denied) = connection.denial() {
@@ -222,6 +225,20 @@ async fn announce_the_end(connection: &Connection, way: &Way<'_, SshIssuer>) {
         let telling = connection.open().into_iter().map(|line| {
             let word = &word;
             async move { line.announce(word).await }
+        });
+        futures::future::join_all(telling).await;
+    }
+}
+
+/// Tells everybody who runs something that nothing goes on now, since nobody watches, and that it goes on again.
+async fn tell_of_standing_still(connection: &Connection, way: &Way<'_, SshIssuer>) {
+    let mut words = Box::pin(way.eyes.words(false));
+    while let Some(word) = words.next().await {
+        let said = Event::Said { text: word.sentence.clone() };
+        let _ = way.recording.note(said, way.gate.now()); // its next byte ends the session
+        let telling = connection.open().into_iter().map(|line| {
+            let word = &word;
+            async move { line.warn(word).await }
         });
         futures::future::join_all(telling).await;
     }
@@ -340,9 +357,12 @@ impl Relay<'_> {
     /// recorded before it is made. `None`: the client has gone.
     async fn forward(&self, line: &Line, forward: &Forward) -> Result<Option<Opened>, NoChannel> {
         self.way.recheck().await?;
-        let Some(openings) = line.closed.run_until_cancelled(self.forwards.judge(forward, self.way)).await else {
-            return Ok(None);
+        // An address is not even reached while nobody watches who must.
+        let judged = async {
+            self.way.eyes.open().await;
+            self.forwards.judge(forward, self.way).await
         };
+        let Some(openings) = line.closed.run_until_cancelled(judged).await else { return Ok(None) };
         let mut openings = VecDeque::from(openings?);
         let (mut target, mut refused) = (None, false);
         while let Some(opening) = openings.pop_front() {

@@ -177,16 +177,16 @@ impl Carrier<'_> {
         self.way.recording.note(event, self.way.gate.now())
     }
 
-    fn record(&self, stream: Stream, data: Bytes) -> Result<Recorded, RecordError> {
-        self.record_with(Vec::new(), stream, data)
+    async fn record(&self, stream: Stream, data: Bytes) -> Result<Recorded, RecordError> {
+        self.record_with(Vec::new(), stream, data).await
     }
 
     /// Events that say what the bytes mean come first.
-    fn record_with(&self, mut events: Vec<Event>, stream: Stream, data: Bytes) -> Result<Recorded, RecordError> {
+    async fn record_with(&self, mut events: Vec<Event>, stream: Stream, data: Bytes) -> Result<Recorded, RecordError> {
         if !data.is_empty() {
             events.push(Event::Data { channel: self.line.number, stream, keep: self.keep, data: data.clone() });
         }
-        self.way.recording.record(events, data, self.way.gate.now())
+        self.way.record(events, data).await
     }
 
     /// An entitlement's no to a transfer of files: in the recording and in the ledger.
@@ -207,7 +207,7 @@ impl Carrier<'_> {
     async fn pass_up(&self, mut bytes: Bytes, own: &mpsc::Sender<Own>) -> Result<Option<End>, Lost> {
         loop {
             let Step { on, events, answer, refused, wait, over } = self.files.up(bytes);
-            let recorded = self.record_with(self.files.events(events), Stream::Stdin, on)?.into_bytes();
+            let recorded = self.record_with(self.files.events(events), Stream::Stdin, on).await?.into_bytes();
             let gone = !recorded.is_empty() && self.write.data_bytes(recorded).await.is_err();
             if !answer.is_empty() {
                 let _ = own.send(Own::Answer(answer.freeze())).await; // its receiver lives as long as we do
@@ -235,7 +235,7 @@ impl Carrier<'_> {
     async fn pass_down(&self, mut bytes: Bytes) -> Result<Option<End>, Lost> {
         loop {
             let Step { on, events, wait, over, .. } = self.files.down(bytes);
-            let recorded = self.record_with(self.files.events(events), Stream::Stdout, on)?.into_bytes();
+            let recorded = self.record_with(self.files.events(events), Stream::Stdout, on).await?.into_bytes();
             if !recorded.is_empty() {
                 let _ = self.line.out.data_bytes(recorded).await;
             }
@@ -255,7 +255,7 @@ impl Carrier<'_> {
     async fn say(&self, own: Own, told: &mut bool) -> Result<(), Lost> {
         match own {
             Own::Answer(bytes) => {
-                let recorded = self.record(Stream::Stdout, bytes)?.into_bytes();
+                let recorded = self.record(Stream::Stdout, bytes).await?.into_bytes();
                 let _ = self.line.out.data_bytes(recorded).await;
             }
             Own::Refusal(refusal) if !std::mem::replace(told, true) => {
@@ -348,7 +348,7 @@ impl Carrier<'_> {
                 }
                 Item::Data { extended: Some(stream), bytes } => {
                     let size = bytes.len();
-                    let recorded = self.record(Stream::Stderr, bytes)?.into_bytes();
+                    let recorded = self.record(Stream::Stderr, bytes).await?.into_bytes();
                     let _ = out.extended_data_bytes(stream, recorded).await;
                     down.settle(size);
                 }

@@ -111,6 +111,10 @@ impl Carrier<'_> {
         if wishes.terminal.is_some() {
             self.keep = Keep::Whole;
         }
+        if let Some(word) = self.way.eyes.standing() {
+            self.line.warn(&word).await;
+            self.way.eyes.open().await;
+        }
         let terminal = wishes.terminal.is_some();
         self.note(opened(self.line.number, self.target.serial, &start, wishes))?;
         let decoded = match self.files.start(&start, terminal) {

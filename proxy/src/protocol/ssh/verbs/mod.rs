@@ -14,6 +14,7 @@ mod play;
 mod reply;
 mod requests;
 mod sessions;
+mod watch;
 
 pub(super) use grammar::words;
 pub(super) use reply::Reply;
@@ -54,6 +55,7 @@ const VERBS: &[Verb] = &[
     certificate::CERT,
     sessions::SESSIONS,
     sessions::KILL,
+    watch::WATCH,
     play::PLAY,
     config::CONFIG,
 ];
@@ -97,6 +99,7 @@ async fn answer(visitor: &Visitor<'_>, verb: &str, arguments: &Arguments<'_>) ->
         "cert" => certificate::cert(visitor, arguments).await,
         "sessions" => sessions::sessions(visitor, arguments).await,
         "kill" => sessions::kill(visitor, arguments).await,
+        "watch" => watch::watch(visitor, arguments).await,
         "play" => play::play(visitor, arguments).await,
         "config" => config::config(visitor, arguments),
         // VERBS is the only way here.

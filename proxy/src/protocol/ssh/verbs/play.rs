@@ -22,7 +22,7 @@ use tidegate_recorder::{
 };
 use tokio::{
     task::spawn_blocking,
-    time::{Instant, sleep_until},
+    time::{Instant, timeout_at},
 };
 
 pub(super) const PLAY: Verb = Verb {
@@ -80,19 +80,24 @@ fn settings(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -> Option<Settings
         None => Some(None),
         Some(text) => text.parse::<f64>().ok().filter(|value| (least..=most).contains(value)).map(Some),
     };
-    let side = |cells: u32| u16::try_from(cells).unwrap_or(u16::MAX);
-    let view = visitor.terminal.filter(|(columns, rows)| *columns > 0 && *rows > 0);
     Some(Settings {
         speed: number("--speed", 0.01, 1000.0)?.unwrap_or(1.0),
         idle_limit: number("--idle-limit", 0.0, 86_400.0)?.map(Duration::from_secs_f64),
-        view: view.map(|(columns, rows)| (side(columns), side(rows))),
+        view: view(visitor),
         channel: None,
         from: Duration::ZERO,
     })
 }
 
+/// Their terminal, if it has a size.
+pub(super) fn view(visitor: &Visitor<'_>) -> Option<(u16, u16)> {
+    let side = |cells: u32| u16::try_from(cells).unwrap_or(u16::MAX);
+    let view = visitor.terminal.filter(|(columns, rows)| *columns > 0 && *rows > 0);
+    view.map(|(columns, rows)| (side(columns), side(rows)))
+}
+
 /// Their own; an auditor's are all.
-async fn find(visitor: &Visitor<'_>, wanted: &str) -> Result<SessionView, Reply> {
+pub(super) async fn find(visitor: &Visitor<'_>, wanted: &str) -> Result<SessionView, Reply> {
     let auditor = !visitor.identity.groups.is_disjoint(&visitor.policy.auditors);
     let sessions = if auditor {
         let all = visitor.ssh.gate.authority.sessions(Listing::default()).await;
@@ -161,22 +166,23 @@ async fn take(visitor: &Visitor<'_>, step: Step, due: &mut Instant) -> bool {
     visitor.line.out.data_bytes(step.bytes).await.is_ok()
 }
 
-/// Waits until then, unless the person types q, Ctrl-C or Ctrl-D.
+/// Waits until then. True if the person does not want to see more.
 async fn stopped_before(visitor: &Visitor<'_>, due: Instant) -> bool {
+    timeout_at(due, stopped(visitor)).await.is_ok()
+}
+
+/// Waits until the person types q, Ctrl-C or Ctrl-D. Cancel safe.
+pub(super) async fn stopped(visitor: &Visitor<'_>) {
     loop {
-        tokio::select! {
-            biased;
-            item = visitor.line.up.pop() => match item {
-                Item::Data { bytes, .. } => {
-                    visitor.line.up.settle(bytes.len());
-                    if bytes.iter().any(|byte| matches!(byte, b'q' | 0x03 | 0x04)) {
-                        return true;
-                    }
+        match visitor.line.up.pop().await {
+            Item::Data { bytes, .. } => {
+                visitor.line.up.settle(bytes.len());
+                if bytes.iter().any(|byte| matches!(byte, b'q' | 0x03 | 0x04)) {
+                    return;
                 }
-                Item::Event(FromClient::Close) | Item::Overrun => return true,
-                Item::Event(_) => {}
-            },
-            () = sleep_until(due) => return false,
+            }
+            Item::Event(FromClient::Close) | Item::Overrun => return,
+            Item::Event(_) => {}
         }
     }
 }

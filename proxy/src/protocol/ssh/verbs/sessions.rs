@@ -1,7 +1,7 @@
 //! `sessions` and `kill`: one's own sessions, and the ending of one.
 
 use super::{Arguments, Reply, Verb, Visitor};
-use crate::{refusal::Refusal, text::table};
+use crate::{refusal::Refusal, text::table, watching::SessionNow};
 use tidegate_grants::{
     Listing,
     authority::{SessionState, SessionView},
@@ -53,10 +53,12 @@ pub(super) async fn sessions(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -
         let mut place = 0..;
         own.retain(|session| place.next().is_some_and(|place| place < RECENT) || session.state != SessionState::Closed);
     }
+    let own: Vec<_> = own.into_iter().map(|session| SessionNow::of(&visitor.ssh.gate, session, true)).collect();
     if arguments.has("--json") {
         return Reply::json(&own);
     }
-    let row = |SessionView { row, state }: &SessionView| {
+    let row = |now: &SessionNow| {
+        let SessionView { row, state } = &now.session;
         [
             row.id.short(),
             row.target.to_string(),
@@ -64,11 +66,12 @@ pub(super) async fn sessions(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -
             row.start.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             state.to_string(),
             row.source.to_string(),
-            row.outcome.clone().unwrap_or_default(),
+            now.idle(),
+            now.last.clone().or_else(|| row.outcome.clone()).unwrap_or_default(),
         ]
     };
     let rows: Vec<_> = own.iter().map(row).collect();
-    Reply::text(table(["ID", "TARGET", "AS", "SINCE", "STATE", "FROM", "OUTCOME"], &rows))
+    Reply::text(table(["ID", "TARGET", "AS", "SINCE", "STATE", "FROM", "IDLE", "LAST, OR OUTCOME"], &rows))
 }
 
 pub(super) async fn kill(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -> Reply {
