@@ -12,9 +12,10 @@ use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use rustls::{ClientConfig, crypto::aws_lc_rs, pki_types::ServerName};
 use std::{
+    collections::BTreeMap,
     io::Write as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tidegate_grants::{Store, ledger::proof::SignedHead};
@@ -70,18 +71,47 @@ impl std::fmt::Display for To {
     }
 }
 
-/// What has gone out so far.
+/// What has gone out so far, to which place. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Anchored(Arc<Mutex<Option<Timestamp>>>);
+pub(crate) struct Anchored(Arc<Mutex<BTreeMap<String, Standing>>>);
+
+/// How it stands with one place.
+#[derive(Debug, Clone, Default)]
+struct Standing {
+    /// When it last took a head.
+    last: Option<Timestamp>,
+    /// Why it did not take the newest.
+    failing: Option<String>,
+}
 
 impl Anchored {
-    /// When a place outside last took a head.
-    pub(crate) fn last(&self) -> Option<Timestamp> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Standing>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, now: Timestamp) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    /// When a place outside last took a head.
+    pub(crate) fn last(&self) -> Option<Timestamp> {
+        self.lock().values().filter_map(|standing| standing.last).max()
+    }
+
+    /// Places that did not take the newest head, and why.
+    pub(crate) fn failing(&self) -> BTreeMap<String, String> {
+        let all = self.lock();
+        all.iter().filter_map(|(name, standing)| Some((name.clone(), standing.failing.clone()?))).collect()
+    }
+
+    /// Each place, and whether it fails.
+    pub(crate) fn places(&self) -> Vec<(String, bool)> {
+        self.lock().iter().map(|(name, standing)| (name.clone(), standing.failing.is_some())).collect()
+    }
+
+    fn note(&self, anchor: &str, outcome: Result<Timestamp, String>) {
+        let mut all = self.lock();
+        let standing = all.entry(anchor.to_owned()).or_default();
+        match outcome {
+            Ok(now) => *standing = Standing { last: Some(now), failing: None },
+            Err(why) => standing.failing = Some(why),
+        }
     }
 }
 
@@ -116,8 +146,9 @@ async fn bring(anchor: &Anchor, store: &Store, gateway: &str, taken: &mut Vec<Si
     for head in heads.iter().filter(|head| !taken.contains(head)) {
         let sent = timeout(DEADLINE, anchor.to.take(head, gateway)).await;
         match sent.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {DEADLINE:?}"))) {
-            Ok(()) => anchored.note(Timestamp::now()),
+            Ok(()) => anchored.note(&anchor.name, Ok(Timestamp::now())),
             Err(error) => {
+                anchored.note(&anchor.name, Err(format!("{error:#}")));
                 tracing::error!(anchor = anchor.name, to = %anchor.to, error = format!("{error:#}"), "a head of the ledger was not anchored; it is tried again");
                 return;
             }

@@ -17,6 +17,9 @@ pub(crate) async fn faults(gate: &Gate) -> Vec<String> {
     if !*gate.recordable.borrow() {
         faults.push("the disk does not take recordings".to_owned());
     }
+    if gate.recorder.is_full() {
+        faults.push("recordings have taken all the room that they may (recording.budget)".to_owned());
+    }
     match timeout(ANSWER, gate.store.trusted()).await {
         Ok(Ok(())) => {}
         // Which row it is names people: `tidegate ledger verify` tells it to who may know.

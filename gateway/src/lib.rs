@@ -13,6 +13,7 @@ mod doctor;
 mod evidence;
 mod health;
 mod init;
+mod keeping;
 mod live;
 mod metrics;
 mod notify;

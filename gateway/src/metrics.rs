@@ -1,10 +1,10 @@
 //! `[metrics] listen`: `/metrics` for Prometheus, `/healthz` and `/readyz` for whoever routes to the gateway.
 //!
-//! What always holds: it tells numbers, never names but those of targets in the configuration; a scrape reads what is
+//! What always holds: it tells numbers, never names but those of targets and anchors in the configuration; a scrape reads what is
 //! counted anyway and looks up the rest, and never keeps a session waiting; strangers cannot hold it up. The format is
 //! OpenMetrics 1.0, which Prometheus reads. The names are a promise: `deploy/PRODUCTION.md` lists them.
 
-use crate::health;
+use crate::{anchor::Anchored, health, keeping::Room};
 use axum::{
     Router,
     extract::State,
@@ -46,19 +46,26 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Outside {
     gate: Gate,
     state: PathBuf,
+    room: Room,
+    anchored: Anchored,
     registry: Registry,
 }
 
 type Labels = Vec<(&'static str, String)>;
 
 impl Outside {
-    pub(crate) fn new(gate: Gate, state: PathBuf, doors: Vec<(&'static str, Places)>) -> Self {
+    pub(crate) fn new(
+        gate: Gate,
+        state: PathBuf,
+        doors: Vec<(&'static str, Places)>,
+        (room, anchored): (Room, Anchored),
+    ) -> Self {
         let mut registry = Registry::with_prefix("tidegate");
         gate.meter.register(&mut registry);
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "This program", build);
         registry.register_collector(Box::new(Doors(doors)));
-        Self { gate, state, registry }
+        Self { gate, state, room, anchored, registry }
     }
 
     /// Everything, as OpenMetrics. What has to be looked up is looked up now.
@@ -80,6 +87,21 @@ impl Outside {
             entries.set(last.last().and_then(|entry| i64::try_from(entry.seq).ok()).unwrap_or_default());
             looked_up.register("ledger_entries", "Entries in this node's ledger", entries);
         }
+        let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        let (bytes, budget) = self.room.figures();
+        let recordings = Gauge::<i64>::default();
+        recordings.set(number(bytes));
+        looked_up.register("recordings_bytes", "Recordings, when they were looked at last", recordings);
+        if let Some(budget) = budget {
+            let most = Gauge::<i64>::default();
+            most.set(number(budget));
+            looked_up.register("recordings_budget_bytes", "What recordings may take", most);
+        }
+        let failing = Family::<Labels, Gauge>::default();
+        for (name, fails) in self.anchored.places() {
+            failing.get_or_create(&vec![("anchor", name)]).set(i64::from(fails));
+        }
+        looked_up.register("anchor_failing", "Whether the ledger's newest head was not taken", failing);
         let (store, free) = (Gauge::<i64>::default(), Gauge::<i64>::default());
         let (bytes, left) = self.sizes();
         store.set(bytes);

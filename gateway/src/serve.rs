@@ -6,6 +6,7 @@ use crate::{
     anchor,
     api::{self, Listeners, SOCKET, https, socket},
     config::{self, Config},
+    keeping::{Keeper, Room},
     live::{Live, Opened},
     metrics::{self, Outside},
     notify::Notifier,
@@ -126,14 +127,16 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
     tasks.spawn(destroy_replay_keys(gate.clone()));
     let left = recovered::left(config.state_dir.clone()).await;
     gate.tasks.spawn(recovered::note(gate.clone(), config.state_dir.clone(), left, keys.ledger.verifying_key()));
-    let outside = Arc::new(Outside::new(gate.clone(), config.state_dir.clone(), doors.places()));
+    let (room, anchored) = (Room::default(), anchor::Anchored::default());
+    let outside =
+        Outside::new(gate.clone(), config.state_dir.clone(), doors.places(), (room.clone(), anchored.clone()));
+    let (outside, state) = (Arc::new(outside), config.state_dir.clone());
     let https = doors.api.take();
     let certificate = certificate(config.api.as_ref().and_then(|door| door.certificate.clone()), &config, &keys);
     let factors = Factors::new(gate.store.clone(), keys.clone(), gate.name.clone());
     seal_anew(&factors, &gate).await;
     let places = config.anchors.clone();
     let (opened, undertakers, sweeper) = start_doors(&mut tasks, &config, (&keys, &factors), &gate, doors);
-    let anchored = anchor::Anchored::default();
     for anchor in places.iter().cloned() {
         tasks.spawn(anchor::keep(anchor, gate.store.clone(), gate.name.clone(), anchored.clone()));
     }
@@ -141,6 +144,8 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
     let live = Arc::new(Live::new(file, config, keys, gate.clone(), opened));
     live.look_first().await;
     tasks.spawn(live.clone().keep_looking());
+    let keeper = Arc::new(Keeper::new(gate.clone(), live.clone(), state, room.clone()));
+    tasks.spawn(keeper.clone().run());
     let (gate_, live_) = (gate.clone(), live.clone());
     let notifier = Arc::new(Notifier::new(gate.clone(), live.clone()));
     notifier.begin().await;
@@ -156,6 +161,8 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
         undertakers,
         sweeper,
         anchored: anchored.clone(),
+        keeper,
+        room,
     };
     let api = Arc::new(api);
     if let Some((listener, places)) = https {

@@ -155,10 +155,12 @@ impl From<&TargetError> for Refusal {
 }
 
 impl From<&RecordError> for Refusal {
-    fn from(_: &RecordError) -> Self {
-        Self::new("the session cannot be recorded")
-            .next("tell your admin: the gateway's disk does not take recordings")
-            .by("recording")
+    fn from(error: &RecordError) -> Self {
+        let next = match error {
+            RecordError::Full => "tell your admin: recordings have taken all the room that they may",
+            _ => "tell your admin: the gateway's disk does not take recordings",
+        };
+        Self::new("the session cannot be recorded").next(next).by("recording")
     }
 }
 

@@ -47,6 +47,9 @@ pub enum RecordError {
     /// The events given do not account for the bytes that would go on.
     #[error("bytes would go on that the recording does not account for")]
     Unaccounted,
+    /// Recordings have taken all the room that they may.
+    #[error("recordings have taken all the room that they may")]
+    Full,
     /// An earlier write failed; nothing can be added any more.
     #[error("the recording has already failed")]
     Failed,

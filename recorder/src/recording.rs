@@ -20,7 +20,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -65,6 +65,8 @@ pub struct Recorder {
     how: RwLock<Arc<How>>,
     signer: SealSigner,
     window: Option<Window>,
+    /// Recordings have taken all the room that they may.
+    full: AtomicBool,
 }
 
 /// Settings whose recipients were understood.
@@ -93,7 +95,7 @@ impl Recorder {
     pub fn open(dir: &Path, settings: Settings, signer: SealSigner) -> Result<Self, RecordError> {
         let how = RwLock::new(Arc::new(How::new(settings)?));
         storage::prepare(dir).map_err(|error| RecordError::Write(format!("{}: {error}", dir.display())))?;
-        Ok(Self { dir: dir.to_owned(), how, signer, window: None })
+        Ok(Self { dir: dir.to_owned(), how, signer, window: None, full: AtomicBool::new(false) })
     }
 
     /// Recordings that start from now on are made so.
@@ -121,6 +123,16 @@ impl Recorder {
         self.window.as_ref()
     }
 
+    /// Whether recordings have taken all the room that they may: then none begins. Those that have begun go on.
+    pub fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
+    }
+
+    /// See [`Recorder::set_full`].
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn verifying_key(&self) -> ed25519_dalek::VerifyingKey {
         self.signer.verifying_key()
     }
@@ -132,6 +144,9 @@ impl Recorder {
 
     /// Creates the file and writes the preamble, on disk (fsync of file and directory) when this returns.
     pub fn start(&self, header: Header) -> Result<LiveRecording, RecordError> {
+        if self.is_full() {
+            return Err(RecordError::Full);
+        }
         let how = self.how();
         let How { recipients, settings } = &*how;
         let (main, main_key) = recipients.fresh_key()?;

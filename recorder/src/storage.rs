@@ -240,6 +240,24 @@ fn walk(dir: &Path, depth: usize, listing: &mut Listing) -> io::Result<()> {
     Ok(())
 }
 
+/// What a directory of recordings takes, in bytes of its files.
+pub fn bytes(dir: &Path) -> io::Result<u64> {
+    let mut all = 0;
+    if !dir.try_exists()? {
+        return Ok(all);
+    }
+    for item in fs::read_dir(dir)? {
+        let item = item?;
+        match item.metadata() {
+            Ok(found) if found.is_dir() => all += bytes(&item.path())?,
+            Ok(found) => all += found.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {} // it went meanwhile
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(all)
+}
+
 /// One file, as a list shows it.
 pub fn inspect(path: &Path) -> Result<Entry, ReadError> {
     let file = File::open(path)?;

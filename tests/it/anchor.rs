@@ -82,6 +82,25 @@ fn a_log_server_gets_heads_that_prove_the_ledger() {
     assert!(status["last_anchor"].is_string(), "{status}");
 }
 
+#[test]
+fn a_place_that_takes_no_heads_is_told_until_it_does() {
+    let world = anchored("file = \"missing/heads.jsonl\"").block("[metrics]\nlisten = \"127.0.0.1:0\"\n").start();
+    let failing = || world.gateway.json(&["status"])["failing_anchors"]["outside"].as_str().map(str::to_owned);
+    let why = wait_until(PATIENCE, "the anchor fails", failing);
+    assert!(why.contains("No such file"), "{why}");
+    let said = world.gateway.cli(&["doctor"]);
+    assert!(said.out().contains("the anchor outside does not take the ledger's heads"), "{}", said.out());
+    let metrics = |line: &str| {
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", &format!("http://{}/metrics", world.gateway.metrics())]);
+        run(curl, PATIENCE).ok().out().contains(line).then_some(())
+    };
+    wait_until(PATIENCE, "it is counted", || metrics("tidegate_anchor_failing{anchor=\"outside\"} 1"));
+    fs::create_dir(world.gateway.dir().join("missing")).unwrap();
+    wait_until(PATIENCE, "it takes them", || failing().is_none().then_some(()));
+    wait_until(PATIENCE, "it is not counted", || metrics("tidegate_anchor_failing{anchor=\"outside\"} 0"));
+}
+
 /// Says no once, then takes each body as a line.
 const SERVER: &str = r#"
 import http.server, ssl, sys

@@ -36,6 +36,7 @@ mod identity;
 mod idle;
 mod installing;
 mod inventory;
+mod keeping;
 mod killing;
 mod leases;
 mod leftovers;

@@ -19,6 +19,7 @@ mod page;
 pub(crate) mod peer;
 pub(crate) mod problem;
 mod rate;
+mod recordings;
 mod refusals;
 pub(crate) mod remote;
 mod requests;
@@ -28,11 +29,15 @@ pub(crate) mod socket;
 mod stay;
 mod tokens;
 
+pub(crate) use recordings::{How, OpenedBody, RecordingHeld};
 pub(crate) use routes::{Api, Trials};
 
 use crate::live::InventoryView;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 use tidegate_grants::{
     DatabaseName, EntitlementName, GrantId, IdentityName, LeaseId, LeaseKind, LeaseState, LockId, Login, Receipt,
     RoleName, SessionId, TargetName, TokenId, TokenScope,
@@ -70,6 +75,12 @@ pub(crate) struct Status {
     /// Locks that keep somebody out now.
     #[serde(default)]
     pub(crate) locks: usize,
+    /// Bytes of recordings.
+    #[serde(default)]
+    pub(crate) recordings_bytes: u64,
+    /// What they may take, if that is bounded.
+    #[serde(default)]
+    pub(crate) recordings_budget: Option<u64>,
     /// Accounts with our mark and no lease, as `NAME on TARGET`.
     #[serde(default)]
     pub(crate) orphans: Vec<String>,
@@ -78,6 +89,9 @@ pub(crate) struct Status {
     pub(crate) inventories: Vec<InventoryView>,
     /// When an anchor outside last took the ledger's head.
     pub(crate) last_anchor: Option<jiff::Timestamp>,
+    /// Anchors that did not take the ledger's newest head, and why. Only for who is known.
+    #[serde(default)]
+    pub(crate) failing_anchors: BTreeMap<String, String>,
 }
 
 /// Where the gateway listens.

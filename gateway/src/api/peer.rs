@@ -74,6 +74,10 @@ pub(crate) enum Action {
     SetLocks,
     /// End one.
     KillSessions,
+    /// Keep a recording whatever the rules say.
+    HoldRecordings,
+    /// Say that one was opened.
+    NoteRecordings,
     /// Compare a configuration with the one in force, or reload it.
     Configure,
 }
@@ -87,6 +91,7 @@ impl Action {
             | Self::ReadRequests
             | Self::ReadLeases
             | Self::ReadSessions
+            | Self::NoteRecordings
             | Self::ReadTokens
             | Self::ReadLocks
             | Self::ReadFactors
@@ -96,6 +101,7 @@ impl Action {
             Self::MakeTokens | Self::EnrollFactors => None,
             Self::EndUsers
             | Self::WatchSessions
+            | Self::HoldRecordings
             | Self::DecideRequests
             | Self::RevokeTokens
             | Self::RetryLeases
@@ -183,6 +189,11 @@ impl Caller {
         }
     }
 
+    /// By the configuration in force.
+    pub(crate) fn is_auditor(&self) -> bool {
+        self.auditor
+    }
+
     /// Whether what was done in a session is for them to see.
     pub(crate) fn sees_content(&self, person: &IdentityName) -> bool {
         self.auditor || self.identity.as_ref() == Some(person)
@@ -215,6 +226,7 @@ impl Caller {
             | Action::ReadLeases
             | Action::ReadSessions
             | Action::WatchSessions
+            | Action::HoldRecordings
             | Action::ReadTokens
             | Action::ReadLocks
             | Action::ReadFactors
@@ -229,6 +241,7 @@ impl Caller {
             | Action::ReadRequests
             | Action::DecideRequests
             | Action::ReadSessions
+            | Action::NoteRecordings
             | Action::WatchSessions
             | Action::KillSessions
             | Action::MakeTokens
@@ -247,6 +260,7 @@ impl Caller {
             | Action::RetryNotify
             | Action::Configure => Err(forbidden(format!("{identity} is not an admin of this gateway (roles.admin)"))),
             Action::ReadLeases
+            | Action::HoldRecordings
             | Action::ReadLocks
             | Action::ReadFactors
             | Action::ReadNotify

@@ -6,12 +6,13 @@ use super::{
     page::{Listed, Order, Part},
     peer::{Action, Caller, Scope},
     problem::Problem,
-    refusals, requests, sessions, tokens,
+    recordings, refusals, requests, sessions, tokens,
 };
 use crate::{
     anchor::Anchored,
     config::{self, Config},
     health,
+    keeping::{Keeper, Room},
     live::Live,
     notify::Notifier,
     trust,
@@ -62,6 +63,10 @@ pub(crate) struct Api {
     pub(crate) sweeper: Sweeper,
     /// What went to places outside.
     pub(crate) anchored: Anchored,
+    /// Deletes recordings whose time is over, and holds others.
+    pub(crate) keeper: Arc<Keeper>,
+    /// What they take.
+    pub(crate) room: Room,
 }
 
 /// What `target test` needs beside the gate.
@@ -195,6 +200,9 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(requests::approve))
         .routes(routes!(requests::deny))
         .routes(routes!(requests::cancel))
+        .routes(routes!(recordings::hold))
+        .routes(routes!(recordings::opened))
+        .routes(routes!(recordings::release))
         .routes(routes!(sessions::list))
         .routes(routes!(sessions::show))
         .routes(routes!(sessions::kill))
@@ -234,6 +242,7 @@ async fn status(State(api): Shared, Extension(caller): Who) -> Answer<Status> {
     let leases = api.gate.store.leases(false).await?;
     // Their names are people's.
     let orphans = if caller.may(Action::ReadLeases).is_ok() { api.sweeper.orphans() } else { Vec::new() };
+    let (recordings_bytes, recordings_budget) = api.room.figures();
     Ok(Json(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         gateway: policy.gateway.clone(),
@@ -245,11 +254,14 @@ async fn status(State(api): Shared, Extension(caller): Who) -> Answer<Status> {
         sessions,
         held_leases: leases.iter().filter(|lease| lease.state() == LeaseState::Held).count(),
         open_leases: leases.len(),
+        recordings_bytes,
+        recordings_budget,
         locks: api.gate.store.locks_held(api.gate.now()).await?,
         orphans: orphans.iter().map(|(target, marked)| format!("{} on {target}", marked.name)).collect(),
         // What is wrong with one names hosts and programs.
         inventories: caller.known().map(|_| api.live.inventories()).unwrap_or_default(),
         last_anchor: api.anchored.last(),
+        failing_anchors: caller.known().map(|_| api.anchored.failing()).unwrap_or_default(),
     }))
 }
 

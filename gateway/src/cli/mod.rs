@@ -11,7 +11,7 @@ pub(crate) use lock::{AddLock, LockCommand};
 pub(crate) use mfa::MfaCommand;
 pub(crate) use notify::NotifyCommand;
 pub(crate) use policy::PolicyCommand;
-pub(crate) use recording::{Place, RecordingCommand, Search};
+pub(crate) use recording::{Hold, Place, RecordingCommand, Search};
 pub(crate) use request::{Ask, RequestCommand};
 
 use crate::config::duration;

@@ -81,8 +81,36 @@ pub(crate) enum RecordingCommand {
         #[arg(long)]
         unverified: bool,
     },
+    /// Keep a recording whatever the rules say, until an auditor releases it
+    Hold(Hold),
+    /// Let the rules have a recording again that is held; for auditors
+    Release(Hold),
+    /// List what is held, from the ledger; works without a gateway
+    Holds {
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Say what is there of a recording that breaks off: what is proven, and what is not. Changes nothing; exit 0 whole, 4 cut, 1 changed
+    Recover {
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The verification key (`tidegate ca show ledger`) [default: the state directory's]
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+    },
     /// Find what was seen, sent or moved in sessions; exit 1 if nothing is found
     Search(Search),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Hold {
+    /// The session (any unique prefix or suffix of its id)
+    #[arg(value_name = "SESSION")]
+    pub(crate) recording: String,
+    /// Why; it is in the ledger
+    #[arg(long)]
+    pub(crate) reason: String,
 }
 
 /// A moment of a recording.

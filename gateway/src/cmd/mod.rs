@@ -9,6 +9,7 @@ mod clock;
 mod doctor;
 mod evidence;
 mod grant;
+mod keeping;
 mod lease;
 mod ledger;
 mod live;
@@ -79,7 +80,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Session(SessionCommand::Show { id, json }) => session::show(&client()?, &id, json.json),
         Command::Session(SessionCommand::Watch { id }) => session::watch(&client()?, &id),
         Command::Session(SessionCommand::Kill { id, reason }) => session::kill(&client()?, &id, reason),
-        Command::Recording(command) => recording::run(named, command),
+        Command::Recording(command) => recording::run(named, &remote, command),
         Command::Lease(command) => lease::run(&client()?, command),
         Command::Ledger(command) => ledger::run(named, command),
         Command::Ca(CaCommand::Show { part }) => ca::show(named, part),

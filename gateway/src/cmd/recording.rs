@@ -1,15 +1,17 @@
-//! `tidegate recording …`: on files, without a gateway.
+//! `tidegate recording …`: on files, without a gateway (but for what is held).
 
-use super::{moment, print, print_json, short, state_dir, verification_key};
+use super::{keeping, moment, print, print_json, short, state_dir, verification_key};
 use crate::{
-    cli::{Place, RecordingCommand},
+    api::How,
+    cli::{self, Place, RecordingCommand},
+    keeping::DELETED,
     recovered::RECOVERED,
     text::{self, plain},
 };
 use anyhow::Context as _;
 use ed25519_dalek::VerifyingKey;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs,
     io::{self, IsTerminal as _, Write as _},
@@ -27,7 +29,7 @@ use tidegate_recorder::{
     verify::{Outcome, verify},
 };
 
-pub(super) fn run(named: Option<&Path>, command: RecordingCommand) -> anyhow::Result<ExitCode> {
+pub(super) fn run(named: Option<&Path>, remote: &cli::Remote, command: RecordingCommand) -> anyhow::Result<ExitCode> {
     match command {
         RecordingCommand::List { json } => list(&folder(named)?, json.json),
         RecordingCommand::Verify { recordings, all, key } => verify_all(named, &recordings, all, key.as_deref()),
@@ -35,6 +37,7 @@ pub(super) fn run(named: Option<&Path>, command: RecordingCommand) -> anyhow::Re
             let path = path(named, &recording)?;
             attest(named, &path, key.as_deref(), unverified)?;
             let replay = open(&path, &identity, false)?;
+            keeping::note(named, How::Played, Some(&path), None);
             let from = match at {
                 None => Duration::ZERO,
                 Some(Place::After(from)) => from,
@@ -48,6 +51,7 @@ pub(super) fn run(named: Option<&Path>, command: RecordingCommand) -> anyhow::Re
             let identities = Identities::from_file(&identity)?;
             let open = || replay::open(&path, &identities, keystrokes);
             open().with_context(|| path.display().to_string())?;
+            keeping::note(named, How::Exported, Some(&path), Some(export::Format::from(format).to_string()));
             match output {
                 None => export::export(open, format.into(), channel, &mut io::BufWriter::new(io::stdout().lock()))?,
                 Some(file) => {
@@ -61,6 +65,10 @@ pub(super) fn run(named: Option<&Path>, command: RecordingCommand) -> anyhow::Re
             }
             Ok(ExitCode::SUCCESS)
         }
+        RecordingCommand::Hold(hold) => keeping::hold(named, remote, "hold", &hold),
+        RecordingCommand::Release(hold) => keeping::hold(named, remote, "release", &hold),
+        RecordingCommand::Holds { json } => keeping::holds(named, json.json),
+        RecordingCommand::Recover { file, key } => keeping::recover(named, &file, key.as_deref()),
         RecordingCommand::Search(search) => super::search::run(named, &search),
     }
 }
@@ -124,6 +132,8 @@ fn path(named: Option<&Path>, recording: &str) -> anyhow::Result<PathBuf> {
 /// What the ledger says of recordings, and where they are.
 pub(super) struct Known {
     folder: PathBuf,
+    /// Sessions whose recording was deleted by a rule, as the ledger says.
+    deleted: BTreeSet<String>,
     /// Session → hash of the last frame, once sealed. Those that only started must be there as well.
     recordings: BTreeMap<String, Option<String>>,
     /// Session → hash of the last whole frame when its gateway came back, of those that have no end.
@@ -131,7 +141,7 @@ pub(super) struct Known {
 }
 
 pub(super) fn known(state: &Path) -> anyhow::Result<Known> {
-    let (mut recordings, mut recovered) = (BTreeMap::new(), BTreeMap::new());
+    let (mut recordings, mut recovered, mut deleted) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
     for entry in tidegate_grants::store::read(state, None)? {
         let Some(session) = entry.event.session.map(|session| session.to_string()) else { continue };
         match entry.event.kind.as_str() {
@@ -146,10 +156,11 @@ pub(super) fn known(state: &Path) -> anyhow::Result<Known> {
                 let head = entry.event.detail.get("head").and_then(serde_json::Value::as_str);
                 recovered.extend(head.map(|head| (session, head.to_owned())));
             }
+            DELETED => drop(deleted.insert(session)),
             _ => {}
         }
     }
-    Ok(Known { folder: state.join(crate::config::RECORDINGS), recordings, recovered })
+    Ok(Known { folder: state.join(crate::config::RECORDINGS), deleted, recordings, recovered })
 }
 
 fn verify_all(named: Option<&Path>, recordings: &[String], all: bool, key: Option<&Path>) -> anyhow::Result<ExitCode> {
@@ -165,7 +176,9 @@ fn verify_all(named: Option<&Path>, recordings: &[String], all: bool, key: Optio
         faults.extend(listing.warnings.into_iter().map(warning));
         let missing = |session: &&String| !listing.entries.iter().any(|entry| entry.session == **session);
         let gone = |session: &String| format!("session {session}: the ledger knows its recording, and it is gone");
-        faults.extend(known.iter().flat_map(|known| known.recordings.keys()).filter(missing).map(gone));
+        let deleted = |session: &&String| known.as_ref().is_some_and(|known| known.deleted.contains(*session));
+        let known = known.iter().flat_map(|known| known.recordings.keys());
+        faults.extend(known.filter(missing).filter(|session| !deleted(session)).map(gone));
         paths.extend(listing.entries.into_iter().map(|entry| entry.path));
     }
     for recording in recordings {
@@ -221,7 +234,7 @@ pub(super) fn judge(path: &Path, key: &VerifyingKey, known: Option<&Known>) -> R
     }
 }
 
-fn is_within(path: &Path, folder: &Path) -> bool {
+pub(super) fn is_within(path: &Path, folder: &Path) -> bool {
     matches!((path.canonicalize(), folder.canonicalize()), (Ok(path), Ok(folder)) if path.starts_with(&folder))
 }
 

@@ -4,11 +4,11 @@
 //! that this key does not open is counted, so that nobody takes silence for an answer.
 
 use super::{
-    moment, print, print_json,
+    keeping, moment, print, print_json,
     recording::{folder, judge, known},
     short, state_dir, verification_key,
 };
-use crate::{cli::Search, text::plain};
+use crate::{api::How, cli::Search, text::plain};
 use anyhow::Context as _;
 use regex::RegexBuilder;
 use std::{
@@ -50,6 +50,7 @@ pub(super) fn run(named: Option<&Path>, wanted: &Search) -> anyhow::Result<ExitC
     let key = verification_key(if wanted.key.is_some() { Path::new("") } else { &state }, wanted.key.as_deref())?;
     let known = known(&state).ok();
     let listing = storage::list(&folder).with_context(|| folder.display().to_string())?;
+    keeping::note(named, How::Searched, None, Some(wanted.pattern.clone()));
     let (mut found, mut sealed, mut count) = (Vec::new(), 0, 0);
     for entry in listing.entries.iter().filter(|entry| is_wanted(entry, wanted)) {
         if let Err(fault) = judge(&entry.path, &key, known.as_ref())

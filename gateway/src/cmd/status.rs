@@ -53,6 +53,9 @@ pub(super) fn run(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
             }
         }
         writeln!(out, "  last anchor    {}", status.last_anchor.map_or_else(|| "none".to_owned(), super::moment))?;
+        for (name, why) in &status.failing_anchors {
+            writeln!(out, "  NOT ANCHORED   {}", plain(&format!("{name}: {why}")))?;
+        }
         writeln!(out, "  configuration  {:.12}", status.config)?;
         print(&out)?;
     }

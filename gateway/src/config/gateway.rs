@@ -3,6 +3,7 @@
 use super::{
     certificate::certificate,
     fault::KeyRole,
+    keeping::{Keeping, keeping},
     limits::proxied,
     section::{Section, Spot, TextSpot},
     value::{self, DURATION_FIX, PLAIN_NAME_FIX, SSH_KEY_FIX},
@@ -226,8 +227,8 @@ fn vouching(section: &Section<'_>) -> Vouching {
     Vouching { user_ca, revoked_keys }
 }
 
-/// How recordings are made, and for how long after a session the gateway can read its own.
-pub(super) fn recording(root: &Section<'_>) -> Option<(Settings, Duration)> {
+/// How recordings are made, for how long after a session the gateway can read its own, and how long they are kept.
+pub(super) fn recording(root: &Section<'_>) -> Option<(Settings, Duration, Keeping)> {
     const RECIPIENTS: &str = "list the auditors' public keys, like [\"age1…\"]; `tidegate init` makes one";
     let Some(section) = root.section("recording") else {
         if !root.has("recording") {
@@ -256,7 +257,8 @@ pub(super) fn recording(root: &Section<'_>) -> Option<(Settings, Duration)> {
         Some(window) => window.parse(value::duration, DURATION_FIX).map(|window| window.value),
         None => Some(Duration::ZERO),
     };
+    let keeping = keeping(&section);
     section.unknown();
     let settings = Settings { recipients: recipients?, stream_limit: stream_limit?, fsync: fsync? };
-    Some((settings, replay_window?))
+    Some((settings, replay_window?, keeping?))
 }

@@ -149,7 +149,7 @@ pub(super) static ROOT: Table = Table {
         later("workload"),
         later("oidc"),
         may("anchor", Value::Tables(&ANCHOR), "Where the ledger's signed heads go, outside the gateway."),
-        later("retention"),
+        may("retention", Value::Tables(&RETENTION), "How long recordings of some targets are kept."),
     ],
 };
 
@@ -183,6 +183,15 @@ static ANCHOR: Table = Table {
         may("ca", Value::Text, "Who signs the server's certificate, PEM. Default: the system's authorities."),
         may("syslog", Value::Like("^(/.+|.+:[0-9]{1,5})$"), "A log server over UDP, or the path of a socket."),
         may("every", POSITIVE, "From one head to the next, while there is something new. Default: \"1m\"."),
+    ],
+};
+
+static RETENTION: Table = Table {
+    about: "How long recordings of some targets are kept. The first that fits a recording counts.",
+    keys: &[
+        must("keep", POSITIVE, "So long after its end."),
+        may("targets", Value::List(&TARGET_NAME, 1), "Of these, also if they are no more. Default: of all."),
+        may("kind", Value::OneOf(&["ssh", "postgres"]), "Of sessions over this. Default: of both."),
     ],
 };
 
@@ -347,9 +356,18 @@ static RECORDING: Table = Table {
             DURATION,
             "So long after a session the gateway can show its owner what was seen. Default: \"0s\".",
         ),
+        may(
+            "keep",
+            POSITIVE,
+            "So long after its end a recording is kept, where no [[retention]] fits. Default: for ever.",
+        ),
+        may(
+            "budget",
+            SIZE,
+            "Recordings take at most so much: at 80 % it is told, and when it is full no session begins.",
+        ),
         later("results"),
         later("mask"),
-        later("retention"),
         later("anchor"),
         later("keystroke_recipients"),
     ],

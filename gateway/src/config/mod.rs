@@ -22,6 +22,7 @@ mod gateway;
 mod include;
 pub(crate) mod inventory;
 mod issuers;
+mod keeping;
 mod keys;
 mod limits;
 mod notify;
@@ -41,6 +42,7 @@ mod wrong;
 
 pub(crate) use api::ApiDoor;
 pub(crate) use fault::Faults;
+pub(crate) use keeping::Keeping;
 pub(crate) use value::{duration, show_duration};
 
 use crate::anchor::Anchor;
@@ -108,6 +110,8 @@ pub(crate) struct Config {
     pub(crate) recording: tidegate_recorder::Settings,
     /// For how long after a session the gateway can show what was seen in it.
     pub(crate) replay_window: Duration,
+    /// How long recordings are kept, and in how much room.
+    pub(crate) keeping: Keeping,
     /// People, targets, terms.
     pub(crate) policy: Policy,
     /// SSH hosts by name.
@@ -421,6 +425,7 @@ fn assemble(
     let (limits, metrics) = (limits::limits(root), limits::metrics(root));
     let notify = notify::notify(root);
     let anchors = anchors::anchors(whole);
+    let retention = keeping::rules(whole);
     root.unknown();
     whole.parts.iter().for_each(Section::unknown);
     let (doors_, targets_, issuers_) = (doors.as_ref(), &targets.by_name, &issuers.by_name);
@@ -435,7 +440,7 @@ fn assemble(
     let notes = contradictions::notes(&said, whole, findings);
 
     version?;
-    let (gateway, doors, (recording, replay_window)) = (gateway?, doors?, recording?);
+    let (gateway, doors, (recording, replay_window, keeping)) = (gateway?, doors?, recording?);
     let (limits, api) = (limits?, api?);
     let listeners =
         [("postgres", &doors.postgres_certificate), ("api", &api.as_ref().and_then(|it| it.certificate.clone()))]
@@ -460,6 +465,7 @@ fn assemble(
         postgres_certificate: doors.postgres_certificate,
         recording,
         replay_window,
+        keeping: Keeping { rules: retention, ..keeping },
         policy: Policy {
             gateway: gateway.name,
             node: gateway.node,

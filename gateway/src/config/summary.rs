@@ -1,7 +1,7 @@
 //! What `check` says about a configuration without faults: who may do what, and which keys and secrets are held, and
 //! why (promise 7).
 
-use super::{Config, inventory::Origin, limits::write_limits, show_duration};
+use super::{Config, Keeping, inventory::Origin, limits::write_limits, show_duration};
 use crate::text::plain;
 use std::{collections::BTreeSet, fmt::Write as _};
 use tidegate_grants::{
@@ -58,6 +58,7 @@ fn write_summary(out: &mut String, config: &Config) -> std::fmt::Result {
             config.state_dir.join(super::REPLAY).display()
         )?;
     }
+    write_keeping(out, &config.keeping)?;
     writeln!(out, "{} user(s), {} target(s)", policy.identities.len(), policy.targets.len())?;
     for anchor in &config.anchors {
         let (every, to) = (show_duration(anchor.every), anchor.to.to_string());
@@ -87,6 +88,19 @@ fn write_summary(out: &mut String, config: &Config) -> std::fmt::Result {
         writeln!(out, "notify {}: told of {} by {}", channel.name, kinds.join(", "), channel.way)?;
     }
     write_secrets(out, config)
+}
+
+fn write_keeping(out: &mut String, keeping: &Keeping) -> std::fmt::Result {
+    let kept = keeping.keep.map_or("for ever".to_owned(), |keep| format!("for {}", show_duration(keep)));
+    let room = keeping.budget.map(|budget| format!(", in {} MiB at most", budget >> 20)).unwrap_or_default();
+    writeln!(out, "  recordings are kept {kept}{room}")?;
+    for rule in &keeping.rules {
+        let names: Vec<&str> = rule.targets.iter().map(|name| name.as_str()).collect();
+        let targets = if names.is_empty() { "all targets".to_owned() } else { names.join(", ") };
+        let over = rule.protocol.map(|protocol| format!(" over {protocol}")).unwrap_or_default();
+        writeln!(out, "  but of {targets}{over} for {}", show_duration(rule.keep))?;
+    }
+    Ok(())
 }
 
 fn write_entitlement(out: &mut String, entitlement: &Entitlement) -> std::fmt::Result {

@@ -36,6 +36,8 @@ pub(super) fn examine(state: &Path) -> Vec<Finding> {
         let said = format!("{} lock(s) keep people out", status.locks);
         findings.push(Finding::warn("locks", said, "tidegate lock list; tidegate lock remove ID"));
     }
+    findings.extend(room(&status));
+    findings.extend(anchors(&status));
     findings.extend(untold(&client));
     findings.extend(leases(&client));
     findings.extend(orphans(&client));
@@ -51,6 +53,32 @@ fn running(status: &Status) -> Finding {
         return Finding::warn("gateway", said, "restart it, when nobody minds");
     }
     Finding::ok("gateway", format!("it lets people in; {} live session(s)", status.sessions))
+}
+
+/// At so many per cent of their room, recordings want a human.
+const MUCH: u64 = 80;
+
+fn room(status: &Status) -> Option<Finding> {
+    let (bytes, budget) = (status.recordings_bytes, status.recordings_budget?);
+    let said = format!("recordings take {} of the {} MiB that they may", bytes >> 20, budget >> 20);
+    let next = "raise recording.budget, or keep recordings for less long (recording.keep)";
+    Some(match bytes {
+        bytes if bytes >= budget => Finding::fail("recordings", said, next),
+        bytes if bytes >= budget / 100 * MUCH => Finding::warn("recordings", said, next),
+        _ => Finding::ok("recordings", said),
+    })
+}
+
+fn anchors(status: &Status) -> impl Iterator<Item = Finding> {
+    let failing = |(name, why): (&String, &String)| {
+        let said = format!("the anchor {name} does not take the ledger's heads: {why}");
+        Finding::warn(
+            "anchor",
+            said,
+            "look at that place: what is newer than its last head is not proven against an older store",
+        )
+    };
+    status.failing_anchors.iter().map(failing)
 }
 
 /// Who was to be told something, and was not.

@@ -182,6 +182,13 @@ impl Evidence {
         let sealed = self.own("recording.sealed").last();
         let part =
             |name: &str| sealed.and_then(|event| event.detail.get(name)).map_or("?".to_owned(), Value::to_string);
+        if let Some(deleted) = self.own("recording.deleted").last() {
+            let keep = deleted.detail.get("keep").and_then(Value::as_str).unwrap_or("?");
+            claims.push(claim(
+                Word::Attested,
+                format!("the recording was kept for {keep}, and then deleted by that rule"),
+            ));
+        }
         claims.push(match (sealed, self.redacted) {
             (None, _) => {
                 claim(Word::Absent, "the ledger has no seal of a recording: it breaks off, or the session lives")

@@ -24,7 +24,7 @@ pub(crate) enum Group {
     Teardown,
     /// Something of ours is on a target without a lease.
     Orphan,
-    /// A session was ended or refused since it could not be recorded.
+    /// A session was ended or refused since it could not be recorded, or recordings have hardly any room left.
     Recording,
     /// Somebody asked for a grant, or was answered.
     Request,
@@ -72,7 +72,9 @@ impl Group {
             Self::Denial => kind == "session.denied",
             Self::Teardown => matches!(kind, "lease.failed" | "lease.held"),
             Self::Orphan => kind == "orphan.found",
-            Self::Recording => matches!(kind, "session.denied" | "session.cut") && unrecorded(),
+            Self::Recording => {
+                kind == "recording.budget" || matches!(kind, "session.denied" | "session.cut") && unrecorded()
+            }
             Self::Request => kind.starts_with("request."),
             Self::Lock => matches!(kind, "lock.added" | "lock.removed"),
             Self::Mfa => matches!(kind, "mfa.enrolled" | "mfa.removed"),

@@ -1,0 +1,111 @@
+//! Recordings over the API: what is held stays, whatever the rules for keeping say.
+//!
+//! Admins and auditors hold; only auditors release, so that who runs the gateway cannot let evidence go.
+
+use super::{
+    AcceptBody,
+    peer::{Action, Scope},
+    problem::Problem,
+    routes::{Answer, Id, Shared, Who, body},
+};
+use axum::{
+    Extension, Json,
+    extract::{Request, State},
+    http::StatusCode,
+};
+use serde::{Deserialize, Serialize};
+use tidegate_grants::{Event, SessionId};
+use utoipa::ToSchema;
+
+/// What holding or releasing a recording answers.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub(crate) struct RecordingHeld {
+    /// Whose recording it is.
+    pub(crate) session: SessionId,
+}
+
+/// `POST /v1/recordings/opened`
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OpenedBody {
+    /// How.
+    pub(crate) how: How,
+    /// Whose recording; none: of several, as a search does.
+    #[serde(default)]
+    pub(crate) session: Option<SessionId>,
+    /// In what format, or what was looked for.
+    #[serde(default)]
+    pub(crate) what: Option<String>,
+}
+
+/// How a recording was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum How {
+    /// In a terminal.
+    Played,
+    /// To a file, or a program.
+    Exported,
+    /// To find something.
+    Searched,
+}
+
+/// Longer is not written down.
+const LONGEST: usize = 300;
+
+/// Says that somebody has opened a recording from its file, so that the ledger has it too. The commands do it where a gateway runs.
+#[utoipa::path(post, path = "/v1/recordings/opened", tag = "recordings",
+    request_body = OpenedBody, responses((status = 200, body = Option<SessionId>, content_type = "application/json", description = "Done.")))]
+pub(super) async fn opened(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<Option<SessionId>> {
+    let _: Scope = caller.may(Action::NoteRecordings)?;
+    let OpenedBody { how, session, what } = body(request).await?;
+    let kind = match how {
+        How::Played => "recording.played",
+        How::Exported => "recording.exported",
+        How::Searched => "recording.searched",
+    };
+    let what = what.map(|what| what.chars().take(LONGEST).collect::<String>());
+    let detail = serde_json::json!({ "from": "file", "account": caller.account, "what": what });
+    let event = Event::new(kind).identity(caller.known()?).detail(detail);
+    let event = match session {
+        Some(session) => event.session(session),
+        None => event,
+    };
+    api.gate.store.append(event, api.gate.now()).await?;
+    Ok(Json(session))
+}
+
+/// Holds a recording: it stays until it is released.
+#[utoipa::path(post, path = "/v1/recordings/{id}/hold", tag = "recordings",
+    params(("id" = String, Path, description = "The session: its id, or what that begins or ends with.")),
+    request_body = AcceptBody, responses((status = 200, body = RecordingHeld, description = "Done.")))]
+pub(super) async fn hold(
+    State(api): Shared,
+    Extension(caller): Who,
+    Id(id): Id,
+    request: Request,
+) -> Answer<RecordingHeld> {
+    let _: Scope = caller.may(Action::HoldRecordings)?;
+    let AcceptBody { reason } = body(request).await?;
+    let session = api.keeper.hold(caller.known()?, &id, &reason, true).await;
+    Ok(Json(RecordingHeld { session: session.map_err(|why| Problem::refused(why.to_string()))? }))
+}
+
+/// Releases a recording that is held: the rules have it again.
+#[utoipa::path(post, path = "/v1/recordings/{id}/release", tag = "recordings",
+    params(("id" = String, Path, description = "The session: its id, or what that begins or ends with.")),
+    request_body = AcceptBody, responses((status = 200, body = RecordingHeld, description = "Done.")))]
+pub(super) async fn release(
+    State(api): Shared,
+    Extension(caller): Who,
+    Id(id): Id,
+    request: Request,
+) -> Answer<RecordingHeld> {
+    let _: Scope = caller.may(Action::HoldRecordings)?;
+    if !caller.is_auditor() {
+        return Err(Problem::new(StatusCode::FORBIDDEN, "only an auditor releases a recording (roles.auditor)"));
+    }
+    let AcceptBody { reason } = body(request).await?;
+    let session = api.keeper.hold(caller.known()?, &id, &reason, false).await;
+    Ok(Json(RecordingHeld { session: session.map_err(|why| Problem::refused(why.to_string()))? }))
+}
