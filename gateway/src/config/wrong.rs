@@ -41,8 +41,8 @@ const WRONG: &[Row] = &[
     seen("admin = [\"platform\"]", "admin = [7]"),
     seen("127.0.0.1:2222", "localhost:2222"),
     unseen("127.0.0.1:6432", "127.0.0.1:2222"),
-    seen("listen = \"127.0.0.1:6432\"", "listen = \"127.0.0.1:6432\"\ntls_cert = \"x\""),
-    seen(
+    unseen("listen = \"127.0.0.1:6432\"", "listen = \"127.0.0.1:6432\"\ntls_cert = \"x\""),
+    unseen(
         "listen = \"127.0.0.1:6432\"",
         "listen = \"127.0.0.1:6432\"\ntls_cert = \"ca.pem\"\ntls_key = \"missing.key\"",
     ),
@@ -51,7 +51,7 @@ const WRONG: &[Row] = &[
         "listen = \"127.0.0.1:6432\"",
         "listen = \"127.0.0.1:6432\"\ntls_cert = \"ca.pem\"\ntls_key = \"short.key\"",
     ),
-    seen("[recording]", "[api]\nlisten = \"127.0.0.1:8443\"\ntls_key = \"short.key\"\n[recording]"),
+    unseen("[recording]", "[api]\nlisten = \"127.0.0.1:8443\"\ntls_key = \"short.key\"\n[recording]"),
     seen("listen = \"127.0.0.1:6432\"", "listen = \"127.0.0.1:6432\"\npassword_window = \"10\""),
     seen("[recording]", "[api]\nmax_token_life = \"90d\"\n[recording]"),
     unseen("[recording]", "[api]\nlisten = \"127.0.0.1:2222\"\n[recording]"),
