@@ -258,3 +258,39 @@ fn roles_of_live_sessions_and_of_other_gateways_are_no_orphans() {
     psql.finish(PATIENCE).ok();
     world.gateway.until_no_lease(secs(60));
 }
+
+#[test]
+fn another_server_at_the_same_address_is_told_and_closes_no_lease_of_the_first() {
+    let mut world = World::postgres_only();
+    world.gateway.grant("alice", "orders", "readonly", "30m");
+    world.psql("alice", "select 1").ok();
+    world.gateway.until_no_lease(PATIENCE);
+    let identifier = |world: &World| world.pg().ask("postgres", "select system_identifier from pg_control_system()");
+    let (psql, role) = session(&world, "alice");
+    let before = identifier(&world);
+    let trust = world.gateway.cli(&["target", "trust", "orders", "--part", "sql"]).ok().out();
+    world.postgres.as_mut().unwrap().replace();
+    by_hand(&world, &trust).ok();
+    let now = identifier(&world);
+    assert_ne!(before, now);
+    psql.finish(PATIENCE);
+
+    let why = wait_until(PATIENCE, "the lease is on another server", || {
+        let leases = world.gateway.leases();
+        leases[0]["last_error"].as_str().filter(|why| why.contains("is another server now")).map(str::to_owned)
+    });
+    for part in [&before, &now, &role] {
+        assert!(why.contains(part), "{part} is not in {why}");
+    }
+    world.gateway.cli(&["lease", "sweep", "--target", "orders"]).ok();
+    let changed = world.gateway.ledger().last("target.changed").unwrap()["detail"].clone();
+    assert!(changed["before"].to_string().contains(&before) && changed["now"].to_string().contains(&now), "{changed}");
+
+    // Nothing is said of the role before a human has looked; the new server serves meanwhile.
+    let made = world.psql("alice", "select session_user").ok().out();
+    wait_until(PATIENCE, "the lease of the new server closes", || (world.gateway.leases().len() == 1).then_some(()));
+    assert!(made.starts_with("tg_") && !exists(&world, &made));
+    assert_eq!(world.gateway.ledger().count("lease.closed"), 2);
+    assert!(world.gateway.leases()[0]["last_error"].as_str().unwrap().contains(&role));
+    world.gateway.verify_ledger().ok();
+}

@@ -187,6 +187,22 @@ impl Postgres {
         self.daemon = None;
     }
 
+    /// Puts another server in its place, at the same address and with the same certificate and settings: nothing that was in the
+    /// databases is there any more.
+    pub fn replace(&mut self) {
+        self.stop();
+        let data = self.dir.join("data");
+        let kept = ["postgresql.conf", "pg_hba.conf"].map(|name| (name, fs::read(data.join(name)).expect(name)));
+        fs::remove_dir_all(&data).expect("its data");
+        initialize(&data);
+        for (name, text) in kept {
+            fs::write(data.join(name), text).expect(name);
+        }
+        chown(&self.dir);
+        self.start();
+        self.ready();
+    }
+
     /// Runs a psql script as superuser.
     pub fn script(&self, database: &str, sql: &str) -> Output {
         let mut command = Command::new(binary("psql"));
@@ -288,16 +304,20 @@ fn template() -> PathBuf {
         fs::create_dir_all(&dir).expect("the template's folder");
         certificates(&dir);
         chown(&dir);
-        let data = dir.join("data");
-        let mut initdb = mortal("KILL", Some(ACCOUNT));
-        initdb.arg(binary("initdb")).arg("-D").arg(&data).current_dir("/");
-        initdb.args(["-U", ACCOUNT, "--no-sync", "--auth=trust", "-E", "UTF8", "--locale=C.UTF-8"]);
-        run(initdb, secs(120)).ok();
-        single_user(&data, "postgres", CLUSTER);
-        single_user(&data, "shop", SHOP);
+        initialize(&dir.join("data"));
         fs::write(dir.join("done"), "").expect("the template's mark");
     }
     dir
+}
+
+/// A cluster with an identifier of its own.
+fn initialize(data: &Path) {
+    let mut initdb = mortal("KILL", Some(ACCOUNT));
+    initdb.arg(binary("initdb")).arg("-D").arg(data).current_dir("/");
+    initdb.args(["-U", ACCOUNT, "--no-sync", "--auth=trust", "-E", "UTF8", "--locale=C.UTF-8"]);
+    run(initdb, secs(120)).ok();
+    single_user(data, "postgres", CLUSTER);
+    single_user(data, "shop", SHOP);
 }
 
 /// PostgreSQL without a server: one statement a line.
