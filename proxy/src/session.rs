@@ -3,7 +3,7 @@
 //! accept → identify → **authorize (or ask first, and wait) → open in ledger → start recording → lease → mint → connect → relay | permit ended
 //! → disable → seal recording → clean, drop → receipt → close in ledger**
 //!
-//! The part in bold is [`run`] and [`hold`], the same for every protocol; what comes before it is each protocol's own handshake. The
+//! The part in bold is [`run`], [`hold`] and [`tell`], the same for every protocol; what comes before it is each protocol's own handshake. The
 //! steps after the relay run whatever the outcome. Where the gateway is killed instead, [`reaper`](crate::reaper) does
 //! them after the restart, from the lease.
 

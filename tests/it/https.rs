@@ -409,6 +409,47 @@ fn a_request_is_decided_by_whoever_may_and_never_by_a_token_that_another_made() 
     assert_eq!((used["identity"].as_str(), used["detail"]["made_by"].as_str()), (Some("carol"), Some("operator")));
 }
 
+#[test]
+fn a_certificate_of_another_authority_is_served_at_both_doors_and_replaced_while_the_gateway_runs() {
+    let key = "tls_cert = \"own.pem\"\ntls_key = \"own.key\"\n";
+    let names = (format!("[\"{PUBLIC_NAME}\"]"), format!("[\"{PUBLIC_NAME}\", \"127.0.0.1\"]"));
+    let mut world = Plan::new().only_postgres().change(&names.0, &names.1).block(API).start();
+    let all = token(&world, "operator", "all");
+    world.gateway.grant("alice", "orders", "readonly", "30m");
+    let make = |world: &World, name: &str| {
+        let line = format!(
+            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-384 -sha384 -nodes -days 30 -subj /CN={name} \
+             -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=DNS:{PUBLIC_NAME},IP:127.0.0.1 \
+             -keyout own.key -out own.pem 2>&1 && chmod 600 own.key"
+        );
+        let mut shell = Command::new("sh");
+        shell.args(["-ec", &line]).current_dir(world.gateway.dir());
+        run(shell, secs(20)).ok();
+        fs::copy(world.gateway.dir().join("own.pem"), world.client_file("ca.pem")).unwrap();
+    };
+    // Whoever trusts this certificate alone gets in, with the password bound to it (SHA-384).
+    let gets_in = |world: &World| {
+        let password = world.password("alice", "orders");
+        let conninfo = format!("{} channel_binding=require", world.conninfo("alice", "orders/shop"));
+        run(world.psql_command(&conninfo, &password, &["-c", "select 1"]), secs(60)).ok();
+        assert_eq!(get(world, "/v1/status", &all).json()["ready"], true);
+    };
+    make(&world, "first");
+    for section in ["[postgres]\n", "[api]\n"] {
+        world.config.change(section, &format!("{section}{key}"));
+    }
+    world.gateway.own_clock();
+    world.restart_gateway();
+    gets_in(&world);
+    let listed = world.gateway.cli(&["check"]).ok().out();
+    assert!(listed.contains("api.tls_key") && listed.contains("postgres.tls_key"), "{listed}");
+    make(&world, "second");
+    world.gateway.shift_clock(61); // they are read again within a minute
+    gets_in(&world);
+    fs::set_permissions(world.gateway.dir().join("own.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    world.gateway.cli(&["check"]).exited(1).says("chmod 600");
+}
+
 /// What a fuzzer of others makes of the document: every operation, with what fits its schema and what does not.
 #[test]
 fn a_fuzzer_that_knows_the_api_by_its_own_document_finds_no_fault_of_ours() {

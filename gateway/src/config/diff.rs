@@ -24,13 +24,11 @@ pub(crate) struct Change {
 /// Longer values are cut.
 const LONGEST: usize = 120;
 /// What a gateway is built on when it starts: sections, and keys of sections.
-const FIXED: [&str; 24] = [
+const FIXED: [&str; 22] = [
     "anchor",
     "api.listen",
     "api.tls_cert",
     "api.tls_key",
-    "postgres.tls_cert",
-    "postgres.tls_key",
     "version",
     "state_dir",
     "gateway.name",

@@ -115,7 +115,7 @@ pub(super) fn certificates(config: &Config, keys: &Keys) -> Vec<Finding> {
             name,
             end,
             now,
-            "make a new one, and install `tidegate target trust --part ca` on the targets again",
+            "there is no command for a new one yet: PRODUCTION.md says how (\"A new X.509 authority\")",
         ));
     }
     for (name, end) in &config.tls_ca_ends {
