@@ -1,0 +1,192 @@
+//! Opening a request: what somebody may ask for, and what they must say.
+
+use super::{
+    about, close,
+    granted::{keep, made},
+    refused, sane,
+    seen::{reread, view},
+    settled,
+};
+use crate::{
+    asking::{Asking, LONGEST_TICKET},
+    authority::{Denied, GrantError, GrantSigner, permit::Rules},
+    entitlement::{Entitlement, Terms},
+    grant::Revoked,
+    identity::Identity,
+    name::{Access, IdentityName, RequestId},
+    panel::{Panel, Standing},
+    policy::Policy,
+    request::{LIFE, RequestDigest, RequestState, RequestView, Wanted, Wish},
+    store::{
+        StoreError,
+        requests::{self, RequestRow},
+        writer::{Tx, Writer},
+    },
+    target::Target,
+    text::{LINE, line},
+};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use std::collections::BTreeSet;
+
+/// Open requests of one identity: more than anybody needs.
+const MOST_OPEN: usize = 20;
+
+/// Opens a request, or finds the one that asks for the same. With no level it is granted at once.
+pub(in crate::authority) fn open(
+    writer: &mut Writer,
+    rules: &Rules,
+    signer: &GrantSigner,
+    by: &IdentityName,
+    wish: &Wish,
+    now: Timestamp,
+) -> Result<RequestView, GrantError> {
+    let (policy, id) = (rules.policy(), RequestId::new());
+    let opened = writer.transact(now, |tx| settled(enter(tx, rules, signer, by, wish, id, &policy)))?;
+    rules.requests_changed();
+    opened
+}
+
+fn enter(
+    tx: &mut Tx<'_>,
+    rules: &Rules,
+    signer: &GrantSigner,
+    by: &IdentityName,
+    wish: &Wish,
+    id: RequestId,
+    policy: &Policy,
+) -> Result<RequestView, GrantError> {
+    sane(tx, by)?;
+    let (entitlement, asking) = asked_for(policy, by, wish)?;
+    let wanted = wanted(policy, by, wish, id, entitlement, asking)?;
+    let now = tx.now();
+    let own: Vec<RequestRow> =
+        requests::of(tx.db(), by)?.into_iter().filter(|row| row.state_at(now) == RequestState::Open).collect();
+    let alike = |row: &&RequestRow| row.wanted.target == wanted.target && row.wanted.entitlement == wanted.entitlement;
+    if let Some(same) = own.iter().filter(alike).find(|row| row.wanted.same(&wanted)) {
+        return Ok(view(tx.db(), policy, same.clone(), now)?);
+    }
+    if own.len() >= MOST_OPEN {
+        return refused(format!("{} of your requests are open already: cancel some", own.len()));
+    }
+    let panel = Panel { policy, asking, requester: by, opened: now, now };
+    if let Standing::Stuck(level) = panel.standing(&[]) {
+        return refused(short_of(&wanted, asking, level));
+    }
+    // Whoever asks for something else in its place takes it back, with all that was said about it.
+    for old in own.iter().filter(alike) {
+        let why = format!("replaced by the request {id}");
+        close(tx, old, RequestState::Cancelled, &Revoked::by(by, Some(&why), now))?;
+    }
+    let terms = serde_json::to_string(&wanted).map_err(|error| StoreError::Database(error.to_string()))?;
+    let expires = now.checked_add(LIFE).unwrap_or(Timestamp::MAX);
+    let digest = RequestDigest::of(&terms);
+    let row =
+        RequestRow { wanted, digest, opened: now, expires, state: RequestState::Open, decided: None, grant: None };
+    requests::insert(
+        tx,
+        &row,
+        &terms,
+        about("request.opened", &row).detail(json!({
+            "request": id, "terms": row.wanted, "digest": row.digest, "expires": expires
+        })),
+    )?;
+    if panel.standing(&[]) == Standing::Satisfied {
+        let made = made(rules, signer, policy, &row, &[], now)?;
+        keep(tx, &row, made, by)?;
+    }
+    reread(tx, policy, id)
+}
+
+/// Which entitlement is asked for; what somebody may not ask for does not exist.
+fn asked_for<'a>(
+    policy: &'a Policy,
+    by: &IdentityName,
+    wish: &Wish,
+) -> Result<(&'a Entitlement, &'a Asking), GrantError> {
+    let (named, target) = (wish.entitlement.as_ref(), &wish.target);
+    let could = could_ask(policy, by, wish);
+    let open: Vec<&Entitlement> = could.iter().copied().filter(|e| named.is_none_or(|name| *name == e.name)).collect();
+    let asked: Vec<(&Entitlement, &Asking)> =
+        open.iter().filter_map(|e| e.asking.as_ref().map(|asking| (*e, asking))).collect();
+    match (asked.as_slice(), open.first(), named) {
+        ([one], ..) => Ok(*one),
+        ([], Some(entitlement), _) => refused(format!(
+            "{} is not asked for here: an admin grants it, or your approval system does",
+            entitlement.name
+        )),
+        ([], None, Some(name)) if !could.is_empty() => refused(format!("no entitlement {name} for you on {target}")),
+        ([], None, _) => refused(Denied::UnknownTarget(target.clone()).to_string()),
+        (several, ..) => {
+            let names: Vec<String> = several.iter().map(|(e, _)| format!("{target}/{}", e.name)).collect();
+            refused(format!("name what you ask for: {}", names.join(", ")))
+        }
+    }
+}
+
+/// What this person may ask for there, of those that open what they want.
+pub(in crate::authority) fn could_ask<'a>(policy: &'a Policy, by: &IdentityName, wish: &Wish) -> Vec<&'a Entitlement> {
+    let Some((identity, target)) = here(policy, by, wish) else { return Vec::new() };
+    let access = wish.login.clone().map(Access::Login).or_else(|| wish.database.clone().map(Access::Database));
+    let opens = |e: &&Entitlement| access.as_ref().is_none_or(|access| e.includes(access));
+    policy.open_to(identity, target).filter(opens).collect()
+}
+
+fn here<'a>(policy: &'a Policy, by: &IdentityName, wish: &Wish) -> Option<(&'a Identity, &'a Target)> {
+    policy.identities.get(by).zip(policy.targets.get(&wish.target))
+}
+
+/// What is asked for, exactly, or what is wrong with it.
+fn wanted(
+    policy: &Policy,
+    by: &IdentityName,
+    wish: &Wish,
+    id: RequestId,
+    entitlement: &Entitlement,
+    asking: &Asking,
+) -> Result<Wanted, GrantError> {
+    let reason = wish.reason.as_deref().map(|reason| line(reason, LINE)).filter(|reason| !reason.is_empty());
+    let ticket = wish.ticket.as_deref().map(|ticket| line(ticket, LONGEST_TICKET)).filter(|ticket| !ticket.is_empty());
+    if let Some(wrong) = asking.wrong(reason.as_deref(), ticket.as_deref()) {
+        return refused(wrong);
+    }
+    let (most, duration) = (entitlement.max_duration, wish.duration.unwrap_or(entitlement.max_duration));
+    if duration > most {
+        let most = SignedDuration::try_from(most).unwrap_or(SignedDuration::MAX);
+        return refused(format!("{} lasts at most {most:#}", entitlement.name));
+    }
+    if duration.as_secs() == 0 {
+        return refused("ask for a second at least");
+    }
+    if let (Some(roles), Terms::Postgres { roles: all, .. }) = (&wish.roles, &entitlement.terms)
+        && (roles.is_empty() || !roles.is_subset(all))
+    {
+        return refused(format!("{} has not all of these roles", entitlement.name));
+    }
+    Ok(Wanted {
+        id,
+        gateway: policy.gateway.clone(),
+        identity: by.clone(),
+        target: wish.target.clone(),
+        entitlement: entitlement.name.clone(),
+        login: wish.login.clone(),
+        database: wish.database.clone(),
+        roles: wish.roles.clone(),
+        seconds: duration.as_secs(),
+        reason,
+        ticket,
+    })
+}
+
+fn short_of(wanted: &Wanted, asking: &Asking, level: u32) -> String {
+    let rule = usize::try_from(level.saturating_sub(1)).ok().and_then(|at| asking.levels.get(at));
+    let (count, from) = rule.map_or((0, String::new()), |rule| (rule.count, groups(&rule.from)));
+    format!(
+        "{} on {} cannot be approved: level {level} needs {count} of {from} besides you, and there are not so many left",
+        wanted.entitlement, wanted.target
+    )
+}
+
+fn groups<T: std::fmt::Display>(names: &BTreeSet<T>) -> String {
+    names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

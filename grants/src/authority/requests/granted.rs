@@ -1,0 +1,73 @@
+//! The grant that a request ends in.
+
+use super::about;
+use crate::{
+    authority::{GrantError, GrantSigner, permit::Rules, rows},
+    grant::{Claims, Level, Revoked, jws},
+    name::{GrantId, IdentityName},
+    policy::Policy,
+    request::{Approval, RequestState},
+    store::{
+        StoreError,
+        requests::{self, RequestRow},
+        writer::Tx,
+    },
+};
+use jiff::Timestamp;
+use serde_json::json;
+
+/// A grant, signed, and not yet written.
+pub(super) struct Made {
+    id: GrantId,
+    claims: Claims,
+    token: String,
+}
+
+pub(super) fn made(
+    rules: &Rules,
+    signer: &GrantSigner,
+    policy: &Policy,
+    row: &RequestRow,
+    approvals: &[Approval],
+    now: Timestamp,
+) -> Result<Made, GrantError> {
+    let wanted = &row.wanted;
+    let (iat, seconds) = (now.as_second(), i64::try_from(wanted.seconds).unwrap_or(i64::MAX));
+    let level =
+        |yes: &Approval| Level { by: yes.by.to_string(), at: yes.at.as_second(), level: yes.level, proof: yes.proof };
+    let claims = Claims {
+        iss: policy.gateway.clone(),
+        sub: wanted.identity.clone(),
+        aud: policy.gateway.clone(),
+        // One request, one grant: issuer and jti are unique in the store.
+        jti: format!("request-{}", wanted.id),
+        iat,
+        nbf: iat,
+        exp: iat.saturating_add(seconds),
+        target: wanted.target.clone(),
+        entitlement: wanted.entitlement.clone(),
+        login: wanted.login.clone(),
+        database: wanted.database.clone(),
+        roles: wanted.roles.clone(),
+        reason: wanted.reason.clone(),
+        ticket: wanted.ticket.clone(),
+        approvals: approvals.iter().map(level).collect(),
+        single_use: false,
+    };
+    let token = jws::sign(signer, &claims)?;
+    // By the same checks as at each use, so that nothing is granted that opens nothing.
+    match jws::verify(&token, policy, rules.own()) {
+        Ok(_) => Ok(Made { id: GrantId::new(), claims, token }),
+        Err(why) => super::refused(format!("it cannot be granted any more: {why}")),
+    }
+}
+
+/// The grant and the end of the request. `by`: whose word was the last.
+pub(super) fn keep(tx: &mut Tx<'_>, row: &RequestRow, made: Made, by: &IdentityName) -> Result<(), StoreError> {
+    let Made { id, claims, token } = made;
+    let event = |kind| about(kind, row).grant(id);
+    let issued = event("grant.issued").detail(json!({ "by": by, "request": row.wanted.id, "claims": claims }));
+    rows::insert(tx, id, &claims, &token, by, issued)?;
+    let granted = event("request.granted").detail(json!({ "request": row.wanted.id, "by": by, "digest": row.digest }));
+    requests::decide(tx, row.wanted.id, RequestState::Granted, &Revoked::by(by, None, tx.now()), Some(id), granted)
+}
