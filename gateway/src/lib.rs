@@ -17,10 +17,12 @@ mod keeping;
 mod live;
 mod metrics;
 mod notify;
+mod outgoing;
 mod recovered;
 mod serve;
 mod stop;
 mod telemetry;
+mod tickets;
 mod trust;
 mod why;
 

@@ -13,6 +13,7 @@ use crate::{
     recovered,
     stop::{self, Signals, notify},
     telemetry,
+    tickets::TicketSystem,
 };
 use anyhow::{Context as _, bail, ensure};
 use arc_swap::ArcSwap;
@@ -209,6 +210,7 @@ async fn open(config: &Config, keys: &Arc<Keys>) -> anyhow::Result<(Gate, watch:
         meter: Meter::default(),
         drain: Drain::default(),
         store,
+        tickets: Arc::new(TicketSystem),
         recorder: Arc::new(recorder),
         recordable: watched,
         custody: Custody::default(),
@@ -291,7 +293,7 @@ fn start_doors(
     let mut undertakers = Undertakers::new();
     undertakers.insert(LeaseKind::PostgresRole, postgres.clone());
     undertakers.insert(LeaseKind::SshCertificate, ssh.clone());
-    tasks.spawn(tidegate_proxy::waiting::expire(gate.clone()));
+    tasks.spawn(tidegate_proxy::waiting::tend(gate.clone()));
     tasks.spawn(reaper::run(gate.clone(), undertakers.clone()));
     let sweeper = Sweeper::new(gate.clone(), undertakers.clone());
     tasks.spawn(sweeper.clone().run(config.sweep));

@@ -173,6 +173,10 @@ impl Looked<'_> {
             "files" => self.terms("files"),
             "idle" => self.terms("idle_timeout"),
             "hours" => self.terms("hours"),
+            "held" => Found::default()
+                .because("one person holds it at a time, and somebody else did")
+                .next("tidegate grant list; tidegate grant return ID --force --reason WHY"),
+            "returned" => Found::default().because("they handed the grant back themselves"),
             "request" => Found::default()
                 .because("they asked, and it was refused, taken back or not decided")
                 .next("tidegate request list --all"),

@@ -22,6 +22,10 @@ pub struct Asking {
     pub reason: Need,
     /// What a ticket must look like; then one must be given.
     pub ticket: Option<TicketRule>,
+    /// A grant of it may be extended, once.
+    pub extend: bool,
+    /// Nobody is asked: it is for when nobody can be reached, and somebody else looks at what was done with it.
+    pub break_glass: bool,
 }
 
 /// One level of approval.
@@ -95,28 +99,41 @@ pub enum Need {
 
 /// What a ticket must look like. (`regex` matches in linear time, whatever the pattern.)
 #[derive(Debug, Clone)]
-pub struct TicketRule(Regex);
+pub struct TicketRule {
+    pattern: Regex,
+    check: Option<String>,
+}
 
 impl TicketRule {
     /// Where it matches, the ticket is one. An error says what is wrong with the expression.
     pub fn new(pattern: &str) -> Result<Self, regex::Error> {
-        Regex::new(pattern).map(Self)
+        Ok(Self { pattern: Regex::new(pattern)?, check: None })
+    }
+
+    /// And only if it is known at this address.
+    pub fn known_at(self, url: Option<String>) -> Self {
+        Self { check: url, ..self }
     }
 
     /// As it was written.
     pub fn pattern(&self) -> &str {
-        self.0.as_str()
+        self.pattern.as_str()
+    }
+
+    /// Where to ask whether there is such a ticket.
+    pub fn check(&self) -> Option<&str> {
+        self.check.as_deref()
     }
 
     /// Whether this is a ticket.
     pub fn fits(&self, ticket: &str) -> bool {
-        self.0.is_match(ticket)
+        self.pattern.is_match(ticket)
     }
 }
 
 impl PartialEq for TicketRule {
     fn eq(&self, other: &Self) -> bool {
-        self.pattern() == other.pattern()
+        self.pattern() == other.pattern() && self.check == other.check
     }
 }
 

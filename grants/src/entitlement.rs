@@ -46,6 +46,8 @@ pub struct Conditions {
     pub max_sessions: Option<u16>,
     /// A session stands still while nobody watches it.
     pub watched: bool,
+    /// On each target one identity has it at a time.
+    pub exclusive: bool,
 }
 
 /// Which targets an entitlement reaches.
@@ -148,6 +150,16 @@ impl Entitlement {
     /// Whether this identity may ask for it at all.
     pub fn is_for(&self, identity: &Identity) -> bool {
         !self.groups.is_disjoint(&identity.groups)
+    }
+
+    /// Whether it is for when nobody who could say yes can be reached.
+    pub fn breaks_glass(&self) -> bool {
+        self.asking.as_ref().is_some_and(|asking| asking.break_glass)
+    }
+
+    /// Whether whoever asks for it must have proven a second factor by then.
+    pub fn asks_with_a_factor(&self) -> bool {
+        self.mfa == Mfa::Request || self.breaks_glass()
     }
 
     /// Whether it reaches this target: selected, and of the protocol that its terms are for.

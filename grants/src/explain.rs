@@ -2,6 +2,7 @@
 //! and an admin's own table of cases.
 
 use crate::{
+    factor::Mfa,
     name::{EntitlementName, IdentityName, TargetName},
     panel::{Panel, Standing},
     policy::Policy,
@@ -114,6 +115,14 @@ pub fn explain(
             return steps.end(Outcome::Deny);
         }
     }
+    if terms.asks_with_a_factor() || terms.mfa == Mfa::Session {
+        let says = if terms.asks_with_a_factor() {
+            "asked for with a second factor only"
+        } else {
+            "opens with a second factor only"
+        };
+        steps.step(key("mfa"), true, says);
+    }
     let Some(asking) = &terms.asking else {
         steps.step(key("approvals"), true, "not there: only `grant issue` or an imported grant opens it");
         return steps.end(Outcome::Ask);
@@ -127,6 +136,10 @@ pub fn explain(
             steps.step(key("approvals"), false, format!("level {number} can never be met: too few may say yes"));
             return steps.end(Outcome::Deny);
         }
+    }
+    if asking.break_glass {
+        steps.step(key("break_glass"), true, "breaks the glass: granted at once, and somebody else must review it");
+        return steps.end(Outcome::Allow);
     }
     if asking.levels.is_empty() {
         steps.step(key("approvals"), true, "no level: granted at once to whoever asks");

@@ -19,6 +19,8 @@ pub enum Mfa {
     /// Nothing.
     #[default]
     None,
+    /// Who asks for a grant must have proven a second factor.
+    Request,
     /// A session opens only for a login with a fresh second factor.
     Session,
 }

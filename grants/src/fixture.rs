@@ -256,6 +256,9 @@ pub(crate) fn wish(target: &str) -> crate::request::Wish {
         duration: Some(Duration::from_secs(600)),
         reason: Some("a reason".to_owned()),
         ticket: None,
+        from: Some("192.0.2.7".parse().unwrap()),
+        extends: None,
+        seen: None,
     }
 }
 

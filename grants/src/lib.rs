@@ -29,6 +29,7 @@ pub mod pick;
 pub mod policy;
 pub mod reference;
 pub mod request;
+pub mod review;
 mod signature;
 pub mod store;
 pub mod target;
@@ -56,6 +57,7 @@ pub use name::{
 pub use policy::{Policy, SessionLimits};
 pub use reference::Reference;
 pub use request::{RequestState, RequestView};
+pub use review::{ReviewState, ReviewView};
 pub use store::{LeftOn, Store, StoreError};
 pub use target::{Kind, Target};
 pub use token::{Bearer, TokenScope, TokenState, TokenView};

@@ -32,8 +32,23 @@ pub enum Standing {
     Satisfied,
     /// This level waits.
     Waiting(Awaited),
+    /// Everybody has said yes, and somebody else has it still.
+    Queued(Queued),
     /// This level, from 1, can no longer be met: there are too few who may say yes.
     Stuck(u32),
+}
+
+/// What a request waits for that everybody has said yes to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Queued {
+    /// Who has it now, if somebody has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<IdentityName>,
+    /// Until when, if they do not hand it back before; without it they are leaving.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// So many others come first.
+    pub ahead: u32,
 }
 
 /// Of whom what is awaited.

@@ -13,7 +13,7 @@ use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use std::{collections::BTreeSet, fmt, str::FromStr, time::Duration};
+use std::{collections::BTreeSet, fmt, net::IpAddr, str::FromStr, time::Duration};
 
 /// A request in which nobody decides is over after this.
 pub const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -39,6 +39,36 @@ pub struct Wish {
     pub reason: Option<String>,
     /// A ticket.
     pub ticket: Option<String>,
+    /// From where they ask, if that is known: where a second factor must have been proven.
+    pub from: Option<IpAddr>,
+    /// The grant that it is to extend.
+    pub extends: Option<GrantId>,
+    /// That the ticket system knows the ticket.
+    pub seen: Option<TicketSeen>,
+}
+
+/// The ticket system's word, from this address, that it knows this ticket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TicketSeen {
+    /// Where it was asked.
+    pub url: String,
+    /// For what.
+    pub ticket: String,
+}
+
+/// What somebody says when they ask for more time. What they leave out is as it was.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct More {
+    /// For how long from the last approval; left out: as long as the entitlement allows.
+    pub duration: Option<Duration>,
+    /// Why.
+    pub reason: Option<String>,
+    /// A ticket.
+    pub ticket: Option<String>,
+    /// As in a [`Wish`].
+    pub from: Option<IpAddr>,
+    /// As in a [`Wish`].
+    pub seen: Option<TicketSeen>,
 }
 
 /// What is asked for, exactly. Its text is what approvals bind to.
@@ -66,6 +96,9 @@ pub struct Wanted {
     pub reason: Option<String>,
     /// A ticket.
     pub ticket: Option<String>,
+    /// The grant that it extends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extends: Option<GrantId>,
 }
 
 impl Wanted {

@@ -4,7 +4,7 @@ use crate::text::plain;
 use std::time::Duration;
 use tidegate_grants::{
     IdentityName, Policy, RequestState, RequestView, duration,
-    panel::{Awaited, Standing},
+    panel::{Awaited, Queued, Standing},
 };
 
 /// So many names are listed of those who may say yes.
@@ -20,6 +20,9 @@ pub(crate) fn status(view: &RequestView, policy: &Policy) -> Vec<String> {
                 format!("request {id} for {what} awaits {}", awaited_of(view, awaited, policy)),
                 format!("they type: ssh gate approve {id}"),
             ]
+        }
+        (RequestState::Open, Some(Standing::Queued(queued))) => {
+            vec![format!("request {id} for {what} is approved, and waits: {}", queued_behind(queued))]
         }
         (RequestState::Open, Some(Standing::Stuck(level))) => {
             vec![format!("request {id} for {what} cannot be approved any more: too few may say yes on level {level}")]
@@ -57,6 +60,16 @@ pub(crate) fn ended(view: &RequestView, state: RequestState) -> String {
 pub(crate) fn awaited(awaited: &Awaited) -> String {
     let from: Vec<&str> = awaited.from.iter().map(|group| group.as_str()).collect();
     format!("{} of {} (level {})", awaited.missing, from.join(" or "), awaited.level)
+}
+
+/// `held by bob until 2026-11-22T14:00:00Z, 1 before it`
+pub(crate) fn queued_behind(queued: &Queued) -> String {
+    let held = match (&queued.by, queued.until) {
+        (Some(by), Some(until)) => format!("held by {by} until {}", until.strftime("%Y-%m-%dT%H:%M:%SZ")),
+        (Some(by), None) => format!("{by} is leaving"),
+        (None, _) => "free in a moment".to_owned(),
+    };
+    if queued.ahead == 0 { format!("{held}, it is next") } else { format!("{held}, {} before it", queued.ahead) }
 }
 
 /// The same, with the names of those who may.

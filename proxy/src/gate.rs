@@ -8,15 +8,26 @@ use crate::{
     refusal::Refusal,
     watching::Watching,
 };
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use std::sync::Arc;
-use tidegate_grants::{Authority, Reference, Store};
+use tidegate_grants::{
+    Authority, IdentityName, Reference, RequestView, Store,
+    authority::GrantError,
+    request::{More, TicketSeen, Wish},
+};
 use tidegate_recorder::{RecordError, Recorder};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Where the time comes from.
 pub type Clock = fn() -> Timestamp;
+
+/// Asks a ticket system whether there is such a ticket.
+pub trait Tickets: std::fmt::Debug + Send + Sync {
+    /// Ok: there is. Else a sentence for whoever named it; no answer is a no.
+    fn check<'a>(&'a self, url: &'a str, ticket: &'a str) -> BoxFuture<'a, Result<(), String>>;
+}
 
 /// The parts that sessions share. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -25,6 +36,8 @@ pub struct Gate {
     pub authority: Arc<Authority>,
     /// Leases, ledger.
     pub store: Arc<Store>,
+    /// Asks ticket systems.
+    pub tickets: Arc<dyn Tickets>,
     /// Starts recordings.
     pub recorder: Arc<Recorder>,
     /// False while the disk does not take recordings: live sessions end, new ones are refused.
@@ -53,6 +66,33 @@ impl Gate {
     /// The time now.
     pub fn now(&self) -> Timestamp {
         (self.clock)()
+    }
+
+    /// [`Authority::request`], once the ticket system has been asked where it must be.
+    pub async fn request(&self, by: &IdentityName, wish: Wish) -> Result<RequestView, GrantError> {
+        match self.authority.request(by, wish.clone(), self.now()).await {
+            Err(GrantError::TicketUnseen { url, ticket }) => {
+                let seen = Some(self.seen(url, ticket).await?);
+                self.authority.request(by, Wish { seen, ..wish }, self.now()).await
+            }
+            other => other,
+        }
+    }
+
+    /// [`Authority::extend`], likewise.
+    pub async fn extend(&self, by: &IdentityName, grant: &str, more: More) -> Result<RequestView, GrantError> {
+        match self.authority.extend(by, grant, more.clone(), self.now()).await {
+            Err(GrantError::TicketUnseen { url, ticket }) => {
+                let seen = Some(self.seen(url, ticket).await?);
+                self.authority.extend(by, grant, More { seen, ..more }, self.now()).await
+            }
+            other => other,
+        }
+    }
+
+    async fn seen(&self, url: String, ticket: String) -> Result<TicketSeen, GrantError> {
+        self.tickets.check(&url, &ticket).await.map_err(GrantError::Refused)?;
+        Ok(TicketSeen { url, ticket })
     }
 
     /// Waits until sessions must end for a reason that is not theirs: the disk, or the gateway stopping.

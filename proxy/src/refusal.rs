@@ -1,7 +1,7 @@
 //! What a person is told when the answer is no: one sentence, and what to do next.
 
 use crate::issuer::TargetError;
-use tidegate_grants::{Denied, Ended, Reference, StoreError};
+use tidegate_grants::{Denied, Ended, Reference, StoreError, authority::GrantError};
 use tidegate_recorder::RecordError;
 
 /// A no, in words for the person. It names nothing that they may not see.
@@ -89,6 +89,9 @@ impl From<&Denied> for Refusal {
                 .next(format!("prove it: `ssh gate mfa`, then again; for psql: `ssh gate password {target}`"))
                 .ask_first(),
             Denied::Locked(_) => refusal.next("it opens again when an admin removes the lock"),
+            Denied::HeldBy { .. } => {
+                refusal.next("ask for it, and you are next: `ssh gate request`; or ask them: `ssh gate return`").full()
+            }
             Denied::Shut { .. } => refusal.next("come back then, or ask your admin"),
             Denied::TooManyUnder { .. } => {
                 refusal.next("close one of them first: `ssh gate sessions`, `ssh gate kill ID`").full()
@@ -105,12 +108,31 @@ impl From<&Denied> for Refusal {
     }
 }
 
+impl From<&GrantError> for Refusal {
+    fn from(error: &GrantError) -> Self {
+        match error {
+            GrantError::Store(error) => Self::from(error),
+            GrantError::FactorNeeded { enrolled: true, .. } => {
+                Self::new(error.to_string()).next("prove it: `ssh gate mfa`, then again").by("mfa").ask_first()
+            }
+            GrantError::FactorNeeded { enrolled: false, .. } => Self::new(error.to_string())
+                .next("ask an admin for one: `tidegate user mfa enroll`")
+                .by("mfa")
+                .ask_first(),
+            GrantError::Refused(_) | GrantError::NotFound(_) | GrantError::TicketUnseen { .. } => {
+                Self::new(error.to_string()).by("request")
+            }
+        }
+    }
+}
+
 impl From<&Ended> for Refusal {
     fn from(ended: &Ended) -> Self {
         let check = match ended {
             Ended::Expired { .. } => "expired",
             Ended::Shut { .. } => "hours",
             Ended::Revoked { .. } => "revoked",
+            Ended::Returned => "returned",
             Ended::Killed { .. } => "killed",
             Ended::Locked(_) => "locked",
             Ended::Withdrawn => "configuration",
@@ -122,6 +144,7 @@ impl From<&Ended> for Refusal {
                 Self::new(format!("your grant was revoked by {by}: {reason}"))
             }
             Ended::Revoked { by, reason: None } => Self::new(format!("your grant was revoked by {by}")),
+            Ended::Returned => Self::new("you handed your grant back"),
             Ended::Killed { by, reason: Some(reason) } => {
                 Self::new(format!("your session was killed by {by}: {reason}"))
             }

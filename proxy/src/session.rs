@@ -45,6 +45,11 @@ pub trait Client: Send {
         async { Words::Silent }
     }
 
+    /// Asks the person for a code of their second factor, and takes it. False: nobody is there to be asked.
+    fn prove(&mut self) -> impl Future<Output = Result<bool, Refusal>> + Send {
+        async { Ok(false) }
+    }
+
     /// Shows where their request stands, while they wait.
     fn show(&mut self, _: &[String]) -> impl Future<Output = ()> + Send {
         async {}

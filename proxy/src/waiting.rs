@@ -19,6 +19,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 /// What time alone changes (who else may approve, the request's end) is looked at this often.
 const LOOK: Duration = Duration::from_secs(10);
 
+/// Never sooner than this: a second of the clock may not be over yet.
+const SOON: Duration = Duration::from_millis(50);
+
 /// How often the ledger is told which requests are over by time.
 const EXPIRY: Duration = Duration::from_secs(60);
 
@@ -73,21 +76,31 @@ impl From<Refusal> for Without {
 
 impl From<&GrantError> for Without {
     fn from(error: &GrantError) -> Self {
-        let refusal = match error {
-            GrantError::Store(error) => Refusal::from(error),
-            other => Refusal::new(other.to_string()).by("request"),
-        };
-        Self::Refused(refusal)
+        Self::Refused(Refusal::from(error))
     }
 }
 
-/// Writes down which requests nobody has decided in time, until the gate stops. (They are over without that: this is for the ledger.)
-pub async fn expire(gate: Gate) {
+/// Grants what waits for its turn once that has come, and writes down which requests nobody has decided in time, until the gate
+/// stops. (They are over without that: this is for the ledger.)
+pub async fn tend(gate: Gate) {
+    let (mut changes, mut due) = (gate.authority.request_changes(), Instant::now() + EXPIRY);
     loop {
+        changes.borrow_and_update();
+        let next = gate.authority.pass_on(gate.now()).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "what waits for its turn could not be looked at");
+            None
+        });
+        let left = next.and_then(|next| Duration::try_from(next.duration_since(gate.now())).ok());
+        let look = Instant::now() + left.map_or(EXPIRY, |left| left.clamp(SOON, EXPIRY));
         tokio::select! {
             () = gate.stopping.cancelled() => return,
-            () = sleep(EXPIRY) => {}
+            _ = changes.changed() => {}
+            () = sleep_until(look.min(due)) => {}
         }
+        if Instant::now() < due {
+            continue;
+        }
+        due = Instant::now() + EXPIRY;
         if let Err(error) = gate.authority.expire_requests(gate.now()).await {
             tracing::error!(%error, "the end of requests could not be written");
         }
@@ -106,12 +119,27 @@ fn wish_of(ask: &Ask) -> Wish {
         Access::Database(database) => (None, Some(database)),
     };
     let (target, entitlement) = (ask.target.clone(), ask.entitlement.clone());
-    Wish { target, entitlement, login, database, roles: None, duration: None, reason: None, ticket: None }
+    Wish {
+        target,
+        entitlement,
+        login,
+        database,
+        roles: None,
+        duration: None,
+        reason: None,
+        ticket: None,
+        from: Some(ask.source),
+        extends: None,
+        seen: None,
+    }
 }
 
 /// Asks for what was denied, waits, and goes on; or says why not.
 pub(crate) async fn ask_first<C: Client>(gate: &Gate, client: &mut C, denied: Denied) -> Result<Permit, Without> {
     let (ask, refusal) = (client.ask().clone(), Refusal::from(&denied));
+    if let Denied::FactorNeeded { enrolled: true, .. } = denied {
+        return proven(gate, client, refusal).await;
+    }
     let mut wish = wish_of(&ask);
     let offers = if could_help(&denied) { gate.authority.offers(&ask.identity, &wish) } else { Vec::new() };
     if offers.is_empty() {
@@ -130,16 +158,39 @@ pub(crate) async fn ask_first<C: Client>(gate: &Gate, client: &mut C, denied: De
         None => {
             wish.entitlement = said.entitlement.or(wish.entitlement);
             (wish.reason, wish.ticket, wish.duration) = (said.reason, said.ticket, said.duration);
-            gate.authority.request(&ask.identity, wish, gate.now()).await.map_err(|error| {
-                match Without::from(&error) {
-                    Without::Refused(refusal) => Without::Refused(refusal.next(how).ask_first()),
-                    Without::Gone => Without::Gone,
-                }
+            asked(gate, client, wish).await.map_err(|error| match error {
+                GrantError::Refused(_) => Refusal::from(&error).next(how).ask_first(),
+                error => Refusal::from(&error),
             })?
         }
     };
     until_decided(gate, client, &request, patience).await?;
-    gate.authority.authorize(&ask, gate.now()).await.map_err(|denied| Refusal::from(&denied).into())
+    match gate.authority.authorize(&ask, gate.now()).await {
+        Err(denied @ Denied::FactorNeeded { enrolled: true, .. }) => proven(gate, client, Refusal::from(&denied)).await,
+        authorized => authorized.map_err(|denied| Refusal::from(&denied).into()),
+    }
+}
+
+/// The request; whoever must have proven a second factor by then is asked for it, where they can be.
+async fn asked<C: Client>(gate: &Gate, client: &mut C, wish: Wish) -> Result<RequestView, GrantError> {
+    let identity = client.ask().identity.clone();
+    let needed = match gate.request(&identity, wish.clone()).await {
+        Err(needed @ GrantError::FactorNeeded { enrolled: true, .. }) => needed,
+        other => return other,
+    };
+    match client.prove().await {
+        Ok(true) => gate.request(&identity, wish).await,
+        Ok(false) => Err(needed),
+        Err(refusal) => Err(GrantError::Refused(refusal.sentence)),
+    }
+}
+
+/// The way in for whom nothing but a second factor is missing: they are asked for it, where they can be.
+async fn proven<C: Client>(gate: &Gate, client: &mut C, refusal: Refusal) -> Result<Permit, Without> {
+    if !client.prove().await? {
+        return Err(refusal.into());
+    }
+    gate.authority.authorize(client.ask(), gate.now()).await.map_err(|denied| Refusal::from(&denied).into())
 }
 
 /// An open request of theirs that would open this: they wait for that one, and need not ask again.
@@ -153,6 +204,7 @@ async fn standing(gate: &Gate, ask: &Ask, offers: &[Offer]) -> Result<Option<Req
             Access::Database(database) => wanted.database.as_ref().is_none_or(|narrowed| narrowed == database),
         };
         this && wanted.identity == ask.identity
+            && wanted.extends.is_none()
             && wanted.target == ask.target
             && offers.iter().any(|offer| offer.entitlement == wanted.entitlement)
     };
@@ -192,12 +244,14 @@ async fn until_decided<C: Client>(
                 client.show(&asking::granted(&view)).await;
                 return Ok(());
             }
-            (RequestState::Open, Some(Standing::Waiting(_))) if lines == shown => {}
-            (RequestState::Open, Some(Standing::Waiting(_))) => {
+            (RequestState::Open, Some(Standing::Stuck(_)) | None) => {
+                return Err(Refusal::new(lines.join("; ")).by("request").into());
+            }
+            (RequestState::Open, _) if lines == shown => {}
+            (RequestState::Open, _) => {
                 client.show(&lines).await;
                 shown = lines;
             }
-            (RequestState::Open, _) => return Err(Refusal::new(lines.join("; ")).by("request").into()),
             (over, _) => {
                 let why = format!("your request {} was {}", view.wanted.id.short(), asking::ended(&view, over));
                 return Err(Refusal::new(why).by("request").into());

@@ -1,7 +1,14 @@
 //! Asking for a grant, and answering who asks, with OpenSSH's own client and the commands.
 
 use serde_json::Value;
-use std::{fs, process::Command};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    net::TcpListener,
+    process::Command,
+    sync::mpsc,
+    thread,
+};
 use tidegate_tests::{
     Output, World,
     running::Running,
@@ -153,4 +160,49 @@ fn a_signed_approval_is_by_ones_own_key_over_exactly_this_request() {
     verifying.send(&line);
     verifying.close_stdin();
     verifying.finish(PATIENCE).ok();
+}
+
+/// A ticket system that knows INC-1 and INC-2, sends who asks for INC-7 elsewhere, and hangs up on everybody else but INC-404.
+/// What it was asked comes out of the other end.
+fn ticket_system() -> (u16, mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (port, (asked, received)) = (listener.local_addr().unwrap().port(), mpsc::channel());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut line = String::new();
+            BufReader::new(&stream).read_line(&mut line).unwrap();
+            let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+            let answer = match path.rsplit('/').next().unwrap_or_default() {
+                "INC-1" | "INC-2" => "HTTP/1.1 204 No Content\r\n\r\n",
+                "INC-404" => "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n",
+                "INC-7" => "HTTP/1.1 302 Found\r\nlocation: /INC-1\r\ncontent-length: 0\r\n\r\n",
+                _ => "",
+            };
+            let _ = stream.write_all(answer.as_bytes());
+            if asked.send(path).is_err() {
+                return; // the test is over
+            }
+        }
+    });
+    (port, received)
+}
+
+#[test]
+fn a_ticket_that_the_ticket_system_does_not_know_or_does_not_answer_for_asks_for_nothing() {
+    let (port, asked) = ticket_system();
+    let ticket = format!("ticket = {{ pattern = \"^INC-\", check_url = \"http://127.0.0.1:{port}/of/{{ticket}}\" }}");
+    let world = plan(&format!("[{{ from = [\"sales\"] }}]\n{ticket}")).start();
+    let ask = |ticket: &str| world.control("alice", &[&format!("request web-1 --reason x --ticket {ticket}")]);
+    ask("INC-404").exited(1).says("knows no such ticket");
+    for down in ["INC-7", "INC-9"] {
+        ask(down).exited(1).says("the ticket system does not answer, so nothing is asked for");
+    }
+    ask("XYZ-1").exited(1).says("must look like ^INC-");
+    assert!(world.gateway.list(&["request", "list"]).is_empty());
+    let first = id(ask("INC-1"));
+    assert_eq!(world.gateway.json(&["request", "show", &first])["ticket"], "INC-1");
+    ask("INC-1/../x").exited(1);
+    let asked: Vec<String> = asked.try_iter().collect();
+    assert_eq!(asked, ["/of/INC-404", "/of/INC-7", "/of/INC-9", "/of/INC-1", "/of/INC-1%2F..%2Fx"]);
 }

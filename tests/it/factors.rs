@@ -10,12 +10,12 @@ use tidegate_tests::{
 };
 
 /// What somebody was given.
-struct Given {
+pub(crate) struct Given {
     secret: String,
     recovery: Vec<String>,
 }
 
-fn enroll(world: &World, name: &str) -> Given {
+pub(crate) fn enroll(world: &World, name: &str) -> Given {
     let given = world.gateway.json(&["user", "mfa", "enroll", name]);
     let uri = given["uri"].as_str().unwrap();
     assert!(uri.starts_with("otpauth://totp/gate:alice?") && uri.contains("issuer=gate"), "{uri}");
@@ -34,21 +34,21 @@ print('%06d' % ((struct.unpack('>I', mac[at:at + 4])[0] & 0x7fffffff) % 1000000)
 
 impl Given {
     /// The code of the step that comes so many after this one. That of this step and the next are good for 30 s and more.
-    fn code(&self, later: i32) -> String {
+    pub(crate) fn code(&self, later: i32) -> String {
         let mut python = Command::new("python3");
         python.args(["-c", TOTP, &self.secret, &later.to_string()]);
         run(python, secs(20)).ok().out()
     }
 
     /// No code of now: one digit is another.
-    fn wrong(&self) -> String {
+    pub(crate) fn wrong(&self) -> String {
         let near: Vec<String> = (-2..=2).map(|step| self.code(step)).collect();
         (0..10).map(|n| format!("00000{n}")).find(|code| !near.contains(code)).unwrap()
     }
 }
 
 /// `ssh gate VERB` with this on stdin.
-fn typed(world: &World, verb: &[&str], line: &str) -> Output {
+pub(crate) fn typed(world: &World, verb: &[&str], line: &str) -> Output {
     let mut ssh = Running::start(world.ssh_command("alice", &[], "alice", verb));
     ssh.send(line);
     ssh.finish(PATIENCE)

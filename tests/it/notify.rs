@@ -15,7 +15,7 @@ use tidegate_tests::{
 };
 
 /// Both servers (`fixtures/receiver.py`).
-struct Receiver {
+pub(crate) struct Receiver {
     folder: tempfile::TempDir,
     python: PathBuf,
     _daemon: Daemon,
@@ -25,7 +25,7 @@ const SECRET: &str = "a shared secret of thirty-two bytes or more";
 
 impl Receiver {
     /// `None`: where the mail server could not be had, outside CI.
-    fn start(mode: &str) -> Option<Self> {
+    pub(crate) fn start(mode: &str) -> Option<Self> {
         let target = env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned();
         let python =
             env::var_os("TIDEGATE_TEST_PYTHON").map_or_else(|| target.join("clients-venv/bin/python"), PathBuf::from);
@@ -67,7 +67,7 @@ impl Receiver {
     }
 
     /// The web server's port, and the mail server's.
-    fn ports(&self) -> (String, String) {
+    pub(crate) fn ports(&self) -> (String, String) {
         let text = fs::read_to_string(self.file("ports")).unwrap();
         let (web, mail) = text.split_once(' ').unwrap();
         (web.to_owned(), mail.to_owned())
@@ -78,7 +78,7 @@ impl Receiver {
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    fn until(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn until(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
         wait_until(secs(90), what, || self.received().into_iter().find(|received| is(received)))
     }
 

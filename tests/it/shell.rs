@@ -30,8 +30,8 @@ fn help_names_every_verb_and_says_more_about_each() {
     let help = world.control("alice", &["help"]).ok().out();
     assert_eq!(world.control("alice", &[" --help"]).ok().out(), help);
     for verb in [
-        "help", "whoami", "targets", "request", "requests", "approve", "deny", "cancel", "grants", "password", "cert",
-        "sessions", "kill", "play", "config",
+        "help", "whoami", "targets", "request", "requests", "approve", "deny", "cancel", "review", "grants", "extend",
+        "return", "password", "cert", "sessions", "kill", "play", "config",
     ] {
         assert!(help.lines().any(|line| line.starts_with(verb)), "{verb} is not in: {help}");
         let more = world.control("alice", &["help", verb]).ok().out();

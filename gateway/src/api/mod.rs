@@ -12,6 +12,7 @@ mod factors;
 pub(crate) mod https;
 mod leases;
 mod live;
+mod lives;
 mod locks;
 mod notify;
 mod openapi;
@@ -23,6 +24,7 @@ mod recordings;
 mod refusals;
 pub(crate) mod remote;
 mod requests;
+mod reviews;
 mod routes;
 mod sessions;
 pub(crate) mod socket;
@@ -81,6 +83,9 @@ pub(crate) struct Status {
     /// What they may take, if that is bounded.
     #[serde(default)]
     pub(crate) recordings_budget: Option<u64>,
+    /// Reviews that nobody has signed.
+    #[serde(default)]
+    pub(crate) reviews: usize,
     /// Accounts with our mark and no lease, as `NAME on TARGET`.
     #[serde(default)]
     pub(crate) orphans: Vec<String>,
@@ -171,6 +176,41 @@ pub(crate) struct ApproveBody {
 pub(crate) struct DenyBody {
     /// Who asked is told.
     pub(crate) reason: String,
+}
+
+/// `POST /v1/grants/{id}/extend`
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExtendBody {
+    /// Like `30m`, from the last approval on; left out: as long as the entitlement allows.
+    #[serde(rename = "for", default)]
+    pub(crate) duration: Option<String>,
+    /// Left out: as it was.
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
+    /// Left out: as it was.
+    #[serde(default)]
+    pub(crate) ticket: Option<String>,
+}
+
+/// `POST /v1/grants/{id}/return`
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReturnBody {
+    /// Somebody else's.
+    #[serde(default)]
+    pub(crate) force: bool,
+    /// Whose it is is told; needed with `force`.
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
+}
+
+/// `POST /v1/reviews/{id}/sign`
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReviewBody {
+    /// What was found.
+    pub(crate) note: String,
 }
 
 /// `POST /v1/grants/import`

@@ -40,12 +40,16 @@ pub(crate) enum Action {
     ReadFactors,
     /// List or show grants.
     ReadGrants,
-    /// Ask for a grant, or take that back.
+    /// Ask for a grant, or for more of one, or take that back; hand one back.
     AskRequests,
     /// List or show requests.
     ReadRequests,
     /// Say yes or no to one.
     DecideRequests,
+    /// List reviews.
+    ReadReviews,
+    /// Sign one.
+    SignReviews,
     /// List leases.
     ReadLeases,
     /// Wake the reaper.
@@ -89,6 +93,7 @@ impl Action {
             Self::Status
             | Self::ReadGrants
             | Self::ReadRequests
+            | Self::ReadReviews
             | Self::ReadLeases
             | Self::ReadSessions
             | Self::NoteRecordings
@@ -103,6 +108,7 @@ impl Action {
             | Self::WatchSessions
             | Self::HoldRecordings
             | Self::DecideRequests
+            | Self::SignReviews
             | Self::RevokeTokens
             | Self::RetryLeases
             | Self::AcceptLeases
@@ -223,6 +229,7 @@ impl Caller {
             Action::Status => Ok(Scope::All),
             Action::ReadGrants
             | Action::ReadRequests
+            | Action::ReadReviews
             | Action::ReadLeases
             | Action::ReadSessions
             | Action::WatchSessions
@@ -240,6 +247,8 @@ impl Caller {
             | Action::AskRequests
             | Action::ReadRequests
             | Action::DecideRequests
+            | Action::ReadReviews
+            | Action::SignReviews
             | Action::ReadSessions
             | Action::NoteRecordings
             | Action::WatchSessions

@@ -48,6 +48,10 @@ impl From<GrantError> for Problem {
     fn from(error: GrantError) -> Self {
         match error {
             GrantError::Refused(sentence) => Self::refused(sentence),
+            GrantError::TicketUnseen { .. } => Self::refused(error.to_string()),
+            GrantError::FactorNeeded { .. } => {
+                Self::refused(format!("{error}: `ssh gate request` asks for its code, the API has nowhere to"))
+            }
             GrantError::NotFound(sentence) => Self::new(StatusCode::NOT_FOUND, sentence),
             GrantError::Store(error) => error.into(),
         }

@@ -25,8 +25,20 @@ pub(super) async fn open(State(api): Shared, Extension(caller): Who, request: Re
     let RequestBody { target, entitlement, duration, reason, ticket, login, database, roles } = body(request).await?;
     let wrong = |wrong| Problem::refused(format!("for: {wrong}; write it like 30m"));
     let duration = duration.as_deref().map(config::duration).transpose().map_err(wrong)?;
-    let wish = Wish { target, entitlement, login, database, roles, duration, reason, ticket };
-    Ok(Json(api.gate.authority.request(caller.known()?, wish, api.gate.now()).await?))
+    let wish = Wish {
+        target,
+        entitlement,
+        login,
+        database,
+        roles,
+        duration,
+        reason,
+        ticket,
+        from: None,
+        extends: None,
+        seen: None,
+    };
+    Ok(Json(api.gate.request(caller.known()?, wish).await?))
 }
 
 /// Requests, newest first.

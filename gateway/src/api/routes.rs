@@ -2,11 +2,11 @@
 
 use super::{
     GrantMade, ImportBody, IssueBody, LARGEST_BODY, Listeners, ReasonBody, Status, TestBody, clock, factors, leases,
-    live, locks, notify, openapi,
+    live, lives, locks, notify, openapi,
     page::{Listed, Order, Part},
     peer::{Action, Caller, Scope},
     problem::Problem,
-    recordings, refusals, requests, sessions, tokens,
+    recordings, refusals, requests, reviews, sessions, tokens,
 };
 use crate::{
     anchor::Anchored,
@@ -185,6 +185,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(import_grant))
         .routes(routes!(show_grant))
         .routes(routes!(revoke_grant))
+        .routes(routes!(lives::extend))
+        .routes(routes!(lives::give_back))
         .routes(routes!(leases::list))
         .routes(routes!(leases::sweep))
         .routes(routes!(leases::adopt))
@@ -203,6 +205,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(recordings::hold))
         .routes(routes!(recordings::opened))
         .routes(routes!(recordings::release))
+        .routes(routes!(reviews::list))
+        .routes(routes!(reviews::sign))
         .routes(routes!(sessions::list))
         .routes(routes!(sessions::show))
         .routes(routes!(sessions::kill))
@@ -257,6 +261,7 @@ async fn status(State(api): Shared, Extension(caller): Who) -> Answer<Status> {
         recordings_bytes,
         recordings_budget,
         locks: api.gate.store.locks_held(api.gate.now()).await?,
+        reviews: api.gate.store.reviews_owed().await?,
         orphans: orphans.iter().map(|(target, marked)| format!("{} on {target}", marked.name)).collect(),
         // What is wrong with one names hosts and programs.
         inventories: caller.known().map(|_| api.live.inventories()).unwrap_or_default(),

@@ -6,6 +6,7 @@ mod notify;
 mod policy;
 mod recording;
 mod request;
+mod review;
 
 pub(crate) use lock::{AddLock, LockCommand};
 pub(crate) use mfa::MfaCommand;
@@ -13,6 +14,7 @@ pub(crate) use notify::NotifyCommand;
 pub(crate) use policy::PolicyCommand;
 pub(crate) use recording::{Hold, Place, RecordingCommand, Search};
 pub(crate) use request::{Ask, RequestCommand};
+pub(crate) use review::ReviewCommand;
 
 use crate::config::duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -89,6 +91,9 @@ pub(crate) enum Command {
     /// Ask for grants, and answer who asks
     #[command(subcommand)]
     Request(RequestCommand),
+    /// What was done without anybody's approval, and who has looked at it since
+    #[command(subcommand)]
+    Review(ReviewCommand),
     /// People
     #[command(subcommand)]
     User(UserCommand),
@@ -295,6 +300,31 @@ pub(crate) enum GrantCommand {
         id: String,
         #[command(flatten)]
         json: Json,
+    },
+    /// Ask for more time under a grant of yours; its live sessions go on. Prints the request's id
+    Extend {
+        /// Its id, or any unique prefix or suffix
+        id: String,
+        /// For how long from the last approval, e.g. 30m [default: as long as the entitlement allows]
+        #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+        duration: Option<Duration>,
+        /// Why [default: as it was]
+        #[arg(long)]
+        reason: Option<String>,
+        /// The ticket [default: as it was]
+        #[arg(long)]
+        ticket: Option<String>,
+    },
+    /// Hand a grant of yours back; its live sessions end, and whoever waits for it goes on
+    Return {
+        /// Its id, or any unique prefix or suffix
+        id: String,
+        /// Take back somebody else's, as one who approves it or as an admin
+        #[arg(long, requires = "reason")]
+        force: bool,
+        /// Why; the person is told
+        #[arg(long)]
+        reason: Option<String>,
     },
     /// Revoke a grant; its live sessions end
     Revoke {

@@ -3,7 +3,7 @@
 use super::{lease::word, moment, named, print, print_json, text_of};
 use crate::{
     api::{
-        GrantMade, ImportBody, IssueBody, LARGEST_BODY, ReasonBody,
+        ExtendBody, GrantMade, ImportBody, IssueBody, LARGEST_BODY, ReasonBody, ReturnBody,
         client::{Client, segment},
     },
     cli::{GrantCommand, Issue},
@@ -22,6 +22,13 @@ pub(super) fn run(client: &Client, command: GrantCommand) -> anyhow::Result<Exit
         GrantCommand::Show { id, json } => {
             let grant: GrantView = client.get(&format!("/v1/grants/{}", segment(&id)))?;
             if json.json { print_json(&grant) } else { print(&described(&grant)?) }
+        }
+        GrantCommand::Extend { id, duration, reason, ticket } => {
+            let body = ExtendBody { duration: duration.map(show_duration), reason, ticket };
+            super::request::made(&client.post(&format!("/v1/grants/{}/extend", segment(&id)), &body)?)
+        }
+        GrantCommand::Return { id, force, reason } => {
+            made(&client.post(&format!("/v1/grants/{}/return", segment(&id)), &ReturnBody { force, reason })?)
         }
         GrantCommand::Revoke { id, reason } => {
             made(&client.post(&format!("/v1/grants/{}/revoke", segment(&id)), &ReasonBody { reason })?)
@@ -77,7 +84,10 @@ fn list(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
         ]
     };
     let rows: Vec<[String; 8]> = grants.iter().map(row).collect();
-    print(&text::table(["ID", "USER", "TARGET", "ENTITLEMENT", "STATE", "ENDS", "ISSUER", "REASON"], &rows))
+    print(
+        &(super::review::owed(client)?
+            + &text::table(["ID", "USER", "TARGET", "ENTITLEMENT", "STATE", "ENDS", "ISSUER", "REASON"], &rows)),
+    )
 }
 
 /// Seconds since 1970, as people read them.

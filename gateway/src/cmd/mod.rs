@@ -20,6 +20,7 @@ mod pages;
 mod policy;
 mod recording;
 mod request;
+mod review;
 mod search;
 mod session;
 mod status;
@@ -70,6 +71,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Grant(command) => grant::run(&client()?, command),
         Command::Policy(command) => policy::run(named, command),
         Command::Request(command) => request::run(&client()?, command),
+        Command::Review(command) => review::run(&client()?, command),
         Command::User(UserCommand::Add(new)) => add::user(&config::locate(named)?, &new),
         Command::User(UserCommand::Mfa(command)) => mfa::run(&client()?, command),
         Command::User(UserCommand::End { name, reason, json }) => user::end(&client()?, &name, reason, json.json),

@@ -13,7 +13,7 @@ use crate::{
 use std::{fmt::Write as _, process::ExitCode, time::Duration};
 use tidegate_grants::{
     RequestState, RequestView,
-    panel::{Awaited, Standing},
+    panel::{Awaited, Queued, Standing},
 };
 
 /// A signature is at most this long.
@@ -42,7 +42,7 @@ pub(super) fn run(client: &Client, command: RequestCommand) -> anyhow::Result<Ex
 }
 
 /// The id alone; what it waits for is for the person.
-fn made(view: &RequestView) -> anyhow::Result<ExitCode> {
+pub(super) fn made(view: &RequestView) -> anyhow::Result<ExitCode> {
     eprintln!("{}", plain(&stands(view)));
     print(&format!("{}\n", view.wanted.id))
 }
@@ -80,7 +80,10 @@ fn list(client: &Client, all: bool, json: bool) -> anyhow::Result<ExitCode> {
         ]
     };
     let rows: Vec<[String; 8]> = requests.iter().map(row).collect();
-    print(&text::table(["ID", "USER", "TARGET", "ENTITLEMENT", "FOR", "STATE", "TICKET", "REASON"], &rows))
+    print(
+        &(super::review::owed(client)?
+            + &text::table(["ID", "USER", "TARGET", "ENTITLEMENT", "FOR", "STATE", "TICKET", "REASON"], &rows)),
+    )
 }
 
 /// In a few words.
@@ -89,6 +92,11 @@ fn stands(view: &RequestView) -> String {
         (Some(Standing::Waiting(Awaited { level, missing, from, proof })), _) => {
             let from: Vec<&str> = from.iter().map(|group| group.as_str()).collect();
             format!("open: awaits {missing} of {} (level {level}, {proof})", from.join(" or "))
+        }
+        (Some(Standing::Queued(Queued { by, until, ahead })), _) => {
+            let by = by.as_ref().map(|by| format!(", held by {by}")).unwrap_or_default();
+            let until = until.map(|until| format!(" until {}", moment(until))).unwrap_or_default();
+            format!("open: approved{by}{until}; {ahead} before it")
         }
         (Some(Standing::Stuck(level)), _) => format!("open: too few are left for level {level}"),
         (_, state) => {

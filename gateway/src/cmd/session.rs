@@ -39,7 +39,7 @@ pub(super) fn list(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
     };
     let rows: Vec<[String; 11]> = sessions.iter().map(row).collect();
     let titles = ["ID", "IDENTITY", "AS", "TARGET", "FROM", "GRANT", "START", "END", "IDLE", "OUTCOME", "LAST"];
-    print(&text::table(titles, &rows))
+    print(&(super::review::owed(client)? + &text::table(titles, &rows)))
 }
 
 pub(super) fn show(client: &Client, id: &str, json: bool) -> anyhow::Result<ExitCode> {

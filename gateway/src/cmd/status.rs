@@ -31,6 +31,9 @@ pub(super) fn run(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
         let mut out = String::new();
         let word = if status.ready { "ready" } else { "NOT ready" };
         writeln!(out, "{word}: gateway {} (node {}), tidegate {}", status.gateway, status.node, status.version)?;
+        if status.reviews > 0 {
+            writeln!(out, "  reviews owed   {} (`tidegate review list`)", status.reviews)?;
+        }
         for fault in &status.faults {
             writeln!(out, "  fault          {fault}")?;
         }

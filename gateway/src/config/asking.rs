@@ -1,10 +1,11 @@
-//! How an entitlement is asked for: `approvals`, `escalate`, `reason` and `ticket`.
+//! How an entitlement is asked for: `approvals`, `break_glass`, `escalate`, `reason` and `ticket`.
 
 use super::{
     gateway::groups,
     section::{Section, TextSpot},
     value::{self, DURATION_FIX},
 };
+use crate::tickets;
 use std::collections::BTreeSet;
 use tidegate_grants::{
     Asking, GroupName, Proof,
@@ -12,17 +13,18 @@ use tidegate_grants::{
 };
 
 /// What has no meaning where nobody can ask.
-const BESIDE: [&str; 3] = ["escalate", "reason", "ticket"];
+const BESIDE: [&str; 4] = ["escalate", "extend", "reason", "ticket"];
 const LEVEL_FIX: &str = "write a level like { from = [\"sre-leads\"], count = 1 }, or [] to grant at once";
 /// More levels than this nobody waits for.
 const MOST_LEVELS: usize = 8;
 /// More people than this nobody finds.
 const MOST_PEOPLE: i64 = 16;
 
-/// Without `approvals` it cannot be asked for. The outer `None` has said why.
+/// Without `approvals` it cannot be asked for, unless it breaks the glass. The outer `None` has said why.
 pub(super) fn asking(section: &Section<'_>) -> Option<Option<Asking>> {
     let levels: Vec<Option<LevelRule>> = section.sections("approvals").iter().map(level).collect();
-    if !section.has("approvals") {
+    let break_glass = section.boolean("break_glass").is_some_and(|glass| glass.value);
+    if !section.has("approvals") && !break_glass {
         let wrong = "is for what can be asked for, and this entitlement has no approvals";
         section.misplaced(&BESIDE, wrong, "write approvals = [{ from = [\"sre-leads\"] }], or [] to grant at once");
         return Some(None);
@@ -43,8 +45,19 @@ pub(super) fn asking(section: &Section<'_>) -> Option<Option<Asking>> {
         None if !section.has("escalate") => Some(None),
         escalate => escalation(&escalate?).map(Some),
     };
+    let extend = match section.text("extend") {
+        None if !section.has("extend") => Some(false),
+        extend => once(&extend?),
+    };
     let levels: Option<Vec<LevelRule>> = levels.into_iter().collect();
-    Some(Some(Asking { levels: levels?, escalate: escalate?, reason: reason?, ticket: ticket? }))
+    Some(Some(Asking {
+        levels: levels?,
+        escalate: escalate?,
+        reason: reason?,
+        ticket: ticket?,
+        extend: extend?,
+        break_glass,
+    }))
 }
 
 fn level(section: &Section<'_>) -> Option<LevelRule> {
@@ -90,12 +103,29 @@ fn need(text: &TextSpot<'_>) -> Option<Need> {
     }
 }
 
+fn once(text: &TextSpot<'_>) -> Option<bool> {
+    if text.value != "once" {
+        text.fault("is not \"once\"", "write extend = \"once\", or take it out");
+        return None;
+    }
+    Some(true)
+}
+
 fn ticket_rule(section: &Section<'_>) -> Option<TicketRule> {
     const FIX: &str = "write what a ticket looks like, as '^(INC|CHG)-[0-9]+$'";
+    const CHECK: &str =
+        "write it like \"https://tickets.example.com/api/{ticket}\": 2xx says that there is such a ticket";
     let pattern = section.need("pattern", section.text("pattern"), FIX);
+    let check = match section.text("check_url") {
+        None if !section.has("check_url") => Some(None),
+        check => check
+            .and_then(|url| url.parse(|text| tickets::uri(text, "INC-1").map(|_| text.to_owned()), CHECK))
+            .map(|url| Some(url.value)),
+    };
     section.unknown();
     let short = |_| "is no regular expression that can be used here";
-    pattern?.parse(|text| TicketRule::new(text).map_err(short), FIX).map(|rule| rule.value)
+    let rule = pattern?.parse(|text| TicketRule::new(text).map_err(short), FIX)?.value;
+    Some(rule.known_at(check?))
 }
 
 fn escalation(section: &Section<'_>) -> Option<Escalation> {

@@ -1,4 +1,4 @@
-//! What must hold while an entitlement is used: `hours`, `max_sessions` and `watch`.
+//! What must hold while an entitlement is used: `hours`, `max_sessions`, `exclusive` and `watch`.
 
 use super::section::{Section, Spot};
 use tidegate_grants::{Conditions, hours::Hours};
@@ -14,7 +14,8 @@ pub(super) fn conditions(section: &Section<'_>) -> Option<Conditions> {
         most => number(&most?).map(Some),
     };
     let watched = watched(section);
-    Some(Conditions { hours: hours?, max_sessions: max_sessions?, watched: watched? })
+    let exclusive = section.boolean("exclusive").is_some_and(|exclusive| exclusive.value);
+    Some(Conditions { hours: hours?, max_sessions: max_sessions?, watched: watched?, exclusive })
 }
 
 fn watched(section: &Section<'_>) -> Option<bool> {

@@ -8,11 +8,14 @@ use super::{
     section::Whole,
     value::nearest,
 };
-use crate::text::plain;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::{notify::Channel, text::plain};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use tidegate_grants::{
-    Entitlement, EntitlementName, GroupName, Identity, IdentityName, Kind, Target, TargetName, Terms, TrustedIssuer,
-    entitlement::Selector, forward::Rule,
+    Entitlement, EntitlementName, Event, GroupName, Identity, IdentityName, Kind, Target, TargetName, Terms,
+    TrustedIssuer, entitlement::Selector, forward::Rule,
 };
 
 /// All that a configuration says about who may do what.
@@ -23,6 +26,7 @@ pub(super) struct Said<'a> {
     pub(super) targets: &'a BTreeMap<TargetName, Target>,
     pub(super) entitlements: &'a BTreeMap<EntitlementName, Entitlement>,
     pub(super) issuers: &'a BTreeMap<String, TrustedIssuer>,
+    pub(super) notify: &'a [Arc<Channel>],
 }
 
 /// Each with its place, one line each.
@@ -112,6 +116,9 @@ fn entitled(said: &Said<'_>, entitlement: &Entitlement, notes: &mut Notes<'_>) {
             notes.of("entitlement", name, ".approvals", &odd);
         }
     }
+    if entitlement.breaks_glass() {
+        broken_glass(said, entitlement, notes);
+    }
     if let Terms::Ssh { forward, .. } = &entitlement.terms {
         let dangers = |rule: Rule| rule.dangers().into_iter().map(move |danger| format!("{rule} {danger}"));
         forward.rules().flat_map(dangers).for_each(|danger| notes.of("entitlement", name, ".forward", &danger));
@@ -139,6 +146,20 @@ fn entitled(said: &Said<'_>, entitlement: &Entitlement, notes: &mut Notes<'_>) {
     for target in unfit {
         let odd = format!("{} has the labels, but is of the other kind", target.name);
         notes.of("entitlement", name, ".targets", &odd);
+    }
+}
+
+/// What breaks the glass is worth as much as those who hear of it and look at it afterwards.
+fn broken_glass(said: &Said<'_>, entitlement: &Entitlement, notes: &mut Notes<'_>) {
+    let mut say = |odd: &str| notes.of("entitlement", entitlement.name.as_str(), ".break_glass", odd);
+    let broken = Event::new("review.demanded");
+    if !said.notify.iter().flat_map(|channel| &channel.kinds).any(|kind| kind.includes(&broken)) {
+        say("nobody is told when the glass is broken: write a [[notify]] with kinds = [\"break_glass\"]");
+    }
+    let reviewers = said.members(&said.roles.admin.union(&said.roles.auditor).cloned().collect());
+    let alone = |holder: &&Identity| reviewers.iter().all(|reviewer| reviewer.name == holder.name);
+    if said.members(&entitlement.groups).iter().any(alone) {
+        say("somebody may break the glass, and nobody else could sign the review: make another admin or an auditor");
     }
 }
 

@@ -4,6 +4,7 @@ use super::{
     asking::asking,
     conditions::conditions,
     gateway::groups,
+    glass,
     section::{Section, Spot, TextSpot, Whole},
     targets::Targets,
     value::{self, DURATION_FIX},
@@ -69,6 +70,9 @@ pub(super) fn entitlements(whole: &Whole<'_>, targets: &Targets) -> BTreeMap<Ent
             Some(conditions),
         ) = (groups, selector, terms, asking, mfa, conditions)
         {
+            if asking.as_ref().is_some_and(|asking| !glass::held(&section, asking, mfa, max_duration)) {
+                continue;
+            }
             let (name, targets) = (name.value, selector.value);
             let entitlement = Entitlement {
                 name: name.clone(),
@@ -179,9 +183,10 @@ fn mfa(section: &Section<'_>) -> Option<Mfa> {
     let Some(mfa) = section.text("mfa") else { return Some(Mfa::None) };
     match mfa.value {
         "none" => Some(Mfa::None),
+        "request" => Some(Mfa::Request),
         "session" => Some(Mfa::Session),
         _ => {
-            mfa.fault("is neither \"none\" nor \"session\"", "write one of them");
+            mfa.fault("is none of \"none\", \"request\" and \"session\"", "write one of them");
             None
         }
     }

@@ -75,7 +75,7 @@ pub(super) fn elsewhere(table: &'static Table, name: &str) -> Option<String> {
         return Some("take it out: an inventory lists targets and nothing else".to_owned());
     }
     Some(match std::ptr::eq(table, &raw const INCLUDED) {
-        true => "write it into the main file: one that is included has [[user]], [[target]], [[entitlement]] and [[issuer]]",
+        true => "write it into the main file: one that is included has [[user]], [[group]], [[target]], [[entitlement]] and [[issuer]]",
         false => "write it at the top of the file, above the first [section]",
     }
     .to_owned())
@@ -125,7 +125,7 @@ pub(super) static ROOT: Table = Table {
         may(
             "include",
             Value::List(&Value::Text, 0),
-            "More files with [[user]], [[target]], [[entitlement]] and [[issuer]], like [\"targets.d/*.toml\"].",
+            "More files with [[user]], [[group]], [[target]], [[entitlement]] and [[issuer]], like [\"targets.d/*.toml\"].",
         ),
         must("gateway", Value::Table(&GATEWAY), "The gateway itself."),
         may("roles", Value::Table(&ROLES), "Which groups may do what to the gateway itself."),
@@ -134,6 +134,7 @@ pub(super) static ROOT: Table = Table {
         may("api", Value::Table(&API), "The door for programs: the HTTPS API."),
         must("recording", Value::Table(&RECORDING), "How sessions are recorded."),
         may("user", Value::Tables(&USER), "Who may come to the door, and how they prove it."),
+        may("group", Value::Tables(&GROUP), "A group whose members are members of others, too."),
         may("target", Value::Tables(&TARGET), "An SSH host or a database server."),
         may("entitlement", Value::Tables(&ENTITLEMENT), "What groups may ask for, where, and on which terms."),
         may("issuer", Value::Tables(&ISSUER), "An outside approval system whose signed grants are honoured."),
@@ -158,6 +159,7 @@ pub(super) static INCLUDED: Table = Table {
     about: "A part of a tidegate configuration, which another file includes.",
     keys: &[
         may("user", Value::Tables(&USER), "Who may come to the door, and how they prove it."),
+        may("group", Value::Tables(&GROUP), "A group whose members are members of others, too."),
         may("target", Value::Tables(&TARGET), "An SSH host or a database server."),
         may("entitlement", Value::Tables(&ENTITLEMENT), "What groups may ask for, where, and on which terms."),
         may("issuer", Value::Tables(&ISSUER), "An outside approval system whose signed grants are honoured."),
@@ -237,8 +239,8 @@ static NOTIFY: Table = Table {
         must("name", PLAIN, "What lists call it."),
         must(
             "kinds",
-            Value::List(&Value::Like("^([a-z]+|[a-z_]+\\.([a-z_]+|\\*))$"), 1),
-            "Of what: denial, teardown, orphan, recording, request, lock, mfa, store; or kinds of the ledger, like \"grant.*\".",
+            Value::List(&Value::Like("^([a-z_]+|[a-z_]+\\.([a-z_]+|\\*))$"), 1),
+            "Of what: break_glass, denial, teardown, orphan, recording, request, lock, mfa, store; or kinds of the ledger, like \"grant.*\".",
         ),
         may("to", Value::List(&MAILBOX, 1), "Mail: to whom. It needs [smtp]."),
         may("url", Value::Like("^https?://"), "Webhook: where to. http only to this host itself."),
@@ -373,6 +375,14 @@ static RECORDING: Table = Table {
     ],
 };
 
+static GROUP: Table = Table {
+    about: "A group whose members are members of others, too.",
+    keys: &[
+        must("name", IDENTITY, "The group, as users have it in groups."),
+        must("groups", Value::List(&IDENTITY, 0), "Whoever is in it is in these, too; no group is in itself."),
+    ],
+};
+
 static USER: Table = Table {
     about: "Who may come to the door, and how they prove it.",
     keys: &[
@@ -450,13 +460,23 @@ static ENTITLEMENT: Table = Table {
         may("idle_timeout", POSITIVE, "A session in which nothing comes or goes for so long ends. Default: never."),
         may(
             "mfa",
-            Value::OneOf(&["none", "session"]),
-            "\"session\": opens only for a login with a fresh second factor. Default: \"none\".",
+            Value::OneOf(&["none", "request", "session"]),
+            "\"session\": opens only for a login with a fresh second factor; \"request\": asked for only with one. Default: \"none\".",
         ),
         may(
             "approvals",
             Value::Tables(&LEVEL),
             "Who must say yes, level by level; [] grants at once. Without it only an admin or an issuer grants it.",
+        ),
+        may(
+            "break_glass",
+            Value::Boolean,
+            "For emergencies: granted at once with a reason and a second factor, for 4h at most, and somebody else reviews it. Default: false.",
+        ),
+        may(
+            "extend",
+            Value::OneOf(&["once"]),
+            "A grant may be extended, once, by whoever approved it, while its sessions go on. Default: not at all.",
         ),
         may("escalate", Value::Table(&ESCALATE), "Who may say yes too, once a request has waited."),
         may("reason", Value::OneOf(&["required", "optional"]), "Whether who asks must say why. Default: \"required\"."),
@@ -466,17 +486,19 @@ static ENTITLEMENT: Table = Table {
             Value::Number(1, 1000),
             "Of one person at once under this entitlement, on all targets. Default: no limit of its own.",
         ),
+        may(
+            "exclusive",
+            Value::Boolean,
+            "On each target one person holds it at a time; whoever else is granted it waits for their turn. Default: false.",
+        ),
         may("ticket", Value::Table(&TICKET), "Who asks must name a ticket."),
         may(
             "watch",
             Value::OneOf(&["optional", "required"]),
             "\"required\": a session stands still while no auditor watches it. Default: \"optional\".",
         ),
-        later("exclusive"),
         later("clock"),
         later("when"),
-        later("extend"),
-        later("break_glass"),
         later("results"),
         later("mask"),
         later("max_rows"),
@@ -526,7 +548,14 @@ static HOURS: Table = Table {
 
 static TICKET: Table = Table {
     about: "What a ticket must look like.",
-    keys: &[must("pattern", Value::Text, "A regular expression that it matches."), later("check_url")],
+    keys: &[
+        must("pattern", Value::Text, "A regular expression that it matches."),
+        may(
+            "check_url",
+            Value::Like("^https?://.*\\{ticket\\}"),
+            "Where the ticket system is asked with GET: 2xx says that there is such a ticket, no answer is a no.",
+        ),
+    ],
 };
 
 static ISSUER: Table = Table {

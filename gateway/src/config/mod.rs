@@ -19,12 +19,14 @@ pub(crate) mod edit;
 mod entitlements;
 mod fault;
 mod gateway;
+mod glass;
 mod include;
 pub(crate) mod inventory;
 mod issuers;
 mod keeping;
 mod keys;
 mod limits;
+mod nested;
 mod notify;
 mod people;
 pub(crate) mod schema;
@@ -418,7 +420,7 @@ fn assemble(
     let taken: Vec<SocketAddr> = doors.iter().flat_map(|doors| [doors.ssh, doors.postgres]).flatten().collect();
     let api = api::api(root, &taken);
     let recording = gateway::recording(root);
-    let people = people::people(whole);
+    let people = people::people(whole, &nested::nested(whole));
     let targets = targets::targets(whole);
     let entitlements = entitlements::entitlements(whole, &targets);
     let issuers = issuers::issuers(whole, &entitlements, gateway.as_ref().map(|g| g.name.as_str()));
@@ -436,6 +438,7 @@ fn assemble(
         targets: targets_,
         entitlements: &entitlements,
         issuers: issuers_,
+        notify: &notify.channels,
     };
     let notes = contradictions::notes(&said, whole, findings);
 

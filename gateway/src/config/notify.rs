@@ -8,15 +8,17 @@ use super::{
     section::{Section, TextSpot},
     value::{self, PLAIN_NAME_FIX},
 };
-use crate::notify::{Channel, Format, Kind, Mail, Smtp, SmtpTls, Way, Webhook};
-use hyper::Uri;
-use std::{net::IpAddr, sync::Arc};
+use crate::{
+    notify::{Channel, Format, Kind, Mail, Smtp, SmtpTls, Way, Webhook},
+    outgoing::{address, is_here},
+};
+use std::sync::Arc;
 
 const SMTP_FIX: &str = "write server = \"mail.example.com:587\"";
 const FROM_FIX: &str = "write from = \"tidegate@example.com\"";
 const TO_FIX: &str = "write to = [\"oncall@example.com\"] for mail, or url = \"https://…\" for a webhook";
 const URL_FIX: &str = "write it like \"https://hooks.example.com/services/T1\" (http:// only to this host itself)";
-const KINDS_FIX: &str = "list what it is told of: \"denial\", \"teardown\", \"orphan\", \"recording\", \"request\", \"lock\", \"mfa\", \"store\", or kinds of \
+const KINDS_FIX: &str = "list what it is told of: \"break_glass\", \"denial\", \"teardown\", \"orphan\", \"recording\", \"request\", \"lock\", \"mfa\", \"store\", or kinds of \
                          the ledger like \"grant.*\" and \"session.killed\"";
 const SECRET: [&str; 2] = ["secret_file", "secret_env"];
 /// What belongs to url.
@@ -82,7 +84,7 @@ fn way(section: &Section<'_>, smtp: Option<&Arc<Smtp>>, has_smtp: bool, secrets:
             Some(Way::Mail(Mail { smtp: smtp?.clone(), to }))
         }
         (None, Some(url)) => {
-            let uri = url.parse(webhook_url, URL_FIX)?.value;
+            let uri = url.parse(address, URL_FIX)?.value;
             let format = match section.text("format") {
                 Some(format) => {
                     format.parse(str::parse::<Format>, "write \"json\", \"slack\", \"teams\" or \"mattermost\"")?.value
@@ -117,24 +119,6 @@ fn way(section: &Section<'_>, smtp: Option<&Arc<Smtp>>, has_smtp: bool, secrets:
             None
         }
     }
-}
-
-fn webhook_url(text: &str) -> Result<Uri, String> {
-    let uri: Uri = text.parse().map_err(|_| "is no URL")?;
-    let authority =
-        uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or("is no URL of a host")?;
-    match uri.scheme_str() {
-        Some("https") => Ok(uri),
-        Some("http") if is_here(authority.host()) => Ok(uri),
-        Some("http") => Err("would go over the network in clear".to_owned()),
-        _ => Err("is neither https nor http".to_owned()),
-    }
-}
-
-/// Of this host itself, by its address: a name could lead elsewhere.
-fn is_here(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn smtp(section: &Section<'_>, secrets: &mut Vec<Secret>) -> Option<Smtp> {

@@ -3,6 +3,7 @@
 use super::{
     fault::KeyRole,
     gateway::groups,
+    nested::Nested,
     section::{Section, Whole},
     value::{self, SSH_KEY_FIX},
 };
@@ -10,13 +11,13 @@ use std::collections::BTreeMap;
 use tidegate_grants::{Identity, IdentityName};
 
 /// All users. What was faulty is left out, and has said so.
-pub(super) fn people(whole: &Whole<'_>) -> BTreeMap<IdentityName, Identity> {
+pub(super) fn people(whole: &Whole<'_>, nested: &Nested) -> BTreeMap<IdentityName, Identity> {
     let mut people = BTreeMap::new();
     for section in whole.sections("user") {
         let name = section
             .need("name", section.text("name"), "write name = \"alice\"")
             .and_then(|name| name.parse(str::parse::<IdentityName>, "choose such a name"));
-        let groups = groups(&section, "groups");
+        let groups = nested.all_of(groups(&section, "groups"));
         let ssh_keys = ssh_keys(&section);
         let unix_user = unix_user(&section);
         section.unknown();

@@ -93,13 +93,13 @@ fn rules(name: &str, table: &Table) -> Vec<Value> {
         "entitlement" => {
             let ssh = ["logins", "files", "forward"];
             let postgres = ["databases", "roles", "inherit", "owner", "leftovers", "max_connections"];
-            let asked = json!(["approvals"]);
+            let asked = json!({ "anyOf": [{ "required": ["approvals"] }, { "required": ["break_glass"] }] });
             vec![
                 json!({ "oneOf": [
                     { "required": ["logins"], "allOf": [none_of(&postgres)] },
                     { "required": ["databases", "roles"], "allOf": [none_of(&ssh)] },
                 ] }),
-                json!({ "dependencies": { "escalate": asked, "reason": asked, "ticket": asked } }),
+                json!({ "dependencies": { "escalate": asked, "extend": asked, "reason": asked, "ticket": asked } }),
             ]
         }
         "inventory" => vec![

@@ -116,7 +116,11 @@ fn write_entitlement(out: &mut String, entitlement: &Entitlement) -> std::fmt::R
     let longest = show_duration(entitlement.max_duration);
     let idle =
         entitlement.idle_timeout.map(|idle| format!(", {} without use", show_duration(idle))).unwrap_or_default();
-    let mfa = if entitlement.mfa == Mfa::Session { ", with a second factor" } else { "" };
+    let mfa = match entitlement.mfa {
+        Mfa::None => "",
+        Mfa::Request => ", asked for with a second factor",
+        Mfa::Session => ", with a second factor",
+    };
     let watched = if entitlement.conditions.watched { ", only while somebody watches" } else { "" };
     writeln!(out, "entitlement {}: {groups} on {targets}, up to {longest}{idle}{mfa}{watched}", entitlement.name)?;
     match &entitlement.terms {
@@ -146,6 +150,9 @@ fn write_entitlement(out: &mut String, entitlement: &Entitlement) -> std::fmt::R
     if let Some(hours) = &entitlement.conditions.hours {
         writeln!(out, "  {hours} only")?;
     }
+    if entitlement.conditions.exclusive {
+        writeln!(out, "  one person at a time on each target; others wait for their turn")?;
+    }
     if let Some(most) = entitlement.conditions.max_sessions {
         writeln!(out, "  {most} session(s) of one person at once")?;
     }
@@ -167,8 +174,17 @@ fn write_asking(out: &mut String, asking: Option<&Asking>) -> std::fmt::Result {
     if let Some(Escalation { after, to }) = &asking.escalate {
         writeln!(out, "  after {} without a decision {} may approve too", show_duration(*after), names(to))?;
     }
-    let ticket = asking.ticket.as_ref().map(|rule| format!(", a ticket like {}", plain(rule.pattern())));
+    let ticket = asking.ticket.as_ref().map(|rule| {
+        let known = if rule.check().is_some() { " that the ticket system knows" } else { "" };
+        format!(", a ticket like {}{known}", plain(rule.pattern()))
+    });
     let reason = if asking.reason == Need::Required { "a reason must be given" } else { "a reason may be given" };
+    if asking.extend {
+        writeln!(out, "  may be extended once, while its sessions go on")?;
+    }
+    if asking.break_glass {
+        writeln!(out, "  breaks the glass: granted at once, and somebody else must review it")?;
+    }
     writeln!(out, "  {reason}{}", ticket.unwrap_or_default())
 }
 

@@ -32,6 +32,10 @@ pub(super) fn examine(state: &Path) -> Vec<Finding> {
         }
     };
     let mut findings = vec![running(&status)];
+    if status.reviews > 0 {
+        let said = format!("{} review(s) are owed: somebody broke the glass", status.reviews);
+        findings.push(Finding::warn("reviews", said, "tidegate review list; tidegate review sign ID --note WHAT"));
+    }
     if status.locks > 0 {
         let said = format!("{} lock(s) keep people out", status.locks);
         findings.push(Finding::warn("locks", said, "tidegate lock list; tidegate lock remove ID"));

@@ -5,7 +5,7 @@
 use crate::text::plain;
 use serde_json::{Value, json};
 use std::str::FromStr;
-use tidegate_grants::ledger::Entry;
+use tidegate_grants::{Event, ledger::Entry};
 
 /// What a webhook's receiver understands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,10 +39,16 @@ pub(super) fn id(gateway: &str, entry: &Entry) -> String {
     format!("{gateway}/{}/{}", entry.node, entry.seq)
 }
 
+/// Somebody should look now, whatever they are doing.
+pub(super) fn is_urgent(event: &Event) -> bool {
+    event.kind == "review.demanded"
+}
+
 /// One line: what happened, to whom, where, and why.
 pub(super) fn sentence(gateway: &str, entry: &Entry) -> String {
     let event = &entry.event;
-    let mut text = format!("{gateway}: {}", event.kind);
+    let urgent = if is_urgent(event) { "URGENT: the glass was broken: " } else { "" };
+    let mut text = format!("{urgent}{gateway}: {}", event.kind);
     if let Some(who) = event.identity.as_deref().or_else(|| event.detail.get("name")?.as_str()) {
         text.push_str(&format!(" {who}"));
     }
@@ -69,6 +75,7 @@ pub(super) fn body(format: Format, gateway: &str, entry: &Entry) -> Value {
             "version": 1,
             "id": id(gateway, entry),
             "gateway": gateway,
+            "priority": if is_urgent(&entry.event) { "high" } else { "normal" },
             "text": text,
             "entry": entry,
         }),
@@ -98,7 +105,6 @@ pub(super) fn body(format: Format, gateway: &str, entry: &Entry) -> Value {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
-    use tidegate_grants::Event;
 
     #[test]
     fn what_somebody_wrote_calls_nobody_and_links_nowhere() {
@@ -127,5 +133,10 @@ mod tests {
         assert_eq!(card["attachments"][0]["content"]["body"][0]["inlines"][0]["text"], said.as_str());
         let whole = body(Format::Json, "gate", &entry);
         assert_eq!((&whole["id"], &whole["entry"]["kind"]), (&json!("gate/a/7"), &json!("lock.added")));
+        assert_eq!(whole["priority"], "normal");
+        let broken = Entry { event: Event::new("review.demanded"), ..entry };
+        let whole = body(Format::Json, "gate", &broken);
+        assert_eq!(whole["priority"], "high");
+        assert!(whole["text"].as_str().unwrap().starts_with("URGENT: "), "{whole}");
     }
 }

@@ -2,18 +2,21 @@
 
 use super::{
     NotTaken,
-    body::{id, sentence},
+    body::{id, is_urgent, sentence},
 };
 use lettre::{
     AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor,
-    message::{Mailbox, header::ContentType},
+    message::{
+        Mailbox,
+        header::{ContentType, Header, HeaderName, HeaderValue},
+    },
     transport::smtp::{
         authentication::Credentials,
         client::{Certificate, Tls, TlsParameters},
     },
 };
 use secrecy::{ExposeSecret as _, SecretSlice};
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{error::Error, path::PathBuf, sync::Arc, time::Duration};
 use tidegate_grants::ledger::Entry;
 
 /// Of each step of the conversation.
@@ -82,9 +85,30 @@ impl Mail {
         let details = serde_json::to_string_pretty(entry).map_err(|error| error.to_string())?;
         // The same mail has the same id, however often it is sent.
         let message_id = format!("<{}.{channel}@tidegate>", id(gateway, entry).replace('/', "."));
-        let message = Message::builder().from(self.smtp.from.clone()).message_id(Some(message_id)).subject(&text);
+        let mut message = Message::builder().from(self.smtp.from.clone()).message_id(Some(message_id)).subject(&text);
+        if is_urgent(&entry.event) {
+            message = message.header(Importance);
+        }
         let message = message.to(to.clone()).header(ContentType::TEXT_PLAIN).body(format!("{text}\n\n{details}\n"));
         message.map_err(|error| error.to_string())
+    }
+}
+
+/// `Importance: high` (RFC 2156 section 5.3.6), which phones ring for.
+#[derive(Debug, Clone)]
+struct Importance;
+
+impl Header for Importance {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("Importance")
+    }
+
+    fn parse(_: &str) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        Ok(Self)
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), "high".to_owned())
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) enum Kind {
 /// Words for what people want to be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Group {
+    /// Somebody let themselves in, in an emergency; and the review of it.
+    BreakGlass,
     /// Somebody who is known was not let in. (Strangers at the door are `door.refused`: anybody can cause these without end, and
     /// a channel tells one entry after the other.)
     Denial,
@@ -36,7 +38,8 @@ pub(crate) enum Group {
     Store,
 }
 
-const GROUPS: [(&str, Group); 8] = [
+const GROUPS: [(&str, Group); 9] = [
+    ("break_glass", Group::BreakGlass),
     ("denial", Group::Denial),
     ("teardown", Group::Teardown),
     ("orphan", Group::Orphan),
@@ -69,6 +72,7 @@ impl Group {
     fn includes(self, kind: &str, event: &Event) -> bool {
         let unrecorded = || event.detail.get("check").is_some_and(|check| check == "recording");
         match self {
+            Self::BreakGlass => matches!(kind, "review.demanded" | "review.signed"),
             Self::Denial => kind == "session.denied",
             Self::Teardown => matches!(kind, "lease.failed" | "lease.held"),
             Self::Orphan => kind == "orphan.found",
@@ -122,6 +126,8 @@ mod tests {
     fn kinds_say_what_a_channel_is_told_of() {
         let cut = Event::new("session.cut").detail(json!({ "check": "recording" }));
         for (kind, event, included) in [
+            ("break_glass", Event::new("review.demanded"), true),
+            ("break_glass", Event::new("request.granted"), false),
             ("denial", Event::new("session.denied"), true),
             ("denial", Event::new("session.opened"), false),
             ("denial", Event::new("door.refused"), false),

@@ -1,8 +1,10 @@
 //! What admins do with grants: issue, import, list, revoke.
 
 use super::{
-    Ended, GrantError, IssueRequest,
+    Ended, GrantError, IssueRequest, exclusive,
     permit::Rules,
+    requests::linked,
+    reviews,
     rows::{self, GrantRow},
 };
 use crate::{
@@ -187,10 +189,21 @@ pub(super) fn add(
         if let Err(why) = jws::fresh(&claims, now) {
             return Ok(Err(why.into()));
         }
+        if let Some(entitlement) = policy.entitlements.get(&claims.entitlement) {
+            let there = (entitlement, &claims.target);
+            if let Some(holder) = exclusive::in_the_way(tx.db(), rules, &policy, there, &claims.sub, now)? {
+                let until = holder.until.map(|until| format!(" until {until}")).unwrap_or_default();
+                let (by, what, on) = (holder.identity, &claims.entitlement, &claims.target);
+                return Ok(refused(format!(
+                    "{what} on {on} is held by {by}{until}: have it requested, and it waits for its turn"
+                )));
+            }
+        }
         let id = id.unwrap_or_else(GrantId::new);
         let detail = json!({ "by": by, "claims": claims });
         let event = Event::new(kind).identity(&claims.sub).target(&claims.target).grant(id).detail(detail);
         rows::insert(tx, id, &claims, token, by, event)?;
+        reviews::demand(tx, &policy, id, &claims)?;
         Ok(Ok(id))
     })?
 }
@@ -208,14 +221,25 @@ pub(super) fn revoke(
     let written = writer.transact(now, |tx| {
         let row = rows::by_id(tx.db(), id)?;
         if row.as_ref().is_some_and(|row| row.revoked.is_some()) {
-            return Ok(());
+            return Ok(vec![id]);
         }
-        let claims = row.as_ref().and_then(rows::claims_of);
-        rows::revoke(tx, id, claims.as_ref().map(|claims| (&claims.sub, &claims.target)), &revoked)
+        let Some(claims) = row.as_ref().and_then(rows::claims_of) else {
+            return rows::revoke(tx, id, None, &revoked).map(|()| vec![id]);
+        };
+        // With what extends it, and what it extends: who loses one loses all.
+        let linked = linked(tx.db(), &claims.sub, id)?;
+        for id in &linked {
+            if rows::by_id(tx.db(), *id)?.is_some_and(|row| row.revoked.is_none()) {
+                rows::revoke(tx, *id, Some((&claims.sub, &claims.target)), &revoked)?;
+            }
+        }
+        Ok(linked)
     });
     // A ledger that cannot be written keeps no session alive.
-    rules.end(id, &Ended::Revoked { by: revoked.by, reason: revoked.reason });
-    written
+    let ended = Ended::Revoked { by: revoked.by, reason: revoked.reason };
+    written.as_deref().unwrap_or(&[id]).iter().for_each(|id| rules.end(*id, &ended));
+    rules.requests_changed(); // somebody may be waiting for it
+    written.map(drop)
 }
 
 pub(super) fn list(

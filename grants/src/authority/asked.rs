@@ -4,12 +4,12 @@ use super::{Authority, GrantError, requests};
 use crate::{
     asking::Asking,
     name::{EntitlementName, IdentityName},
-    request::{RequestView, Wish},
+    request::{More, RequestView, Wish},
     store::StoreError,
 };
 use jiff::Timestamp;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 /// Something that somebody may ask for.
 #[derive(Debug, Clone)]
@@ -29,8 +29,25 @@ impl Authority {
     /// # Errors
     /// [`GrantError::Refused`]: they may not ask for this, or said too little; the sentence says which.
     pub async fn request(&self, by: &IdentityName, wish: Wish, now: Timestamp) -> Result<RequestView, GrantError> {
-        let (rules, signer, by) = (self.rules.clone(), self.signer.clone(), by.clone());
-        self.store.run(move |writer| requests::open(writer, &rules, &signer, &by, &wish, now)).await?
+        let (at, rules, signer, by) = ((now, Instant::now()), self.rules.clone(), self.signer.clone(), by.clone());
+        self.store.run(move |writer| requests::open(writer, &rules, &signer, &by, &wish, at)).await?
+    }
+
+    /// Asks for more time under the one grant of theirs with this id, prefix or suffix: by the same levels as the grant itself. With the
+    /// last approval its live sessions end later; none of them is dropped.
+    ///
+    /// # Errors
+    /// [`GrantError::NotFound`]: no such grant of theirs. [`GrantError::Refused`]: it is not extended, or was already.
+    pub async fn extend(
+        &self,
+        by: &IdentityName,
+        id: &str,
+        more: More,
+        now: Timestamp,
+    ) -> Result<RequestView, GrantError> {
+        let (rules, signer, by, id) = (self.rules.clone(), self.signer.clone(), by.clone(), id.to_owned());
+        let at = (now, Instant::now());
+        self.store.run(move |writer| requests::extend(writer, &rules, &signer, &by, &id, &more, at)).await?
     }
 
     /// What somebody may ask for, of that which would open what they want. By the policy alone.
@@ -58,8 +75,9 @@ impl Authority {
         now: Timestamp,
     ) -> Result<RequestView, GrantError> {
         let (rules, signer, by, id) = (self.rules.clone(), self.signer.clone(), by.clone(), id.to_owned());
+        let at = (now, Instant::now());
         let approve =
-            move |writer: &mut _| requests::approve(writer, &rules, &signer, &by, &id, signature.as_deref(), now);
+            move |writer: &mut _| requests::approve(writer, &rules, &signer, &by, &id, signature.as_deref(), at);
         self.store.run(approve).await?
     }
 
@@ -85,6 +103,12 @@ impl Authority {
     pub async fn cancel(&self, by: &IdentityName, id: &str, now: Timestamp) -> Result<RequestView, GrantError> {
         let (rules, by, id) = (self.rules.clone(), by.clone(), id.to_owned());
         self.store.run(move |writer| requests::cancel(writer, &rules, &by, &id, now)).await?
+    }
+
+    /// Grants what has waited for its turn to hold something that one holds at a time. When to look again, if something waits still.
+    pub async fn pass_on(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let (rules, signer, at) = (self.rules.clone(), self.signer.clone(), (now, Instant::now()));
+        self.store.run(move |writer| requests::pass_on(writer, &rules, &signer, at)).await?
     }
 
     /// Writes down which requests nobody decided in time; how many.

@@ -1,7 +1,9 @@
 //! Yes or no, on the store's thread.
 
 use super::{
-    Ask, Denied, factors, locks,
+    Ask, Denied,
+    exclusive::{self, Holder},
+    factors, locks,
     permit::{Held, Permit, Rules},
     rows::{self, GrantRow},
 };
@@ -190,6 +192,12 @@ fn choose(
         return Err(Denied::TooMany { target: target.clone(), limit });
     }
     open_now(entitlement, target, tx.now())?;
+    if let Some(Holder { identity: by, until }) =
+        exclusive::holder(tx.db(), rules, policy, (entitlement, target), tx.now())?
+            .filter(|it| it.identity != wanted.identity)
+    {
+        return Err(Denied::HeldBy { target: target.clone(), entitlement: entitlement.name.clone(), by, until });
+    }
     if let Some(limit) = entitlement.conditions.max_sessions
         && rules.under(&wanted.identity, &entitlement.name) >= usize::from(limit)
     {

@@ -1,13 +1,14 @@
 //! Second factors: for which sessions one is needed, and whether it was proven.
 
 use super::{
-    Ask, Denied,
+    Ask, Denied, GrantError,
     decide::{self, Gathered, Wanted},
     permit::Rules,
 };
 use crate::{
     entitlement::Entitlement,
     factor::Mfa,
+    name::{EntitlementName, IdentityName},
     policy::Policy,
     store::{
         StoreError, factors,
@@ -19,7 +20,7 @@ use std::net::IpAddr;
 
 /// Ok if the entitlement asks for nothing more, or its factor was proven: by what they log in with, or from there just now.
 pub(super) fn proven(tx: &Tx<'_>, ask: &Ask, entitlement: &Entitlement) -> Result<(), Denied> {
-    if entitlement.mfa == Mfa::None
+    if entitlement.mfa != Mfa::Session
         || ask.factor.is_some()
         || factors::fresh(tx, &ask.identity, ask.source, tx.now())?.is_some()
     {
@@ -27,6 +28,22 @@ pub(super) fn proven(tx: &Tx<'_>, ask: &Ask, entitlement: &Entitlement) -> Resul
     }
     let enrolled = factors::find(tx.db(), &ask.identity)?.is_some();
     Err(Denied::FactorNeeded { target: ask.target.clone(), entitlement: entitlement.name.clone(), enrolled })
+}
+
+/// The same for whoever asks for a grant, from where they ask; from nowhere that is known, nothing was proven.
+pub(super) fn proven_to_ask(
+    tx: &Tx<'_>,
+    by: &IdentityName,
+    from: Option<IpAddr>,
+    entitlement: &EntitlementName,
+) -> Result<(), GrantError> {
+    if let Some(from) = from
+        && factors::fresh(tx, by, from, tx.now())?.is_some()
+    {
+        return Ok(());
+    }
+    let enrolled = factors::find(tx.db(), by)?.is_some();
+    Err(GrantError::FactorNeeded { entitlement: entitlement.clone(), enrolled })
 }
 
 /// By the configuration alone, so that nothing is looked up where nothing asks for a factor.

@@ -103,10 +103,19 @@ fn view(db: &Connection, row: LockRow, now: Timestamp) -> Result<LockView, Store
 
 /// Ok where no lock keeps this identity from this target.
 pub(super) fn open(tx: &Tx<'_>, identity: &IdentityName, target: &TargetName) -> Result<(), Denied> {
-    match first(tx.db(), tx.now(), |scope| scope.covers(identity, target))? {
+    match covering(tx.db(), (identity, target), tx.now())? {
         Some(locked) => Err(Denied::Locked(locked)),
         None => Ok(()),
     }
+}
+
+/// The lock that keeps this identity from this target, if there is one.
+pub(super) fn covering(
+    db: &Connection,
+    (identity, target): (&IdentityName, &TargetName),
+    now: Timestamp,
+) -> Result<Option<Locked>, StoreError> {
+    first(db, now, |scope| scope.covers(identity, target))
 }
 
 /// The lock on this identity itself, if there is one.

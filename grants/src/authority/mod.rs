@@ -7,14 +7,21 @@
 mod admin;
 mod asked;
 mod decide;
+mod exclusive;
 mod factors;
+mod give_back;
 mod live;
+#[cfg(test)]
+mod lives_tests;
 mod locks;
 mod offboard;
 mod permit;
 mod requests;
 #[cfg(test)]
 mod requests_tests;
+mod reviews;
+#[cfg(test)]
+mod reviews_tests;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -145,6 +152,18 @@ pub enum Denied {
         /// When it opens next.
         next: Option<Timestamp>,
     },
+    /// One holds it at a time, and somebody else does.
+    #[error("{entitlement} on {target} is held by {by}{}", until.map(|until| format!(" until {until}")).unwrap_or_default())]
+    HeldBy {
+        /// The target.
+        target: TargetName,
+        /// The entitlement.
+        entitlement: EntitlementName,
+        /// Who.
+        by: IdentityName,
+        /// Until when, if they do not hand it back before.
+        until: Option<Timestamp>,
+    },
     /// `max_sessions` of the entitlement are open already.
     #[error("{limit} of your sessions under {entitlement} are open already, which is the limit")]
     TooManyUnder {
@@ -203,6 +222,7 @@ impl Denied {
             Self::Used { .. } => "used",
             Self::Ambiguous { .. } => "ambiguous",
             Self::Shut { .. } => "hours",
+            Self::HeldBy { .. } => "held",
             Self::TooManyUnder { .. }
             | Self::TooMany { .. }
             | Self::TooManyOfYours { .. }
@@ -255,6 +275,22 @@ pub enum GrantError {
     /// No grant has this id, prefix or suffix, or several have.
     #[error("{0}")]
     NotFound(String),
+    /// Nobody has asked the ticket system yet: ask it at this address, and come back with its word.
+    #[error("whether there is a ticket {ticket} has not been asked")]
+    TicketUnseen {
+        /// Where.
+        url: String,
+        /// For what.
+        ticket: String,
+    },
+    /// Who asks for this must have proven a second factor, and has not.
+    #[error("{entitlement} is asked for with a second factor only")]
+    FactorNeeded {
+        /// The entitlement.
+        entitlement: EntitlementName,
+        /// Whether they have one.
+        enrolled: bool,
+    },
     /// The store could not answer.
     #[error(transparent)]
     Store(#[from] StoreError),

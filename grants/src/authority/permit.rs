@@ -1,6 +1,6 @@
 //! Permits, and the register of those that are alive.
 
-use super::{Ask, Denied};
+use super::{Ask, Denied, requests::Extended};
 use crate::{
     entitlement::{Entitlement, Terms},
     grant::{Claims, jws},
@@ -42,6 +42,8 @@ pub enum Ended {
         /// Why, if said.
         reason: Option<String>,
     },
+    /// Whose it was handed it back.
+    Returned,
     /// Somebody ended this session by hand; its grant goes on.
     Killed {
         /// Who.
@@ -74,17 +76,55 @@ pub(super) struct Held {
 #[derive(Debug)]
 pub struct Permit {
     held: Held,
+    life: watch::Receiver<Life>,
+    rules: Arc<Rules>,
+}
+
+/// Until when a permit lasts. An extension puts another one in its place.
+#[derive(Debug)]
+pub(super) struct Term {
+    /// The grant that it rests on now.
+    grant: GrantId,
+    token: String,
+    claims: Claims,
     expires: Timestamp,
     /// The hours of the entitlement end before the grant does.
     shuts: Option<Timestamp>,
     deadline: Instant,
-    ends: watch::Receiver<Option<Ended>>,
-    rules: Arc<Rules>,
+}
+
+/// Where a permit stands.
+#[derive(Debug, Clone)]
+struct Life {
+    term: Arc<Term>,
+    ended: Option<Ended>,
+}
+
+/// Tells when the end of a permit has moved.
+#[derive(Debug)]
+pub struct Moves {
+    life: watch::Receiver<Life>,
+    term: Arc<Term>,
+}
+
+impl Moves {
+    /// Waits until it has, since the last time that this was asked. Cancel safe.
+    pub async fn next(&mut self) {
+        let known = self.term.clone();
+        let life = self.life.wait_for(|life| !Arc::ptr_eq(&life.term, &known)).await;
+        match life.map(|life| life.term.clone()).ok() {
+            Some(term) => self.term = term,
+            None => std::future::pending().await, // its seat is gone, so it has ended
+        }
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         self.rules.register().remove(&self.held.session);
+        if self.held.entitlement.conditions.exclusive {
+            self.rules.requests_changed(); // somebody may be waiting for it
+        }
     }
 }
 
@@ -93,11 +133,11 @@ impl Permit {
     pub fn session(&self) -> SessionId {
         self.held.session
     }
-    /// The grant behind it.
+    /// The grant that opened it.
     pub fn grant(&self) -> GrantId {
         self.held.grant
     }
-    /// Its claims as verified.
+    /// The claims of that grant as verified. (An extension has the same, but for its end and who approved it.)
     pub fn claims(&self) -> &Claims {
         &self.held.claims
     }
@@ -129,25 +169,39 @@ impl Permit {
     pub fn roles(&self) -> BTreeSet<RoleName> {
         self.held.roles()
     }
-    /// The grant's end.
+    /// The end of the grant that it rests on now.
     pub fn expires(&self) -> Timestamp {
-        self.expires
+        self.term().expires
     }
     /// Waits until the permit ends: at the grant's end, at its revocation, or when a reload takes it away.
     /// Cancel safe; may be called again.
     pub async fn ended(&self) -> Ended {
-        let mut ends = self.ends.clone();
-        let expired = || self.over();
-        tokio::select! {
-            biased;
-            Ok(ended) = ends.wait_for(Option::is_some) => ended.clone().unwrap_or_else(expired),
-            () = sleep_until(self.deadline) => expired(),
+        let mut life = self.life.clone();
+        loop {
+            let Life { term, ended } = life.borrow_and_update().clone();
+            if let Some(ended) = ended {
+                return ended;
+            }
+            tokio::select! {
+                biased;
+                Ok(()) = life.changed() => {}
+                () = sleep_until(term.deadline) => return term.over(),
+            }
         }
     }
 
     /// How long it lasts from now on, by the machine's own time, if nothing ends it before.
     pub fn left(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now())
+        self.term().deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Tells when its end has moved, from now on.
+    pub fn moves(&self) -> Moves {
+        Moves { life: self.life.clone(), term: self.term() }
+    }
+
+    fn term(&self) -> Arc<Term> {
+        self.life.borrow().term.clone()
     }
 
     /// The client has hung up: its place among `max_connections` is free, though its teardown is still to come. (Programs
@@ -158,30 +212,46 @@ impl Permit {
         }
     }
 
-    /// What its deadline means.
-    fn over(&self) -> Ended {
-        self.shuts.map_or(Ended::Expired { at: self.expires }, |at| Ended::Shut { at })
-    }
-
+    /// With the grant that it rests on now.
     pub(super) fn held(&self) -> Held {
-        self.held.clone()
+        let term = self.term();
+        Held { grant: term.grant, token: term.token.clone(), claims: term.claims.clone(), ..self.held.clone() }
     }
 
     /// Ok while it has not ended.
     pub(super) fn alive(&self) -> Result<(), Denied> {
         let target = self.target().clone();
-        match self.ends.borrow().clone() {
-            Some(Ended::Revoked { .. }) => Err(Denied::Revoked { target }),
+        let Life { term, ended } = self.life.borrow().clone();
+        match ended {
+            Some(Ended::Revoked { .. } | Ended::Returned) => Err(Denied::Revoked { target }),
             Some(Ended::Killed { .. }) => Err(Denied::Killed { target }),
             Some(Ended::Expired { at }) => Err(Denied::Expired { target, at }),
             Some(Ended::Shut { at }) => Err(Denied::Expired { target, at }),
             Some(Ended::Locked(locked)) => Err(Denied::Locked(locked)),
             Some(Ended::Withdrawn) => Err(self.held.no_grant()),
-            None if Instant::now() >= self.deadline => {
-                Err(Denied::Expired { target, at: self.shuts.unwrap_or(self.expires) })
+            None if Instant::now() >= term.deadline => {
+                Err(Denied::Expired { target, at: term.shuts.unwrap_or(term.expires) })
             }
             None => Ok(()),
         }
+    }
+}
+
+impl Term {
+    /// By this grant, under these terms. `start`: the moment that `now` was.
+    fn of(held: &Held, now: Timestamp, start: Instant) -> Self {
+        let expires = jws::at(held.claims.exp);
+        let shuts = held.entitlement.conditions.hours.as_ref().map(|hours| hours.until(now).unwrap_or(now));
+        let shuts = shuts.filter(|shuts| *shuts < expires);
+        let left = Duration::try_from(shuts.unwrap_or(expires).duration_since(now)).unwrap_or_default();
+        let deadline = start.checked_add(left).unwrap_or(start);
+        let (grant, token, claims) = (held.grant, held.token.clone(), held.claims.clone());
+        Self { grant, token, claims, expires, shuts, deadline }
+    }
+
+    /// What its deadline means.
+    fn over(&self) -> Ended {
+        self.shuts.map_or(Ended::Expired { at: self.expires }, |at| Ended::Shut { at })
     }
 }
 
@@ -220,8 +290,11 @@ impl Held {
 /// A live permit as the register knows it.
 #[derive(Debug)]
 struct Seat {
+    /// With the grant that it rests on now.
     held: Held,
-    ends: watch::Sender<Option<Ended>>,
+    /// The grant that opened it.
+    first: GrantId,
+    life: watch::Sender<Life>,
     /// Its client is gone.
     vacant: bool,
 }
@@ -279,22 +352,56 @@ impl Rules {
     /// The sessions whose permits would end under this policy.
     pub(super) fn would_end(&self, policy: &Policy) -> Vec<SessionId> {
         let seats = self.register();
-        let fallen = seats.values().filter(|seat| seat.ends.borrow().is_none() && !seat.held.fits(policy, &self.own));
+        let fallen = seats.values().filter(|seat| seat.lives() && !seat.held.fits(policy, &self.own));
         let mut sessions: Vec<_> = fallen.map(|seat| seat.held.session).collect();
         sessions.sort_unstable();
         sessions
     }
 
-    /// Ends every permit of a grant.
+    /// Ends every permit of a grant, those too that rest on an extension of it by now.
     pub(super) fn end(&self, grant: GrantId, ended: &Ended) {
-        self.register().values().filter(|seat| seat.held.grant == grant).for_each(|seat| {
+        self.register().values().filter(|seat| seat.held.grant == grant || seat.first == grant).for_each(|seat| {
             seat.end(ended);
         });
     }
 
+    /// The sessions that rest on this grant now.
+    pub(super) fn sessions_of(&self, grant: GrantId) -> Vec<SessionId> {
+        let seats = self.register();
+        let resting = seats.values().filter(|seat| seat.lives() && seat.held.grant == grant);
+        resting.map(|seat| seat.held.session).collect()
+    }
+
+    /// Puts an extension in the place of the grant that it extends: permits that rest on it end later. `start`: the moment that
+    /// `now` was.
+    pub(super) fn extend(&self, extended: &Extended, now: Timestamp, start: Instant) {
+        let Extended { of, id, claims, token } = extended;
+        let mut seats = self.register();
+        let resting = seats.values_mut().filter(|seat| seat.held.grant == *of && seat.held.claims.exp < claims.exp);
+        for seat in resting {
+            (seat.held.grant, seat.held.token, seat.held.claims) = (*id, token.clone(), claims.clone());
+            let term = Arc::new(Term::of(&seat.held, now, start));
+            seat.life.send_modify(|life| life.term = term);
+        }
+    }
+
+    /// Whether somebody else still has a session there under this entitlement, be it on its way out.
+    pub(super) fn occupied(
+        &self,
+        by: &IdentityName,
+        target: &TargetName,
+        entitlement: &EntitlementName,
+    ) -> Option<IdentityName> {
+        let seats = self.register();
+        let theirs = |held: &Held| {
+            held.ask.identity != *by && held.ask.target == *target && held.entitlement.name == *entitlement
+        };
+        seats.values().find(|seat| theirs(&seat.held)).map(|seat| seat.held.ask.identity.clone())
+    }
+
     /// Whether this session has a permit that has not ended.
     pub(super) fn is_live(&self, session: SessionId) -> bool {
-        self.register().get(&session).is_some_and(|seat| seat.ends.borrow().is_none())
+        self.register().get(&session).is_some_and(Seat::lives)
     }
 
     /// Ends the permit of one session. False if there was none that had not ended already.
@@ -333,14 +440,9 @@ impl Rules {
 
     /// Makes the permit, after the commit. `policy` is the one that it was decided by.
     pub(super) fn admit(self: &Arc<Self>, held: Held, policy: &Arc<Policy>, now: Timestamp, start: Instant) -> Permit {
-        let (sender, ends) = watch::channel(None);
-        let expires = jws::at(held.claims.exp);
-        let shuts = held.entitlement.conditions.hours.as_ref().map(|hours| hours.until(now).unwrap_or(now));
-        let shuts = shuts.filter(|shuts| *shuts < expires);
-        let end = shuts.unwrap_or(expires);
-        let left = Duration::try_from(end.duration_since(now)).unwrap_or_default();
-        let deadline = start.checked_add(left).unwrap_or(start);
-        let seat = Seat { held: held.clone(), ends: sender, vacant: false };
+        let term = Arc::new(Term::of(&held, now, start));
+        let (sender, life) = watch::channel(Life { term, ended: None });
+        let seat = Seat { first: held.grant, held: held.clone(), life: sender, vacant: false };
         let mut seats = self.register();
         let current = self.policy();
         if !Arc::ptr_eq(&current, policy) && !held.fits(&current, &self.own) {
@@ -348,17 +450,22 @@ impl Rules {
         }
         seats.insert(held.session, seat);
         drop(seats);
-        Permit { held, expires, shuts, deadline, ends, rules: self.clone() }
+        Permit { held, life, rules: self.clone() }
     }
 }
 
 impl Seat {
+    /// Its permit has not ended.
+    fn lives(&self) -> bool {
+        self.life.borrow().ended.is_none()
+    }
+
     /// The first reason stays. True if this was it.
     fn end(&self, ended: &Ended) -> bool {
-        self.ends.send_if_modified(|state| {
-            let first = state.is_none();
+        self.life.send_if_modified(|life| {
+            let first = life.ended.is_none();
             if first {
-                *state = Some(ended.clone());
+                life.ended = Some(ended.clone());
             }
             first
         })

@@ -68,6 +68,14 @@ pub(super) fn candidates(
     Ok(found)
 }
 
+/// Those of anybody on this target that have neither ended nor been revoked, oldest first.
+pub(super) fn good_on(db: &Connection, target: &TargetName, now: Timestamp) -> Result<Vec<GrantRow>, StoreError> {
+    let sql = "SELECT * FROM grants WHERE target = ?1 AND exp > ?2 AND revoked_at IS NULL ORDER BY id";
+    let mut statement = db.prepare_cached(sql).map_err(fail)?;
+    let rows = statement.query_map(params![target.as_str(), now.as_second()], from_row).map_err(fail)?;
+    Ok(rows.filter_map(Result::ok).collect())
+}
+
 /// All of them, newest first.
 pub(super) fn list(db: &Connection, listing: &Listing) -> Result<Vec<GrantRow>, StoreError> {
     let mut statement = db.prepare_cached(&format!("SELECT * FROM grants WHERE {WITHIN}")).map_err(fail)?;
@@ -142,7 +150,18 @@ pub(super) fn revoke(
     of: Option<(&IdentityName, &TargetName)>,
     revoked: &Revoked,
 ) -> Result<(), StoreError> {
-    let mut event = Event::new("grant.revoked").grant(id);
+    end(tx, "grant.revoked", id, of, revoked)
+}
+
+/// The same, by another word.
+pub(super) fn end(
+    tx: &mut Tx<'_>,
+    kind: &str,
+    id: GrantId,
+    of: Option<(&IdentityName, &TargetName)>,
+    revoked: &Revoked,
+) -> Result<(), StoreError> {
+    let mut event = Event::new(kind).grant(id);
     if let Some((identity, target)) = of {
         event = event.identity(identity).target(target);
     }

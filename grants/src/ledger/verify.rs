@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The tables of state, each with its key as SQL and the format of the store since which it exists. Beside them there are
 /// `ledger` and `heads`, which vouch for themselves, and the pseudo table [`SCHEMA`].
-pub(crate) const STATE: [(&str, &str, u32); 11] = [
+pub(crate) const STATE: [(&str, &str, u32); 12] = [
     ("grants", "id", 1),
     ("sessions", "id", 1),
     ("leases", "id", 1),
@@ -26,6 +26,7 @@ pub(crate) const STATE: [(&str, &str, u32); 11] = [
     ("approvals", "request || '/' || approver", 4),
     ("factors", "identity", 5),
     ("password_factors", "password", 5),
+    ("reviews", "id", 6),
 ];
 /// The tables, indices and triggers themselves, as one row: a trigger that edits later is found before it fires.
 pub(crate) const SCHEMA: &str = "schema";

@@ -330,6 +330,20 @@ fn overlay(lease: &mut Lease, unwritten: Option<&(u32, String)>) {
     }
 }
 
+/// The session that answers for them ends later than was planned.
+pub(crate) fn extend(tx: &mut Tx<'_>, session: SessionId, deadline: Timestamp) -> Result<(), StoreError> {
+    let open: Vec<Lease> = {
+        let sql = "SELECT * FROM leases WHERE session = ?1 AND state = 'open' ORDER BY id";
+        let mut statement = tx.db().prepare_cached(sql).map_err(fail)?;
+        let rows = statement.query_map([session.to_string()], from_row).map_err(fail)?;
+        rows.collect::<rusqlite::Result<_>>().map_err(fail)?
+    };
+    for lease in open {
+        put(tx, &Lease { deadline, ..lease }, Event::new("lease.extended"))?;
+    }
+    Ok(())
+}
+
 /// Writes the whole row and the whole lease into the ledger.
 pub(super) fn put(tx: &mut Tx<'_>, lease: &Lease, event: Event) -> Result<(), StoreError> {
     let mut whole = serde_json::to_value(lease).map_err(|error| StoreError::Database(error.to_string()))?;

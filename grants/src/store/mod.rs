@@ -9,7 +9,7 @@
 
 mod clock;
 pub(crate) mod factors;
-mod leases;
+pub(crate) mod leases;
 pub(crate) mod locks;
 mod marker;
 pub(crate) mod migrations;
@@ -19,6 +19,7 @@ pub(crate) mod passwords;
 pub(crate) mod requests;
 mod reserve;
 mod restored;
+pub(crate) mod reviews;
 pub(crate) mod sessions;
 mod strays;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::{StoreError, fail, migrations::has_table, parsed, unreadable, writer:
 use crate::{
     grant::Revoked,
     ledger::Event,
-    name::{GrantId, IdentityName, RequestId},
+    name::{GrantId, IdentityName, RequestId, TargetName},
     request::{Approval, RequestDigest, RequestState, Wanted},
 };
 use jiff::Timestamp;
@@ -29,6 +29,11 @@ pub(crate) struct RequestRow {
 }
 
 impl RequestRow {
+    /// Who asks, and on which target.
+    pub(crate) fn of(&self) -> (&IdentityName, &TargetName) {
+        (&self.wanted.identity, &self.wanted.target)
+    }
+
     /// Where it stands at this moment: what was not decided in time is over, whether or not that was written down yet.
     pub(crate) fn state_at(&self, now: Timestamp) -> RequestState {
         if self.state == RequestState::Open && now >= self.expires { RequestState::Expired } else { self.state }

@@ -34,7 +34,7 @@ fn plan() -> LeasePlan {
 
 /// A store with a row in every table: a revoked grant, a used one, a session, an open lease, a password, a token, a request
 /// that somebody has
-/// approved, a lock.
+/// approved, a lock, a second factor, a review.
 async fn lived_in() -> (TempDir, Authority, Lease) {
     let (dir, authority) = authority();
     let lease = live_in(&authority).await;
@@ -54,6 +54,7 @@ async fn lived_in() -> (TempDir, Authority, Lease) {
     let lock = crate::lock::LockRequest { scope, reason: "a reason".to_owned(), until: None };
     authority.lock(&"carol".parse().unwrap(), lock, now()).await.unwrap();
     second_factor(&authority).await;
+    broken_glass(&authority).await;
     (dir, authority, lease)
 }
 
@@ -71,6 +72,16 @@ async fn second_factor(authority: &Authority) {
         source: None,
     };
     store.set_password(password, Some(now()), now()).await.unwrap();
+}
+
+/// A grant that nobody approved, and the review that is owed for it.
+async fn broken_glass(authority: &Authority) {
+    let glass = crate::Asking { break_glass: true, ..asking(&[]) };
+    authority.replace(policy_asking(glass));
+    let other = crate::request::Wish { duration: Some(Duration::from_secs(300)), ..wish("web-1") };
+    let asked = authority.request(&"alice".parse().unwrap(), other, now()).await.unwrap();
+    assert_eq!(asked.state, crate::RequestState::Granted);
+    authority.replace(policy());
 }
 
 /// What has been there since the first format.

@@ -1,22 +1,22 @@
 //! Opening a request: what somebody may ask for, and what they must say.
 
 use super::{
-    about, close,
+    Decided, about, close,
     granted::{keep, made},
-    refused, sane,
+    queue, refused, sane,
     seen::{reread, view},
     settled,
 };
 use crate::{
-    asking::{Asking, LONGEST_TICKET},
-    authority::{Denied, GrantError, GrantSigner, permit::Rules},
+    asking::{Asking, LONGEST_TICKET, TicketRule},
+    authority::{Denied, GrantError, GrantSigner, factors, permit::Rules},
     entitlement::{Entitlement, Terms},
     grant::Revoked,
     identity::Identity,
     name::{Access, IdentityName, RequestId},
     panel::{Panel, Standing},
     policy::Policy,
-    request::{LIFE, RequestDigest, RequestState, RequestView, Wanted, Wish},
+    request::{LIFE, RequestDigest, RequestState, RequestView, TicketSeen, Wanted, Wish},
     store::{
         StoreError,
         requests::{self, RequestRow},
@@ -28,6 +28,7 @@ use crate::{
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use std::collections::BTreeSet;
+use tokio::time::Instant;
 
 /// Open requests of one identity: more than anybody needs.
 const MOST_OPEN: usize = 20;
@@ -39,15 +40,21 @@ pub(in crate::authority) fn open(
     signer: &GrantSigner,
     by: &IdentityName,
     wish: &Wish,
-    now: Timestamp,
+    (now, start): (Timestamp, Instant),
 ) -> Result<RequestView, GrantError> {
     let (policy, id) = (rules.policy(), RequestId::new());
     let opened = writer.transact(now, |tx| settled(enter(tx, rules, signer, by, wish, id, &policy)))?;
+    let opened = opened.map(|decided| decided.taken(rules, now, start));
     rules.requests_changed();
     opened
 }
 
-fn enter(
+/// What is refused with this sentence, unless it holds.
+pub(super) fn refused_unless(holds: bool, sentence: impl FnOnce() -> String) -> Result<(), GrantError> {
+    if holds { Ok(()) } else { refused(sentence()) }
+}
+
+pub(super) fn enter(
     tx: &mut Tx<'_>,
     rules: &Rules,
     signer: &GrantSigner,
@@ -55,16 +62,22 @@ fn enter(
     wish: &Wish,
     id: RequestId,
     policy: &Policy,
-) -> Result<RequestView, GrantError> {
+) -> Result<Decided, GrantError> {
     sane(tx, by)?;
     let (entitlement, asking) = asked_for(policy, by, wish)?;
     let wanted = wanted(policy, by, wish, id, entitlement, asking)?;
     let now = tx.now();
     let own: Vec<RequestRow> =
         requests::of(tx.db(), by)?.into_iter().filter(|row| row.state_at(now) == RequestState::Open).collect();
-    let alike = |row: &&RequestRow| row.wanted.target == wanted.target && row.wanted.entitlement == wanted.entitlement;
+    let alike = |row: &&RequestRow| {
+        let RequestRow { wanted: other, .. } = row;
+        other.target == wanted.target && other.entitlement == wanted.entitlement && other.extends == wanted.extends
+    };
     if let Some(same) = own.iter().filter(alike).find(|row| row.wanted.same(&wanted)) {
-        return Ok(view(tx.db(), policy, same.clone(), now)?);
+        return Ok(Decided { view: view(tx.db(), rules, policy, same.clone(), now)?, extended: None });
+    }
+    if entitlement.asks_with_a_factor() {
+        factors::proven_to_ask(tx, by, wish.from, &entitlement.name)?;
     }
     if own.len() >= MOST_OPEN {
         return refused(format!("{} of your requests are open already: cancel some", own.len()));
@@ -91,11 +104,13 @@ fn enter(
             "request": id, "terms": row.wanted, "digest": row.digest, "expires": expires
         })),
     )?;
-    if panel.standing(&[]) == Standing::Satisfied {
-        let made = made(rules, signer, policy, &row, &[], now)?;
-        keep(tx, &row, made, by)?;
-    }
-    reread(tx, policy, id)
+    let extended = match panel.standing(&[]) {
+        Standing::Satisfied if queue::turn(tx.db(), rules, policy, &row, now)?.is_none() => {
+            keep(tx, rules, policy, &row, made(rules, signer, policy, &row, &[], now)?, by)?
+        }
+        _ => None,
+    };
+    Ok(Decided { view: reread(tx, rules, policy, id)?, extended })
 }
 
 /// Which entitlement is asked for; what somebody may not ask for does not exist.
@@ -150,6 +165,12 @@ fn wanted(
     if let Some(wrong) = asking.wrong(reason.as_deref(), ticket.as_deref()) {
         return refused(wrong);
     }
+    if let (Some(url), Some(ticket)) = (asking.ticket.as_ref().and_then(TicketRule::check), &ticket) {
+        let needed = TicketSeen { url: url.to_owned(), ticket: ticket.clone() };
+        if wish.seen.as_ref() != Some(&needed) {
+            return Err(GrantError::TicketUnseen { url: needed.url, ticket: needed.ticket });
+        }
+    }
     let (most, duration) = (entitlement.max_duration, wish.duration.unwrap_or(entitlement.max_duration));
     if duration > most {
         let most = SignedDuration::try_from(most).unwrap_or(SignedDuration::MAX);
@@ -175,6 +196,7 @@ fn wanted(
         seconds: duration.as_secs(),
         reason,
         ticket,
+        extends: wish.extends,
     })
 }
 

@@ -2,13 +2,13 @@
 
 use super::about;
 use crate::{
-    authority::{GrantError, GrantSigner, permit::Rules, rows},
+    authority::{GrantError, GrantSigner, permit::Rules, reviews, rows},
     grant::{Claims, Level, Revoked, jws},
     name::{GrantId, IdentityName},
     policy::Policy,
     request::{Approval, RequestState},
     store::{
-        StoreError,
+        StoreError, leases,
         requests::{self, RequestRow},
         writer::Tx,
     },
@@ -63,11 +63,36 @@ pub(super) fn made(
 }
 
 /// The grant and the end of the request. `by`: whose word was the last.
-pub(super) fn keep(tx: &mut Tx<'_>, row: &RequestRow, made: Made, by: &IdentityName) -> Result<(), StoreError> {
+pub(super) fn keep(
+    tx: &mut Tx<'_>,
+    rules: &Rules,
+    policy: &Policy,
+    row: &RequestRow,
+    made: Made,
+    by: &IdentityName,
+) -> Result<Option<Extended>, StoreError> {
     let Made { id, claims, token } = made;
     let event = |kind| about(kind, row).grant(id);
     let issued = event("grant.issued").detail(json!({ "by": by, "request": row.wanted.id, "claims": claims }));
     rows::insert(tx, id, &claims, &token, by, issued)?;
+    reviews::demand(tx, policy, id, &claims)?;
     let granted = event("request.granted").detail(json!({ "request": row.wanted.id, "by": by, "digest": row.digest }));
-    requests::decide(tx, row.wanted.id, RequestState::Granted, &Revoked::by(by, None, tx.now()), Some(id), granted)
+    requests::decide(tx, row.wanted.id, RequestState::Granted, &Revoked::by(by, None, tx.now()), Some(id), granted)?;
+    let Some(of) = row.wanted.extends else { return Ok(None) };
+    let until = jws::at(claims.exp);
+    for session in rules.sessions_of(of) {
+        let detail = json!({ "extends": of, "until": until, "claims": claims });
+        tx.append(event("session.extended").session(session).detail(detail))?;
+        leases::extend(tx, session, until)?;
+    }
+    Ok(Some(Extended { of, id, claims, token }))
+}
+
+/// A grant that extends another one: live permits of that one are to rest on it.
+#[derive(Debug)]
+pub(in crate::authority) struct Extended {
+    pub(in crate::authority) of: GrantId,
+    pub(in crate::authority) id: GrantId,
+    pub(in crate::authority) claims: Claims,
+    pub(in crate::authority) token: String,
 }

@@ -5,10 +5,15 @@
 //! see a request is told that there is none; and no row counts that the ledger does not vouch for.
 
 mod ask;
+mod extend;
 mod granted;
+mod queue;
 mod seen;
 
 pub(super) use ask::{could_ask, open};
+pub(super) use extend::{extend, linked};
+pub(super) use granted::Extended;
+pub(super) use queue::pass_on;
 pub(super) use seen::{list, show};
 
 use super::{Denied, GrantError, GrantSigner, locks, permit::Rules};
@@ -31,6 +36,7 @@ use granted::{keep, made};
 use jiff::Timestamp;
 use seen::{reread, still_open};
 use serde_json::json;
+use tokio::time::Instant;
 
 fn refused<T>(why: impl Into<String>) -> Result<T, GrantError> {
     Err(GrantError::Refused(why.into()))
@@ -56,6 +62,23 @@ pub(super) fn settled<T>(result: Result<T, GrantError>) -> Result<Result<T, Gran
     }
 }
 
+/// What came of something that was said about a request.
+struct Decided {
+    view: RequestView,
+    /// A grant of it that live permits are to rest on.
+    extended: Option<Extended>,
+}
+
+impl Decided {
+    /// After the commit. `start`: the moment that `now` was.
+    fn taken(self, rules: &Rules, now: Timestamp, start: Instant) -> RequestView {
+        if let Some(extended) = &self.extended {
+            rules.extend(extended, now, start);
+        }
+        self.view
+    }
+}
+
 /// Says yes. `signature`: by the approver's own key, over the line that the request names.
 pub(super) fn approve(
     writer: &mut Writer,
@@ -64,10 +87,11 @@ pub(super) fn approve(
     by: &IdentityName,
     id: &str,
     signature: Option<&str>,
-    now: Timestamp,
+    (now, start): (Timestamp, Instant),
 ) -> Result<RequestView, GrantError> {
     let policy = rules.policy();
     let approved = writer.transact(now, |tx| settled(take(tx, rules, signer, by, id, signature, &policy)))?;
+    let approved = approved.map(|decided| decided.taken(rules, now, start));
     rules.requests_changed();
     approved
 }
@@ -80,7 +104,7 @@ fn take(
     id: &str,
     signature: Option<&str>,
     policy: &Policy,
-) -> Result<RequestView, GrantError> {
+) -> Result<Decided, GrantError> {
     sane(tx, by)?;
     let row = still_open(tx, policy, by, id)?;
     let asking = asking_of(policy, &row)?;
@@ -103,15 +127,17 @@ fn take(
         "request": row.wanted.id, "by": by, "level": level, "proof": proof, "digest": row.digest,
         "signature": yes.signature,
     });
-    let (mut all, satisfied) = (said, panel.standing(&yeses) == Standing::Satisfied);
+    let waits = queue::turn(tx.db(), rules, policy, &row, tx.now())?.is_some();
+    let (mut all, satisfied) = (said, !waits && panel.standing(&yeses) == Standing::Satisfied);
     all.push(yes.clone());
     // Signed and verified before anything is written: a no of the policy's leaves nothing behind.
     let made = if satisfied { Some(made(rules, signer, policy, &row, &all, tx.now())?) } else { None };
     requests::approve(tx, row.wanted.id, &yes, about("request.approved", &row).detail(detail))?;
-    if let Some(made) = made {
-        keep(tx, &row, made, by)?;
-    }
-    reread(tx, policy, row.wanted.id)
+    let extended = match made {
+        Some(made) => keep(tx, rules, policy, &row, made, by)?,
+        None => None,
+    };
+    Ok(Decided { view: reread(tx, rules, policy, row.wanted.id)?, extended })
 }
 
 /// An approval that has been tampered with is no reason to go on without it: nothing is decided.
@@ -166,7 +192,7 @@ pub(super) fn deny(
                 return refused("you are not among those who may approve this, so you cannot deny it");
             }
             close(tx, &row, RequestState::Denied, &Revoked::by(by, Some(reason), now))?;
-            reread(tx, &policy, row.wanted.id)
+            reread(tx, rules, &policy, row.wanted.id)
         })())
     })?;
     rules.requests_changed();
@@ -190,7 +216,7 @@ pub(super) fn cancel(
                 return refused("only who asked takes a request back; say no to it instead: deny");
             }
             close(tx, &row, RequestState::Cancelled, &Revoked::by(by, None, now))?;
-            reread(tx, &policy, row.wanted.id)
+            reread(tx, rules, &policy, row.wanted.id)
         })())
     })?;
     rules.requests_changed();

@@ -1,10 +1,10 @@
 //! Which requests somebody may see, and how they look.
 
-use super::{asking_of, panel, refused, yes_of};
+use super::{asking_of, panel, queue, refused, yes_of};
 use crate::{
     authority::{Denied, GrantError, permit::Rules},
     name::{IdentityName, RequestId},
-    panel::Yes,
+    panel::{Standing, Yes},
     pick,
     policy::Policy,
     request::{RequestState, RequestView},
@@ -69,7 +69,7 @@ pub(in crate::authority) fn list(
 ) -> Result<Vec<RequestView>, StoreError> {
     let (snapshot, policy) = (db.unchecked_transaction().map_err(fail)?, rules.policy());
     let rows = visible(requests::all(&snapshot)?, &policy, by, now);
-    rows.into_iter().map(|row| view(&snapshot, &policy, row, now)).collect()
+    rows.into_iter().map(|row| view(&snapshot, rules, &policy, row, now)).collect()
 }
 
 pub(in crate::authority) fn show(
@@ -81,16 +81,22 @@ pub(in crate::authority) fn show(
 ) -> Result<RequestView, GrantError> {
     let (snapshot, policy) = (db.unchecked_transaction().map_err(fail)?, rules.policy());
     let row = find(&snapshot, &policy, by, id, now)?;
-    Ok(view(&snapshot, &policy, row, now)?)
+    Ok(view(&snapshot, rules, &policy, row, now)?)
 }
 
-pub(super) fn reread(tx: &Tx<'_>, policy: &Policy, id: RequestId) -> Result<RequestView, GrantError> {
+pub(super) fn reread(tx: &Tx<'_>, rules: &Rules, policy: &Policy, id: RequestId) -> Result<RequestView, GrantError> {
     let row =
         requests::by_id(tx.db(), id)?.ok_or(StoreError::Refused("a request that was just written is not there"))?;
-    Ok(view(tx.db(), policy, row, tx.now())?)
+    Ok(view(tx.db(), rules, policy, row, tx.now())?)
 }
 
-pub(super) fn view(db: &Connection, policy: &Policy, row: RequestRow, now: Timestamp) -> Result<RequestView, StoreError> {
+pub(super) fn view(
+    db: &Connection,
+    rules: &Rules,
+    policy: &Policy,
+    row: RequestRow,
+    now: Timestamp,
+) -> Result<RequestView, StoreError> {
     let approvals = requests::approvals(db, row.wanted.id)?;
     let mut sound = agrees(db, TABLE, &row.wanted.id.to_string())?;
     for yes in &approvals {
@@ -100,7 +106,12 @@ pub(super) fn view(db: &Connection, policy: &Policy, row: RequestRow, now: Times
     let state = if sound { row.state_at(now) } else { RequestState::Invalid };
     let yeses: Vec<Yes> = approvals.iter().map(yes_of).collect();
     let asking = asking_of(policy, &row).ok().filter(|_| state == RequestState::Open);
-    let standing = asking.map(|asking| panel(policy, asking, &row, now).standing(&yeses));
+    let standing = match asking.map(|asking| panel(policy, asking, &row, now).standing(&yeses)) {
+        Some(Standing::Satisfied) => {
+            Some(queue::turn(db, rules, policy, &row, now)?.map_or(Standing::Satisfied, Standing::Queued))
+        }
+        other => other,
+    };
     let RequestRow { wanted, digest, opened, expires, decided, grant, .. } = row;
     Ok(RequestView { wanted, digest, opened, expires, state, standing, approvals, decided, grant })
 }

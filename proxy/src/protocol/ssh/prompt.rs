@@ -9,11 +9,18 @@ use super::{
     flow::Item,
     line::{FromClient, Line, Start},
     shell::{Editor, Typed},
+    verbs,
 };
-use crate::waiting::{Leaves, Said, Words};
+use crate::{
+    authenticate::{FactorError, Factors},
+    gate::Clock,
+    refusal::Refusal,
+    waiting::{Leaves, Said, Words},
+};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
-use tidegate_grants::{RequestView, asking::Need, authority::Offer, duration};
+use tidegate_grants::{Ask, RequestView, asking::Need, authority::Offer, duration};
 use tokio::time::{Instant, sleep, timeout};
+use zeroize::Zeroizing;
 
 /// All questions must be answered by then.
 const TO_ANSWER: Duration = Duration::from_secs(300);
@@ -22,6 +29,8 @@ const ATTEMPTS: usize = 3;
 /// How long a client without a terminal waits that did not say for how long.
 const PATIENCE: Duration = Duration::from_secs(600);
 const CTRL_C: u8 = 0x03;
+/// Nothing of the answer is shown.
+const CODE: &str = "Code of your authenticator app, or a recovery code: ";
 
 /// What a client without a terminal says by variables (`SetEnv`). They go no further.
 pub(super) const VARIABLES: [&str; 4] = ["TIDEGATE_REASON", "TIDEGATE_TICKET", "TIDEGATE_FOR", "TIDEGATE_WAIT"];
@@ -108,10 +117,32 @@ impl Prompt {
         }
     }
 
-    /// The program's start is answered now: a client shows nothing before that.
+    /// Asks for a code of their second factor, and takes it. False: nobody is there to be asked, or nobody answers.
+    pub(super) async fn prove(&mut self, factors: &Factors, ask: &Ask, clock: Clock) -> Result<bool, Refusal> {
+        if !self.terminal {
+            return Ok(false);
+        }
+        self.promise().await;
+        for _ in 0..ATTEMPTS {
+            let typed = match timeout(TO_ANSWER, self.question(CODE, Shown::Nothing)).await {
+                Ok(Ok(typed)) if !typed.is_empty() => Zeroizing::new(typed),
+                Ok(_) | Err(_) => return Ok(false),
+            };
+            match factors.check(&ask.identity, ask.source, &typed, clock()).await {
+                Ok(()) => return Ok(true),
+                Err(error @ (FactorError::Wrong | FactorError::Used)) => self.say(&error.to_string()).await,
+                Err(error) => return Err(verbs::refused(&error)),
+            }
+        }
+        Ok(false)
+    }
+
+    /// The program's start is answered now, once: a client shows nothing before that.
     async fn promise(&self) {
-        self.line.promise();
-        self.line.answer(true).await;
+        if !self.line.promised() {
+            self.line.promise();
+            self.line.answer(true).await;
+        }
     }
 
     async fn questions(&mut self, offers: &[Offer]) -> Result<Said, NoAnswer> {
@@ -120,12 +151,12 @@ impl Prompt {
         let (asking, most) = (&offer.asking, offer.max_duration);
         for _ in 0..ATTEMPTS {
             let may = if asking.reason == Need::Required { "" } else { " (may be left empty)" };
-            let reason = self.question(&format!("Why{may}: ")).await?;
+            let reason = self.question(&format!("Why{may}: "), Shown::Typed).await?;
             let ticket = match &asking.ticket {
-                Some(rule) => Some(self.question(&format!("Ticket, like {}: ", rule.pattern())).await?),
+                Some(rule) => Some(self.question(&format!("Ticket, like {}: ", rule.pattern()), Shown::Typed).await?),
                 None => None,
             };
-            let length = self.question(&format!("For how long [{}]: ", duration::show(most))).await?;
+            let length = self.question(&format!("For how long [{}]: ", duration::show(most)), Shown::Typed).await?;
             let said = |text: String| (!text.is_empty()).then_some(text);
             let (reason, ticket) = (said(reason), ticket.and_then(said));
             let length = said(length).map(|text| duration::parse(&text)).transpose();
@@ -153,7 +184,8 @@ impl Prompt {
         }
         let names: Vec<&str> = offers.iter().map(|offer| offer.entitlement.as_str()).collect();
         for _ in 0..ATTEMPTS {
-            let typed = self.question(&format!("Which of {} [{}]: ", names.join(", "), first.entitlement)).await?;
+            let question = format!("Which of {} [{}]: ", names.join(", "), first.entitlement);
+            let typed = self.question(&question, Shown::Typed).await?;
             match offers.iter().find(|offer| offer.entitlement.as_str() == typed) {
                 Some(offer) => return Ok(offer),
                 None if typed.is_empty() => return Ok(first),
@@ -164,7 +196,7 @@ impl Prompt {
     }
 
     /// One question, and the line that is typed to it.
-    async fn question(&mut self, text: &str) -> Result<String, NoAnswer> {
+    async fn question(&mut self, text: &str, shown: Shown) -> Result<String, NoAnswer> {
         self.write(text.to_owned()).await;
         let mut editor = Editor::of_a_person();
         loop {
@@ -174,13 +206,15 @@ impl Prompt {
                         match editor.take(byte) {
                             _ if byte == CTRL_C => return Err(NoAnswer::Leaves),
                             Typed::Leave => return Err(NoAnswer::Leaves),
-                            Typed::Char(byte) => self.write(char::from(byte).to_string()).await,
-                            Typed::Echo(text) => self.write(text.replace('\n', "\r\n")).await,
+                            Typed::Char(byte) if shown == Shown::Typed => {
+                                self.write(char::from(byte).to_string()).await
+                            }
+                            Typed::Echo(text) if shown == Shown::Typed => self.write(text.replace('\n', "\r\n")).await,
                             Typed::Line(line) => {
                                 self.write("\r\n".to_owned()).await;
                                 return Ok(String::from_utf8_lossy(&line).trim().to_owned());
                             }
-                            Typed::Nothing => {}
+                            Typed::Char(_) | Typed::Echo(_) | Typed::Nothing => {}
                         }
                     }
                 }
@@ -248,6 +282,13 @@ impl Prompt {
     async fn write(&self, text: String) {
         self.line.stderr(text).await;
     }
+}
+
+/// What is seen of what is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    Typed,
+    Nothing,
 }
 
 enum Heard {

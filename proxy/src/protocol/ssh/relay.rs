@@ -79,6 +79,17 @@ pub(super) async fn malformed(ssh: Arc<Ssh>, source: IpAddr, name: Option<String
     seat.farewell(&refusal).await;
 }
 
+impl SshClient {
+    /// The channel on which they can be asked, once there is one.
+    async fn prompt(&mut self) -> Option<&mut Prompt> {
+        if self.prompt.is_none() {
+            let heard = async { Prompt::hear(self.seat.next().await?).await };
+            self.prompt = timeout(TO_ASK, heard).await.ok().flatten();
+        }
+        self.prompt.as_mut()
+    }
+}
+
 impl Client for SshClient {
     type Issuer = SshIssuer;
     type Target = TargetConnection;
@@ -91,11 +102,18 @@ impl Client for SshClient {
     const WAITS: &'static str = "or here: in a terminal, or with TIDEGATE_REASON by SetEnv";
 
     async fn words(&mut self, offers: &[Offer], standing: Option<&RequestView>) -> Words {
-        let heard = async { Prompt::hear(self.seat.next().await?).await };
-        let Ok(Some(mut prompt)) = timeout(TO_ASK, heard).await else { return Words::Silent };
-        let words = prompt.words(offers, standing).await;
-        self.prompt = Some(prompt);
-        words
+        match self.prompt().await {
+            Some(prompt) => prompt.words(offers, standing).await,
+            None => Words::Silent,
+        }
+    }
+
+    async fn prove(&mut self) -> Result<bool, Refusal> {
+        let (ssh, ask) = (self.ssh.clone(), self.ask.clone());
+        match self.prompt().await {
+            Some(prompt) => prompt.prove(&ssh.factors, &ask, ssh.gate.clock).await,
+            None => Ok(false),
+        }
     }
 
     async fn show(&mut self, lines: &[String]) {

@@ -53,7 +53,7 @@ pub(super) async fn prove(visitor: &Visitor<'_>, what: &str) -> Result<(), Refus
 }
 
 /// What was wrong with a code.
-pub(super) fn refused(error: &FactorError) -> Refusal {
+pub(in super::super) fn refused(error: &FactorError) -> Refusal {
     if let FactorError::Ours(cause) = error {
         tracing::error!(cause, "a second factor could not be checked");
     }

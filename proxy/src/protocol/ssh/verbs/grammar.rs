@@ -9,8 +9,8 @@ use std::{borrow::Cow, ops::RangeInclusive};
 /// Longest command line.
 pub(super) const LONGEST: usize = 4096;
 
-/// The one option whose value is all words up to the next option.
-const SENTENCE: &str = "--reason";
+/// The options whose value is all words up to the next option.
+const SENTENCES: [&str; 2] = ["--reason", "--note"];
 
 /// One verb: what it takes, and what `help` says of it.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl Verb {
                 let first = rest.next().ok_or_else(wrong)?;
                 let mut value = Cow::Borrowed(first);
                 // A shell has taken the quotes off, if there were any: a sentence goes on to the next option.
-                while word == SENTENCE
+                while SENTENCES.contains(&word)
                     && let Some(more) = rest.next_if(|word| !self.flags.contains(word) && !self.options.contains(word))
                 {
                     value = Cow::Owned(format!("{value} {more}"));

@@ -9,13 +9,16 @@ mod certificate;
 mod config;
 mod factor;
 mod grammar;
+mod lives;
 mod permissions;
 mod play;
 mod reply;
 mod requests;
+mod reviews;
 mod sessions;
 mod watch;
 
+pub(super) use factor::refused;
 pub(super) use grammar::words;
 pub(super) use reply::Reply;
 
@@ -49,7 +52,10 @@ const VERBS: &[Verb] = &[
     requests::APPROVE,
     requests::DENY,
     requests::CANCEL,
+    reviews::REVIEW,
     permissions::GRANTS,
+    lives::EXTEND,
+    lives::RETURN,
     permissions::PASSWORD,
     factor::MFA,
     certificate::CERT,
@@ -94,6 +100,9 @@ async fn answer(visitor: &Visitor<'_>, verb: &str, arguments: &Arguments<'_>) ->
         "approve" => requests::approve(visitor, arguments).await,
         "deny" => requests::deny(visitor, arguments).await,
         "cancel" => requests::cancel(visitor, arguments).await,
+        "extend" => lives::extend(visitor, arguments).await,
+        "return" => lives::give_back(visitor, arguments).await,
+        "review" => reviews::review(visitor, arguments).await,
         "password" => permissions::password(visitor, arguments).await,
         "mfa" => factor::mfa(visitor, arguments).await,
         "cert" => certificate::cert(visitor, arguments).await,

@@ -108,7 +108,10 @@ pub(super) async fn grants(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -> 
         ]
     };
     let rows: Vec<_> = own.iter().map(row).collect();
-    Reply::text(table(["ID", "TARGET", "ENTITLEMENT", "STATE", "UNTIL", "REASON"], &rows))
+    Reply::text(
+        super::reviews::owed(visitor).await
+            + &table(["ID", "TARGET", "ENTITLEMENT", "STATE", "UNTIL", "REASON"], &rows),
+    )
 }
 
 /// When the second factor was proven that the password will carry; asked for if something on the target needs it.

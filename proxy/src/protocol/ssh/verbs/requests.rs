@@ -1,6 +1,6 @@
 //! `request`, `requests`, `approve`, `deny` and `cancel`: asking, and answering who asks.
 
-use super::{Arguments, Reply, Verb, Visitor};
+use super::{Arguments, Reply, Verb, Visitor, factor::prove, reviews::owed};
 use crate::{
     asking,
     protocol::ssh::{flow::Item, line::FromClient},
@@ -73,23 +73,35 @@ pub(super) const CANCEL: Verb = Verb {
 };
 
 pub(super) async fn request(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -> Reply {
-    let wish = match wish(arguments) {
+    let wish = match wish(visitor, arguments) {
         Ok(wish) => wish,
         Err(sentence) => return Reply::usage(&sentence),
     };
     let gate = &visitor.ssh.gate;
-    match gate.authority.request(&visitor.identity.name, wish, gate.now()).await {
-        Ok(view) if arguments.has("--json") => Reply::json(&view),
-        Ok(view) => {
-            let err = asking::status(&view, &visitor.policy).into_iter().map(|line| format!("{line}\n")).collect();
-            Reply { out: format!("{}\n", view.wanted.id), err, ..Reply::default() }
+    let mut asked = gate.request(&visitor.identity.name, wish.clone()).await;
+    if let Err(GrantError::FactorNeeded { entitlement, enrolled: true }) = &asked {
+        if let Err(refusal) = prove(visitor, &format!("{entitlement}: ")).await {
+            return Reply::refused(&refusal);
         }
-        Err(error) => not_done(&error),
+        asked = gate.request(&visitor.identity.name, wish).await;
+    }
+    match asked {
+        Ok(view) => asked_for(visitor, arguments, &view),
+        Err(error) => not_done(&error, "requests"),
     }
 }
 
+/// The request's id, and who is asked.
+pub(super) fn asked_for(visitor: &Visitor<'_>, arguments: &Arguments<'_>, view: &RequestView) -> Reply {
+    if arguments.has("--json") {
+        return Reply::json(view);
+    }
+    let err = asking::status(view, &visitor.policy).into_iter().map(|line| format!("{line}\n")).collect();
+    Reply { out: format!("{}\n", view.wanted.id), err, ..Reply::default() }
+}
+
 /// What was typed, as what is asked for. An error is a sentence.
-fn wish(arguments: &Arguments<'_>) -> Result<Wish, String> {
+fn wish(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -> Result<Wish, String> {
     fn named<T: std::str::FromStr<Err: std::fmt::Display>>(text: Option<&str>) -> Result<Option<T>, String> {
         text.map(str::parse).transpose().map_err(|why: T::Err| why.to_string())
     }
@@ -105,15 +117,17 @@ fn wish(arguments: &Arguments<'_>) -> Result<Wish, String> {
         duration: duration.map_err(|why| format!("--for: {why}"))?,
         reason: arguments.value("--reason").map(str::to_owned),
         ticket: arguments.value("--ticket").map(str::to_owned),
+        from: Some(visitor.source),
+        extends: None,
+        seen: None,
     })
 }
 
-/// A no of the policy is one of the ledger too; that there is no such request is not.
-fn not_done(error: &GrantError) -> Reply {
+/// A no of the policy is one of the ledger too; that there is no such request is not. `what` is a verb that lists what there is.
+pub(super) fn not_done(error: &GrantError, what: &str) -> Reply {
     match error {
-        GrantError::Refused(sentence) => Reply::refused(&Refusal::new(sentence.clone()).by("request")),
-        GrantError::NotFound(sentence) => Reply::fault(1, &format!("{sentence}; `requests` lists them")),
-        GrantError::Store(error) => Reply::refused(&Refusal::from(error)),
+        GrantError::NotFound(sentence) => Reply::fault(1, &format!("{sentence}; `{what}` lists them")),
+        other => Reply::refused(&Refusal::from(other)),
     }
 }
 
@@ -133,6 +147,7 @@ pub(super) async fn requests(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -
         let wanted = &view.wanted;
         let awaits = match &view.standing {
             Some(Standing::Waiting(awaited)) => asking::awaited(awaited),
+            Some(Standing::Queued(queued)) => asking::queued_behind(queued),
             Some(Standing::Stuck(level)) => format!("level {level} cannot be met any more"),
             Some(Standing::Satisfied) | None => String::new(),
         };
@@ -150,7 +165,7 @@ pub(super) async fn requests(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -
     };
     let rows: Vec<_> = all.iter().map(row).collect();
     let heading = ["ID", "WHO", "TARGET", "ENTITLEMENT", "FOR", "STATE", "AWAITS", "TICKET", "REASON"];
-    Reply::text(table(heading, &rows))
+    Reply::text(owed(visitor).await + &table(heading, &rows))
 }
 
 /// The signature must be here by then.
@@ -184,9 +199,9 @@ pub(super) async fn approve(visitor: &Visitor<'_>, arguments: &Arguments<'_>) ->
         // Not yes yet, so that `&&` behind it does not go on.
         Err(GrantError::Refused(why)) if unsigned && is_unsigned(&why) => match line_to_sign(visitor, id).await {
             Ok(line) => Reply { out: format!("{line}\n"), err: how_to_sign(&why, id), exit: 1, refusal: None },
-            Err(error) => not_done(&error),
+            Err(error) => not_done(&error, "requests"),
         },
-        Err(error) => not_done(&error),
+        Err(error) => not_done(&error, "requests"),
     }
 }
 
@@ -229,7 +244,7 @@ pub(super) async fn deny(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -> Re
     let (id, reason) = (arguments.word(0).unwrap_or_default(), arguments.value("--reason").unwrap_or_default());
     match gate.authority.deny(&visitor.identity.name, id, reason.to_owned(), gate.now()).await {
         Ok(view) => Reply::text(format!("denied {}\n", view.wanted.id)),
-        Err(error) => not_done(&error),
+        Err(error) => not_done(&error, "requests"),
     }
 }
 
@@ -238,6 +253,6 @@ pub(super) async fn cancel(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -> 
     let id = arguments.word(0).unwrap_or_default();
     match gate.authority.cancel(&visitor.identity.name, id, gate.now()).await {
         Ok(view) => Reply::text(format!("cancelled {}\n", view.wanted.id)),
-        Err(error) => not_done(&error),
+        Err(error) => not_done(&error, "requests"),
     }
 }

@@ -71,7 +71,10 @@ pub(super) async fn sessions(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -
         ]
     };
     let rows: Vec<_> = own.iter().map(row).collect();
-    Reply::text(table(["ID", "TARGET", "AS", "SINCE", "STATE", "FROM", "IDLE", "LAST, OR OUTCOME"], &rows))
+    Reply::text(
+        super::reviews::owed(visitor).await
+            + &table(["ID", "TARGET", "AS", "SINCE", "STATE", "FROM", "IDLE", "LAST, OR OUTCOME"], &rows),
+    )
 }
 
 pub(super) async fn kill(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -> Reply {
