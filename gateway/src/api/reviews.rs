@@ -24,7 +24,7 @@ pub(super) async fn list(
 ) -> Result<Listed<ReviewView>, Problem> {
     let by = caller.may(Action::ReadReviews)?.only();
     let mut reviews = api.gate.authority.reviews(by.as_ref()).await?;
-    reviews.sort_unstable_by(|one, other| other.id.cmp(&one.id));
+    reviews.sort_unstable_by_key(|view| std::cmp::Reverse(view.id));
     query.part().of(reviews, Order::NewestFirst, |view| view.id.to_string(), "/v1/reviews", &caller)
 }
 
