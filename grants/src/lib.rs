@@ -17,6 +17,7 @@ pub mod explain;
 pub mod factor;
 pub mod forward;
 pub mod grant;
+pub mod guest;
 pub mod hours;
 pub mod identity;
 pub mod lease;

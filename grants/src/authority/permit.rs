@@ -4,6 +4,7 @@ use super::{Ask, Denied, requests::Extended};
 use crate::{
     entitlement::{Entitlement, Terms},
     grant::{Claims, jws},
+    guest::Guests,
     lock::Locked,
     name::{Access, EntitlementName, GrantId, IdentityName, RoleName, SessionId, TargetName},
     policy::Policy,
@@ -302,16 +303,59 @@ struct Seat {
 /// The policy in force and the permits that live under it.
 #[derive(Debug)]
 pub(super) struct Rules {
+    /// What is in force: the configuration's, with those who are guests at the moment.
     policy: ArcSwap<Policy>,
+    hosted: Mutex<Hosted>,
     own: [u8; 32],
     seats: Mutex<HashMap<SessionId, Seat>>,
     /// Moves whenever something was said about a request, or the policy changed.
     requests: watch::Sender<u64>,
 }
 
+/// What the policy in force is made of.
+#[derive(Debug)]
+struct Hosted {
+    base: Arc<Policy>,
+    guests: Guests,
+    /// The moment at which it was looked who is here.
+    at: Timestamp,
+}
+
 impl Rules {
     pub(super) fn new(policy: Policy, own: [u8; 32]) -> Self {
-        Self { policy: ArcSwap::from_pointee(policy), own, seats: Mutex::default(), requests: watch::Sender::new(0) }
+        let base = Arc::new(policy);
+        Self {
+            policy: ArcSwap::new(base.clone()),
+            hosted: Mutex::new(Hosted { base, guests: Guests::default(), at: Timestamp::UNIX_EPOCH }),
+            own,
+            seats: Mutex::default(),
+            requests: watch::Sender::new(0),
+        }
+    }
+
+    fn hosted(&self) -> MutexGuard<'_, Hosted> {
+        self.hosted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the configuration itself names them.
+    pub(super) fn declares(&self, identity: &IdentityName) -> bool {
+        self.hosted().base.identities.contains_key(identity)
+    }
+
+    /// These guests and lent keys are there from now on.
+    pub(super) fn host(&self, guests: Guests, now: Timestamp) {
+        self.swap(|hosted| (hosted.guests, hosted.at) = (guests, now));
+    }
+
+    /// Whoever's time is over is no longer there.
+    pub(super) fn see_off(&self, now: Timestamp) {
+        let ended = {
+            let hosted = self.hosted();
+            hosted.guests.ended_between(hosted.at, now)
+        };
+        if ended {
+            self.swap(|hosted| hosted.at = now);
+        }
     }
 
     pub(super) fn policy(&self) -> Arc<Policy> {
@@ -337,22 +381,33 @@ impl Rules {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Under the register's lock, so that no permit is given between the swap and the look at those that live.
+    /// Another configuration; guests stay.
     pub(super) fn replace(&self, policy: Policy) {
+        self.swap(|hosted| hosted.base = Arc::new(policy));
+    }
+
+    /// Under the register's lock, so that no permit is given between the swap and the look at those that live.
+    fn swap(&self, change: impl FnOnce(&mut Hosted)) {
+        let mut hosted = self.hosted();
+        change(&mut hosted);
         let seats = self.register();
-        let policy = Arc::new(policy);
+        let policy = hosted.guests.join(&hosted.base, hosted.at);
         self.policy.store(policy.clone());
         for seat in seats.values().filter(|seat| !seat.held.fits(&policy, &self.own)) {
             seat.end(&Ended::Withdrawn);
         }
-        drop(seats);
+        drop((seats, hosted));
         self.requests_changed();
     }
 
     /// The sessions whose permits would end under this policy.
     pub(super) fn would_end(&self, policy: &Policy) -> Vec<SessionId> {
+        let policy = {
+            let hosted = self.hosted();
+            hosted.guests.join(&Arc::new(policy.clone()), hosted.at)
+        };
         let seats = self.register();
-        let fallen = seats.values().filter(|seat| seat.lives() && !seat.held.fits(policy, &self.own));
+        let fallen = seats.values().filter(|seat| seat.lives() && !seat.held.fits(&policy, &self.own));
         let mut sessions: Vec<_> = fallen.map(|seat| seat.held.session).collect();
         sessions.sort_unstable();
         sessions

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The tables of state, each with its key as SQL and the format of the store since which it exists. Beside them there are
 /// `ledger` and `heads`, which vouch for themselves, and the pseudo table [`SCHEMA`].
-pub(crate) const STATE: [(&str, &str, u32); 12] = [
+pub(crate) const STATE: [(&str, &str, u32); 15] = [
     ("grants", "id", 1),
     ("sessions", "id", 1),
     ("leases", "id", 1),
@@ -27,6 +27,9 @@ pub(crate) const STATE: [(&str, &str, u32); 12] = [
     ("factors", "identity", 5),
     ("password_factors", "password", 5),
     ("reviews", "id", 6),
+    ("guests", "identity", 7),
+    ("lent_keys", "key", 7),
+    ("exchanges", "digest", 7),
 ];
 /// The tables, indices and triggers themselves, as one row: a trigger that edits later is found before it fires.
 pub(crate) const SCHEMA: &str = "schema";
