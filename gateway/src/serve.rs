@@ -6,11 +6,12 @@ use crate::{
     anchor,
     api::{self, Listeners, SOCKET, https, socket},
     config::{self, Config},
+    elsewhere::{DeviceLogins, KeyRing, oidc::Provider},
     keeping::{Keeper, Room},
     live::{Live, Opened},
     metrics::{self, Outside},
     notify::Notifier,
-    recovered,
+    pages, recovered,
     stop::{self, Signals, notify},
     telemetry,
     tickets::TicketSystem,
@@ -49,7 +50,7 @@ use tidegate_proxy::{
 use tidegate_recorder::{Recorder, Window};
 use tokio::{
     net::TcpListener,
-    sync::watch,
+    sync::{Semaphore, watch},
     task::{JoinHandle, JoinSet, spawn_blocking},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -126,6 +127,8 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
     let mut tasks = JoinSet::new();
     tasks.spawn(probe(gate.recorder.clone(), config.state_dir.clone(), recordable));
     tasks.spawn(destroy_replay_keys(gate.clone()));
+    host_guests(&gate).await;
+    tasks.spawn(see_guests_off(gate.clone()));
     let left = recovered::left(config.state_dir.clone()).await;
     gate.tasks.spawn(recovered::note(gate.clone(), config.state_dir.clone(), left, keys.ledger.verifying_key()));
     let (room, anchored) = (Room::default(), anchor::Anchored::default());
@@ -137,7 +140,9 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
     let factors = Factors::new(gate.store.clone(), keys.clone(), gate.name.clone());
     seal_anew(&factors, &gate).await;
     let places = config.anchors.clone();
-    let (opened, undertakers, sweeper) = start_doors(&mut tasks, &config, (&keys, &factors), &gate, doors);
+    let provider = Provider::default();
+    let logins = Arc::new(DeviceLogins::new(gate.clone(), provider.clone(), config.oidc.clone()));
+    let (opened, undertakers, sweeper) = start_doors(&mut tasks, &config, (&keys, &factors), &gate, (doors, logins));
     for anchor in places.iter().cloned() {
         tasks.spawn(anchor::keep(anchor, gate.store.clone(), gate.name.clone(), anchored.clone()));
     }
@@ -164,10 +169,13 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
         anchored: anchored.clone(),
         keeper,
         room,
+        ring: KeyRing::default(),
+        listening: Arc::new(Semaphore::new(api::events::MOST)),
     };
     let api = Arc::new(api);
-    if let Some((listener, places)) = https {
-        tasks.spawn(https::serve(listener, places, api.clone(), certificate));
+    if let Some(door) = https {
+        let pages = pages::router(api.clone(), provider, url_of(&api));
+        tasks.spawn(https::serve(door, api.clone(), pages, certificate));
     }
     tasks.spawn(socket::serve(unix, api, outside.clone()));
     if let Some(listener) = watched {
@@ -280,7 +288,7 @@ fn start_doors(
     config: &Config,
     (keys, factors): (&Arc<Keys>, &Factors),
     gate: &Gate,
-    doors: Doors,
+    (doors, logins): (Doors, Arc<DeviceLogins>),
 ) -> (Opened, Undertakers, Sweeper) {
     let passwords = Passwords::new(gate.authority.clone(), keys.salt.clone(), config.password_window);
     let (store, clock) = (&gate.store, gate.clock);
@@ -297,7 +305,7 @@ fn start_doors(
     tasks.spawn(reaper::run(gate.clone(), undertakers.clone()));
     let sweeper = Sweeper::new(gate.clone(), undertakers.clone());
     tasks.spawn(sweeper.clone().run(config.sweep));
-    let mut opened = Opened { ssh, postgres, ssh_door: None };
+    let mut opened = Opened { ssh, postgres, ssh_door: None, logins: logins.clone() };
     if let Some((listener, places)) = doors.ssh {
         let door = Ssh {
             gate: gate.clone(),
@@ -309,6 +317,7 @@ fn start_doors(
             issuer: opened.ssh.clone(),
             passwords: passwords.clone(),
             factors: factors.clone(),
+            elsewhere: logins,
             opening: tokio::sync::Semaphore::new(ssh::MOST_OPENING),
             port: port(&listener),
             postgres: postgres_address(config, doors.postgres.as_ref().map(|(listener, _)| listener)),
@@ -333,6 +342,16 @@ fn start_doors(
 /// Of the files that are named, else of our own CA.
 fn certificate(files: Option<CertificateFiles>, config: &Config, keys: &Arc<Keys>) -> Certificate {
     files.map_or_else(|| Certificate::Own(keys.clone(), config.public_names.clone()), Certificate::Files)
+}
+
+/// What browsers reach the gateway by: what the configuration says, else its first name and the port that is really listened on.
+fn url_of(api: &api::Api) -> String {
+    let config = api.live.config();
+    let port = api.listeners.api.map_or(443, |at| at.port());
+    let said = config.api.as_ref().and_then(|door| door.url.clone());
+    said.unwrap_or_else(|| {
+        format!("https://{}:{port}", config.public_names.first().map_or("localhost", String::as_str))
+    })
 }
 
 /// What people type to reach PostgreSQL: the first public name and the port that is really listened on.
@@ -377,6 +396,23 @@ async fn probe(recorder: Arc<Recorder>, state: PathBuf, recordable: watch::Sende
             *before = sound;
             changed
         });
+    }
+}
+
+/// Who has logged in elsewhere is there after a restart, too.
+async fn host_guests(gate: &Gate) {
+    if let Err(error) = gate.authority.host_guests(gate.now()).await {
+        tracing::error!(%error, "nobody who logged in elsewhere is let in: they must log in anew");
+    }
+}
+
+/// Logins elsewhere end by the gate's own clock.
+async fn see_guests_off(gate: Gate) {
+    let mut tick = tokio::time::interval(PROBE);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        gate.authority.see_guests_off(gate.now());
     }
 }
 

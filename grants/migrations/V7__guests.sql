@@ -7,9 +7,9 @@ CREATE TABLE guests (
     subject  TEXT NOT NULL,
     groups   TEXT NOT NULL,
     since    INTEGER NOT NULL,
-    ends     INTEGER NOT NULL,
-    UNIQUE (issuer, subject)
+    ends     INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX guests_by_subject ON guests (issuer, subject);
 
 -- SSH keys that are good for a while, as `ALGORITHM BASE64`.
 CREATE TABLE lent_keys (

@@ -1,5 +1,6 @@
 //! The commands, one file per group. Each prints its result on stdout; what went wrong is one plain line on stderr.
 
+mod access;
 mod add;
 mod backup;
 mod ca;
@@ -77,6 +78,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::User(UserCommand::End { name, reason, json }) => user::end(&client()?, &name, reason, json.json),
         Command::Token(command) => token::run(&client()?, command),
         Command::Notify(command) => notify::run(&client()?, command),
+        Command::Access(command) => access::run(&client()?, command),
         Command::Lock(command) => lock::run(&client()?, command),
         Command::Session(SessionCommand::List { json }) => session::list(&client()?, json.json),
         Command::Session(SessionCommand::Show { id, json }) => session::show(&client()?, &id, json.json),

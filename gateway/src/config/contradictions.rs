@@ -8,7 +8,7 @@ use super::{
     section::Whole,
     value::nearest,
 };
-use crate::{notify::Channel, text::plain};
+use crate::{elsewhere::Workload, notify::Channel, text::plain};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -27,6 +27,12 @@ pub(super) struct Said<'a> {
     pub(super) entitlements: &'a BTreeMap<EntitlementName, Entitlement>,
     pub(super) issuers: &'a BTreeMap<String, TrustedIssuer>,
     pub(super) notify: &'a [Arc<Channel>],
+    /// Who comes by another way than a key of the configuration.
+    pub(super) workloads: &'a [Arc<Workload>],
+    /// Groups that people have who log in at the OpenID provider.
+    pub(super) guests: BTreeSet<GroupName>,
+    /// Whom the configuration ties to such a login.
+    pub(super) tied: BTreeSet<IdentityName>,
 }
 
 /// Each with its place, one line each.
@@ -89,7 +95,13 @@ fn people(said: &Said<'_>, notes: &mut Notes<'_>) {
         .collect();
     let vouched = said.doors.is_none_or(|doors| !doors.vouching.user_ca.is_empty());
     for person in said.people.values() {
-        if person.ssh_keys.is_empty() && person.unix_user.is_none() && !vouched {
+        let workload = said.workloads.iter().any(|workload| workload.name == person.name);
+        if person.ssh_keys.is_empty()
+            && person.unix_user.is_none()
+            && !vouched
+            && !workload
+            && !said.tied.contains(&person.name)
+        {
             let odd =
                 "has no ssh_keys and no unix_user, and there is no ssh.user_ca: nobody can come in under this name";
             notes.of("user", person.name.as_str(), "", odd);
@@ -103,7 +115,7 @@ fn people(said: &Said<'_>, notes: &mut Notes<'_>) {
 
 fn entitled(said: &Said<'_>, entitlement: &Entitlement, notes: &mut Notes<'_>) {
     let name = entitlement.name.as_str();
-    if said.members(&entitlement.groups).is_empty() {
+    if said.members(&entitlement.groups).is_empty() && said.guests.is_disjoint(&entitlement.groups) {
         let groups: Vec<&str> = entitlement.groups.iter().map(GroupName::as_str).collect();
         let like = entitlement.groups.iter().map(|group| said.like(group)).find(|like| !like.is_empty());
         let odd = format!("nobody can get it: no user is in {}{}", groups.join(" or "), like.unwrap_or_default());
@@ -111,7 +123,7 @@ fn entitled(said: &Said<'_>, entitlement: &Entitlement, notes: &mut Notes<'_>) {
     }
     for (number, rule) in (1..).zip(entitlement.asking.iter().flat_map(|asking| &asking.levels)) {
         let (may, must) = (said.members(&rule.from).len(), usize::try_from(rule.count).unwrap_or(usize::MAX));
-        if may < must {
+        if may < must && said.guests.is_disjoint(&rule.from) {
             let odd = format!("nobody can get it by asking: level {number} needs {must}, and {may} are in its groups");
             notes.of("entitlement", name, ".approvals", &odd);
         }

@@ -106,6 +106,7 @@ fn rules(name: &str, table: &Table) -> Vec<Value> {
             one_of(&["command", "directory"]),
             json!({ "dependencies": { "env": ["command"], "deadline": ["command"] } }),
         ],
+        "workload" => vec![one_of(&["jwks_url", "jwks_file"]), json!({ "dependencies": { "tls_ca": ["jwks_url"] } })],
         "issuer" => {
             let secret = ["secret_file", "secret_env"];
             let shared = json!({ "allOf": [one_of(&secret), none_of(&["public_key"])] });

@@ -83,6 +83,19 @@ fn write_summary(out: &mut String, config: &Config) -> std::fmt::Result {
         let (name, ttl) = (&issuer.name, show_duration(issuer.max_ttl));
         writeln!(out, "issuer {name}: may grant {} for up to {ttl}{counts}", names.join(", "))?;
     }
+    for workload in &config.workloads {
+        let claims: Vec<String> =
+            workload.claims.iter().map(|(name, value)| format!("{} = {}", plain(name), plain(value))).collect();
+        let (issuer, keys) = (plain(&workload.expected.issuer), &workload.expected.keys);
+        writeln!(out, "workload {}: whoever {issuer} (keys: {keys}) says has {}", workload.name, claims.join(", "))?;
+    }
+    if let Some(oidc) = &config.oidc {
+        let names = |here: &BTreeSet<GroupName>| here.iter().map(GroupName::as_str).collect::<Vec<_>>().join(" and ");
+        let groups: Vec<String> =
+            oidc.groups.iter().map(|(there, here)| format!("{} is {}", plain(there), names(here))).collect();
+        let life = show_duration(oidc.life);
+        writeln!(out, "people log in at {}, good for {life}; groups: {}", plain(&oidc.issuer), groups.join(", "))?;
+    }
     for channel in &config.notify {
         let kinds: Vec<String> = channel.kinds.iter().map(ToString::to_string).collect();
         writeln!(out, "notify {}: told of {} by {}", channel.name, kinds.join(", "), channel.way)?;

@@ -100,7 +100,7 @@ pub(crate) fn keys_of(db: &Connection, identity: &IdentityName) -> Result<Vec<Le
 
 fn take_back(tx: &mut Tx<'_>, lent: &LentKey, why: &str) -> Result<(), StoreError> {
     let event = Event::new("key.returned").identity(&lent.identity).detail(json!({ "key": lent.key, "why": why }));
-    tx.change((KEYS, &lent.key), event, |db| {
+    tx.remove((KEYS, &lent.key), event, |db| {
         db.prepare_cached("DELETE FROM lent_keys WHERE key = ?1")?.execute([&lent.key])
     })
 }
@@ -145,7 +145,7 @@ pub(crate) fn exchange(
     })?;
     for (digest, token) in over {
         let event = Event::new("exchange.forgotten").detail(json!({ "token": token }));
-        tx.change((EXCHANGES, &digest), event, |db| {
+        tx.remove((EXCHANGES, &digest), event, |db| {
             db.prepare_cached("DELETE FROM exchanges WHERE digest = ?1")?.execute([&digest])
         })?;
         super::tokens::forget(tx, token)?;

@@ -80,7 +80,7 @@ pub(crate) fn revoke_all(
 pub(crate) fn forget(tx: &mut Tx<'_>, token: TokenId) -> Result<(), StoreError> {
     let key = token.to_string();
     let event = Event::new("token.forgotten").detail(json!({ "token": key }));
-    tx.change((TABLE, &key), event, |db| db.prepare_cached("DELETE FROM tokens WHERE id = ?1")?.execute([&key]))
+    tx.remove((TABLE, &key), event, |db| db.prepare_cached("DELETE FROM tokens WHERE id = ?1")?.execute([&key]))
 }
 
 pub(crate) fn by_hash(db: &Connection, hash: &TokenHash) -> Result<Option<TokenRow>, StoreError> {

@@ -14,7 +14,7 @@ use crate::{
     ledger::{
         Event,
         chain::{ENTRY, Head, entry_hash, sign_head},
-        verify::{self, DISPUTED, Inspection},
+        verify::{self, DISPUTED, Inspection, REMOVED},
     },
     name::LeaseId,
 };
@@ -335,7 +335,8 @@ impl Tx<'_> {
         let untampered = self.agrees(table, key)?;
         write(&self.sql).map_err(fail)?;
         let gone = verify::digest_of(&self.sql, table, key).map_err(fail)?.is_none();
-        self.enter(event, Some((table, key, (!untampered || !gone).then_some(DISPUTED))))
+        let digest = if untampered && gone { REMOVED } else { DISPUTED };
+        self.enter(event, Some((table, key, Some(digest))))
     }
 
     /// Enters what happened without a change of state.
