@@ -45,6 +45,7 @@ use tidegate_proxy::{
     reaper::{self, Custody, Undertakers},
     sweep::Sweeper,
     tls::{CertificateFiles, Source as Certificate},
+    waiting::Waiting,
     watching::Watching,
 };
 use tidegate_recorder::{Recorder, Window};
@@ -222,6 +223,7 @@ async fn open(config: &Config, keys: &Arc<Keys>) -> anyhow::Result<(Gate, watch:
         recorder: Arc::new(recorder),
         recordable: watched,
         custody: Custody::default(),
+        waiting: Waiting::default(),
         watching: Watching::default(),
         name: policy.gateway.clone(),
         clock: tidegate_proxy::pause::CLOCK,

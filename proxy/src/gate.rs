@@ -6,6 +6,7 @@ use crate::{
     meter::Meter,
     reaper::Custody,
     refusal::Refusal,
+    waiting::Waiting,
     watching::Watching,
 };
 use futures::future::BoxFuture;
@@ -42,6 +43,8 @@ pub struct Gate {
     pub recorder: Arc<Recorder>,
     /// False while the disk does not take recordings: live sessions end, new ones are refused.
     pub recordable: watch::Receiver<bool>,
+    /// Who waits for an approval.
+    pub waiting: Waiting,
     /// Which leases a live session answers for; the rest are the reaper's.
     pub custody: Custody,
     /// The live sessions, for who may watch them.

@@ -30,7 +30,7 @@ const RENEW: SignedDuration = SignedDuration::from_hours(2 * 24);
 /// For clients whose clock is behind.
 const EARLIER: SignedDuration = SignedDuration::from_mins(10);
 /// Files are read again after this: whoever renews them need not tell us. What could not be renewed is tried again after it.
-const AGAIN: SignedDuration = SignedDuration::from_mins(1);
+const AGAIN: SignedDuration = SignedDuration::from_secs(20);
 
 /// Why TLS cannot be offered.
 #[derive(Debug, thiserror::Error)]

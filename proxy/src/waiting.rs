@@ -7,9 +7,13 @@
 //! once, and their requests stand.
 
 use crate::{asking, gate::Gate, refusal::Refusal, session::Client};
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tidegate_grants::{
-    Access, Ask, Denied, EntitlementName, Permit, RequestState, RequestView,
+    Access, Ask, Denied, EntitlementName, IdentityName, Permit, RequestState, RequestView,
     authority::{GrantError, Offer},
     panel::Standing,
     request::Wish,
@@ -24,6 +28,9 @@ const SOON: Duration = Duration::from_millis(50);
 
 /// How often the ledger is told which requests are over by time.
 const EXPIRY: Duration = Duration::from_secs(60);
+
+/// Connections of one identity that wait at once: more than anybody needs. Each looks at the store when something was decided.
+const MOST_WAITING: usize = 20;
 
 /// What somebody says when they ask at the door.
 #[derive(Debug, Clone, Default)]
@@ -134,6 +141,41 @@ fn wish_of(ask: &Ask) -> Wish {
     }
 }
 
+/// How many connections wait for approvals, for each identity.
+#[derive(Debug, Clone, Default)]
+pub struct Waiting(Arc<Mutex<HashMap<IdentityName, usize>>>);
+
+/// The place of one that waits.
+struct Seat {
+    waiting: Waiting,
+    identity: IdentityName,
+}
+
+impl Waiting {
+    /// `None`: too many of theirs wait already.
+    fn enter(&self, identity: &IdentityName) -> Option<Seat> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mine = all.entry(identity.clone()).or_default();
+        if *mine >= MOST_WAITING {
+            return None;
+        }
+        *mine += 1;
+        Some(Seat { waiting: self.clone(), identity: identity.clone() })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut all = self.waiting.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mine) = all.get_mut(&self.identity) {
+            *mine -= 1;
+            if *mine == 0 {
+                all.remove(&self.identity);
+            }
+        }
+    }
+}
+
 /// Asks for what was denied, waits, and goes on; or says why not.
 pub(crate) async fn ask_first<C: Client>(gate: &Gate, client: &mut C, denied: Denied) -> Result<Permit, Without> {
     let (ask, refusal) = (client.ask().clone(), Refusal::from(&denied));
@@ -164,6 +206,10 @@ pub(crate) async fn ask_first<C: Client>(gate: &Gate, client: &mut C, denied: De
             })?
         }
     };
+    let _seat = gate.waiting.enter(&ask.identity).ok_or_else(|| {
+        let id = request.wanted.id.short();
+        Refusal::new(format!("{MOST_WAITING} connections of yours wait already; your request {id} stands")).by("limit")
+    })?;
     until_decided(gate, client, &request, patience).await?;
     match gate.authority.authorize(&ask, gate.now()).await {
         Err(denied @ Denied::FactorNeeded { enrolled: true, .. }) => proven(gate, client, Refusal::from(&denied)).await,
@@ -195,7 +241,7 @@ async fn proven<C: Client>(gate: &Gate, client: &mut C, refusal: Refusal) -> Res
 
 /// An open request of theirs that would open this: they wait for that one, and need not ask again.
 async fn standing(gate: &Gate, ask: &Ask, offers: &[Offer]) -> Result<Option<RequestView>, Without> {
-    let own = gate.authority.requests(Some(&ask.identity), gate.now()).await;
+    let own = gate.authority.open_requests(&ask.identity, gate.now()).await;
     let own = own.map_err(|error| Refusal::from(&error))?;
     let opens = |view: &RequestView| {
         let wanted = &view.wanted;
@@ -203,12 +249,11 @@ async fn standing(gate: &Gate, ask: &Ask, offers: &[Offer]) -> Result<Option<Req
             Access::Login(login) => wanted.login.as_ref().is_none_or(|narrowed| narrowed == login),
             Access::Database(database) => wanted.database.as_ref().is_none_or(|narrowed| narrowed == database),
         };
-        this && wanted.identity == ask.identity
-            && wanted.extends.is_none()
+        this && wanted.extends.is_none()
             && wanted.target == ask.target
             && offers.iter().any(|offer| offer.entitlement == wanted.entitlement)
     };
-    Ok(own.into_iter().find(|view| view.state == RequestState::Open && opens(view)))
+    Ok(own.into_iter().find(opens))
 }
 
 /// The command that asks for it elsewhere.
@@ -285,5 +330,23 @@ async fn left_behind(gate: &Gate, request: &RequestView, left: Leaves) -> Withou
     match gate.authority.cancel(by, &id.to_string(), gate.now()).await {
         Ok(_) => Refusal::new(format!("your request {} is taken back", id.short())).by("request").into(),
         Err(error) => Without::from(&error),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_of_one_identity_wait_and_who_leaves_makes_room() {
+        let (waiting, alice, bob) = (Waiting::default(), "alice".parse().unwrap(), "bob".parse().unwrap());
+        let mut seats: Vec<_> = (0..MOST_WAITING).map(|_| waiting.enter(&alice).unwrap()).collect();
+        assert!(waiting.enter(&alice).is_none() && waiting.enter(&bob).is_some());
+        seats.pop();
+        seats.push(waiting.enter(&alice).unwrap());
+        assert!(waiting.enter(&alice).is_none());
+        drop(seats);
+        assert!(waiting.0.lock().unwrap().is_empty());
     }
 }

@@ -117,7 +117,8 @@ pub(super) async fn accept(
     let word = sweep::word(caller.known()?, &reason).map_err(Problem::refused)?;
     let leases = api.gate.store.leases(false).await?;
     let mut lease = one("open lease", leases, &id, |lease| lease.id().to_string())?;
-    if lease.state() != LeaseState::Held {
+    // One whose account could not even be disabled stays open; its receipt says what a human must look at.
+    if lease.state() != LeaseState::Held && lease.receipt().is_none() {
         return Err(Problem::refused(format!(
             "the lease {} is not held: it is still being worked on, and closes by itself",
             lease.id()

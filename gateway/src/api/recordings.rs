@@ -4,9 +4,9 @@
 
 use super::{
     AcceptBody,
-    peer::{Action, Scope},
+    peer::{Action, Caller, Scope},
     problem::Problem,
-    routes::{Answer, Id, Shared, Who, body},
+    routes::{Answer, Api, Id, Shared, Who, body},
 };
 use axum::{
     Extension, Json,
@@ -87,8 +87,7 @@ pub(super) async fn hold(
 ) -> Answer<RecordingHeld> {
     let _: Scope = caller.may(Action::HoldRecordings)?;
     let AcceptBody { reason } = body(request).await?;
-    let session = api.keeper.hold(caller.known()?, &id, &reason, true).await;
-    Ok(Json(RecordingHeld { session: session.map_err(|why| Problem::refused(why.to_string()))? }))
+    held(&api, &caller, &id, &reason, true).await
 }
 
 /// Releases a recording that is held: the rules have it again.
@@ -106,6 +105,11 @@ pub(super) async fn release(
         return Err(Problem::new(StatusCode::FORBIDDEN, "only an auditor releases a recording (roles.auditor)"));
     }
     let AcceptBody { reason } = body(request).await?;
-    let session = api.keeper.hold(caller.known()?, &id, &reason, false).await;
+    held(&api, &caller, &id, &reason, false).await
+}
+
+/// From now on it is held, or it is not.
+async fn held(api: &Api, caller: &Caller, id: &str, reason: &str, hold: bool) -> Answer<RecordingHeld> {
+    let session = api.keeper.hold(caller.known()?, id, reason, hold).await;
     Ok(Json(RecordingHeld { session: session.map_err(|why| Problem::refused(why.to_string()))? }))
 }

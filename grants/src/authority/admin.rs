@@ -228,11 +228,7 @@ pub(super) fn revoke(
         };
         // With what extends it, and what it extends: who loses one loses all.
         let linked = linked(tx.db(), &claims.sub, id)?;
-        for id in &linked {
-            if rows::by_id(tx.db(), *id)?.is_some_and(|row| row.revoked.is_none()) {
-                rows::revoke(tx, *id, Some((&claims.sub, &claims.target)), &revoked)?;
-            }
-        }
+        rows::end_linked(tx, "grant.revoked", &linked, (&claims.sub, &claims.target), &revoked)?;
         Ok(linked)
     });
     // A ledger that cannot be written keeps no session alive.

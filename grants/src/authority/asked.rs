@@ -123,6 +123,12 @@ impl Authority {
         self.store.read(move |db| requests::list(db, &rules, by.as_ref(), now)).await
     }
 
+    /// Those of this identity's that nobody has decided, newest first.
+    pub async fn open_requests(&self, by: &IdentityName, now: Timestamp) -> Result<Vec<RequestView>, StoreError> {
+        let (rules, by) = (self.rules.clone(), by.clone());
+        self.store.read(move |db| requests::open_of(db, &rules, &by, now)).await
+    }
+
     /// The one request with this id, prefix or suffix, of those that this identity may see (`None`: of all).
     ///
     /// # Errors

@@ -89,11 +89,7 @@ fn over(
         return refused("this grant is over already".to_owned());
     }
     let linked = requests::linked(tx.db(), &claims.sub, row.id)?;
-    for id in &linked {
-        if rows::by_id(tx.db(), *id)?.is_some_and(|row| row.revoked.is_none()) {
-            rows::end(tx, "grant.returned", *id, Some((&claims.sub, &claims.target)), revoked)?;
-        }
-    }
+    rows::end_linked(tx, "grant.returned", &linked, (&claims.sub, &claims.target), revoked)?;
     Ok((linked, own))
 }
 

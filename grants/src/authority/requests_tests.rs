@@ -114,6 +114,49 @@ async fn what_must_be_said_and_what_is_too_much() {
 }
 
 #[tokio::test]
+async fn what_could_never_be_granted_is_no_request_and_a_no_wakes_nobody() {
+    let (_dir, authority) = asked(two_levels());
+    let changes = authority.request_changes();
+    let both =
+        Wish { login: Some("deploy".parse().unwrap()), database: Some("shop".parse().unwrap()), ..wish("web-1") };
+    assert!(why(authority.request(&name("alice"), both, now()).await).contains("web-1 has no databases"));
+    let nowhere = Wish { target: "nowhere".parse().unwrap(), ..wish("web-1") };
+    assert!(authority.request(&name("alice"), nowhere, now()).await.is_err());
+    assert!(authority.requests(None, now()).await.unwrap().is_empty() && !changes.has_changed().unwrap());
+    ask(&authority).await;
+    assert!(changes.has_changed().unwrap());
+    assert_eq!(authority.open_requests(&name("alice"), now()).await.unwrap().len(), 1);
+    assert!(authority.open_requests(&name("dave"), now()).await.unwrap().is_empty(), "it is not theirs");
+}
+
+#[tokio::test]
+async fn somebody_who_asks_and_asks_is_told_to_wait_and_nobody_else_is() {
+    let (_dir, authority) = asked(two_levels());
+    let again = |n: u32| Wish { reason: Some(format!("reason {n}")), ..wish("web-1") };
+    for n in 0..1000 {
+        authority.request(&name("alice"), again(n), now()).await.unwrap();
+    }
+    assert!(why(authority.request(&name("alice"), again(1000), now()).await).contains("within an hour"));
+    authority.request(&name("alice"), again(1000), after(3600)).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_open_in_a_backup_is_not_open_in_what_it_is_restored_to() {
+    let (dir, authority) = asked(two_levels());
+    let request = ask(&authority).await;
+    yes(&authority, "dave", &request).await.unwrap();
+    drop(authority);
+    std::fs::write(dir.path().join(crate::store::RESTORED), "{}").unwrap();
+    let authority = authority_in(dir.path());
+    authority.replace(policy_asking(two_levels()));
+    assert!(authority.store().trusted().await.is_ok());
+    let restored = authority.requests(None, now()).await.unwrap();
+    assert_eq!(restored[0].state, RequestState::Cancelled);
+    assert!(restored[0].decided.as_ref().unwrap().reason.as_ref().unwrap().contains("restored from a backup"));
+    assert!(why(yes(&authority, "frank", &request).await).contains("not open any more"));
+}
+
+#[tokio::test]
 async fn the_same_again_is_the_same_request_and_anything_else_voids_it() {
     let (_dir, authority) = asked(asking(&[(&["leads"], 2, WITNESSED)]));
     let first = ask(&authority).await;

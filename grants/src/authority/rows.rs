@@ -154,7 +154,7 @@ pub(super) fn revoke(
 }
 
 /// The same, by another word.
-pub(super) fn end(
+fn end(
     tx: &mut Tx<'_>,
     kind: &str,
     id: GrantId,
@@ -171,6 +171,22 @@ pub(super) fn end(
     tx.change(("grants", &key), event, |db| {
         db.prepare_cached(sql)?.execute(params![key, revoked.at.to_string(), revoked.by, revoked.reason])
     })
+}
+
+/// Ends by this word those of linked grants that are not over by such a word yet.
+pub(super) fn end_linked(
+    tx: &mut Tx<'_>,
+    kind: &str,
+    linked: &[GrantId],
+    of: (&IdentityName, &TargetName),
+    revoked: &Revoked,
+) -> Result<(), StoreError> {
+    for id in linked {
+        if by_id(tx.db(), *id)?.is_some_and(|row| row.revoked.is_none()) {
+            end(tx, kind, *id, Some(of), revoked)?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn mark_used(tx: &mut Tx<'_>, id: GrantId, session: SessionId, event: Event) -> Result<(), StoreError> {

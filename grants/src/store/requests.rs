@@ -112,6 +112,22 @@ pub(crate) fn of(db: &Connection, identity: &IdentityName) -> Result<Vec<Request
     select(db, "SELECT * FROM requests WHERE identity = ?1 ORDER BY id DESC", [identity.as_str()])
 }
 
+/// Those of one identity that nobody has decided, newest first.
+pub(crate) fn open_of(db: &Connection, identity: &IdentityName) -> Result<Vec<RequestRow>, StoreError> {
+    let sql = "SELECT * FROM requests WHERE identity = ?1 AND state = 'open' ORDER BY id DESC";
+    select(db, sql, [identity.as_str()])
+}
+
+/// When somebody opened the last request but so many.
+pub(crate) fn opened_before(
+    db: &Connection,
+    identity: &IdentityName,
+    later: u32,
+) -> Result<Option<Timestamp>, StoreError> {
+    let sql = "SELECT * FROM requests WHERE identity = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2";
+    Ok(select(db, sql, params![identity.as_str(), later])?.pop().map(|row| row.opened))
+}
+
 pub(crate) fn by_id(db: &Connection, id: RequestId) -> Result<Option<RequestRow>, StoreError> {
     Ok(select(db, "SELECT * FROM requests WHERE id = ?1", [id.to_string()])?.pop())
 }

@@ -14,6 +14,7 @@ use crate::{
     grant::Revoked,
     ledger::Event,
     name::{IdentityName, TargetName},
+    request::RequestState,
 };
 use jiff::Timestamp;
 use rusqlite::{
@@ -78,10 +79,13 @@ pub(super) fn void(writer: &mut Writer, dir: &Path) -> Result<(), StoreError> {
         let passwords = void_all(tx)?;
         let tokens = revoke_tokens(tx)?;
         super::guests::end_all(tx, None, "restored from a backup: log in anew", now)?;
+        // One that was denied or taken back since the backup would be open again: who still wants it asks again.
+        let requests = cancel_requests(tx)?;
         // One that was spent since the backup would be good again.
         let codes = super::factors::void_recovery(tx)?;
         let detail = json!({
-            "backup": manifest, "grants": grants, "passwords": passwords, "tokens": tokens, "recovery_codes": codes,
+            "backup": manifest, "grants": grants, "passwords": passwords, "tokens": tokens, "requests": requests,
+            "recovery_codes": codes,
         });
         tx.append(Event::new(EVENT).detail(detail))?;
         Ok(grants)
@@ -109,6 +113,20 @@ fn revoke_all(tx: &mut Tx<'_>) -> Result<usize, StoreError> {
         let event = event.detail(json!({ "by": BY, "reason": reason }));
         let sql = "UPDATE grants SET revoked_at = ?2, revoked_by = ?3, revoked_reason = ?4 WHERE id = ?1";
         tx.change(("grants", id), event, |db| db.prepare_cached(sql)?.execute(params![id, at, BY, reason]))?;
+    }
+    Ok(open.len())
+}
+
+/// A store of a format without requests has none.
+fn cancel_requests(tx: &mut Tx<'_>) -> Result<usize, StoreError> {
+    let why = Some("restored from a backup: ask again".to_owned());
+    let revoked = Revoked { at: tx.now(), by: BY.to_owned(), reason: why };
+    let open = super::requests::open(tx.db())?;
+    for row in &open {
+        let (id, (identity, target)) = (row.wanted.id, row.of());
+        let detail = json!({ "request": id, "by": revoked.by, "reason": revoked.reason });
+        let event = Event::new("request.cancelled").identity(identity).target(target).detail(detail);
+        super::requests::decide(tx, id, RequestState::Cancelled, &revoked, None, event)?;
     }
     Ok(open.len())
 }

@@ -316,10 +316,8 @@ impl Tx<'_> {
         event: Event,
         write: impl FnOnce(&Connection) -> rusqlite::Result<usize>,
     ) -> Result<(), StoreError> {
-        let untampered = self.agrees(table, key)?;
-        write(&self.sql).map_err(fail)?;
-        let digest = match verify::digest_of(&self.sql, table, key).map_err(fail)? {
-            Some(digest) if untampered => digest,
+        let digest = match self.written((table, key), write)? {
+            (true, Some(digest)) => digest,
             _ => DISPUTED.to_owned(),
         };
         self.enter(event, Some((table, key, Some(&digest))))
@@ -332,11 +330,19 @@ impl Tx<'_> {
         event: Event,
         write: impl FnOnce(&Connection) -> rusqlite::Result<usize>,
     ) -> Result<(), StoreError> {
+        let digest = if self.written((table, key), write)? == (true, None) { REMOVED } else { DISPUTED };
+        self.enter(event, Some((table, key, Some(digest))))
+    }
+
+    /// Whether the row was untampered before this, and its digest since.
+    fn written(
+        &self,
+        (table, key): (&str, &str),
+        write: impl FnOnce(&Connection) -> rusqlite::Result<usize>,
+    ) -> Result<(bool, Option<String>), StoreError> {
         let untampered = self.agrees(table, key)?;
         write(&self.sql).map_err(fail)?;
-        let gone = verify::digest_of(&self.sql, table, key).map_err(fail)?.is_none();
-        let digest = if untampered && gone { REMOVED } else { DISPUTED };
-        self.enter(event, Some((table, key, Some(digest))))
+        Ok((untampered, verify::digest_of(&self.sql, table, key).map_err(fail)?))
     }
 
     /// Enters what happened without a change of state.

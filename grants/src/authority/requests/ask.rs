@@ -32,6 +32,9 @@ use tokio::time::Instant;
 
 /// Open requests of one identity: more than anybody needs.
 const MOST_OPEN: usize = 20;
+/// Requests of one identity within [`WHILE`]: each is kept for ever, and entered with everybody else's waiting.
+const MOST_IN_A_WHILE: u32 = 1000;
+const WHILE: SignedDuration = SignedDuration::from_hours(1);
 
 /// Opens a request, or finds the one that asks for the same. With no level it is granted at once.
 pub(in crate::authority) fn open(
@@ -45,7 +48,9 @@ pub(in crate::authority) fn open(
     let (policy, id) = (rules.policy(), RequestId::new());
     let opened = writer.transact(now, |tx| settled(enter(tx, rules, signer, by, wish, id, &policy)))?;
     let opened = opened.map(|decided| decided.taken(rules, now, start));
-    rules.requests_changed();
+    if opened.is_ok() {
+        rules.requests_changed();
+    }
     opened
 }
 
@@ -68,7 +73,7 @@ pub(super) fn enter(
     let wanted = wanted(policy, by, wish, id, entitlement, asking)?;
     let now = tx.now();
     let own: Vec<RequestRow> =
-        requests::of(tx.db(), by)?.into_iter().filter(|row| row.state_at(now) == RequestState::Open).collect();
+        requests::open_of(tx.db(), by)?.into_iter().filter(|row| row.state_at(now) == RequestState::Open).collect();
     let alike = |row: &&RequestRow| {
         let RequestRow { wanted: other, .. } = row;
         other.target == wanted.target && other.entitlement == wanted.entitlement && other.extends == wanted.extends
@@ -81,6 +86,10 @@ pub(super) fn enter(
     }
     if own.len() >= MOST_OPEN {
         return refused(format!("{} of your requests are open already: cancel some", own.len()));
+    }
+    let early = |then: Timestamp| now.duration_since(then) < WHILE;
+    if requests::opened_before(tx.db(), by, MOST_IN_A_WHILE - 1)?.is_some_and(early) {
+        return refused(format!("you have asked {MOST_IN_A_WHILE} times within an hour: come again later"));
     }
     let panel = Panel { policy, asking, requester: by, opened: now, now };
     if let Standing::Stuck(level) = panel.standing(&[]) {
@@ -170,6 +179,11 @@ fn wanted(
         if wish.seen.as_ref() != Some(&needed) {
             return Err(GrantError::TicketUnseen { url: needed.url, ticket: needed.ticket });
         }
+    }
+    match &entitlement.terms {
+        Terms::Ssh { .. } if wish.database.is_some() => return refused(format!("{} has no databases", wish.target)),
+        Terms::Postgres { .. } if wish.login.is_some() => return refused(format!("{} has no logins", wish.target)),
+        Terms::Ssh { .. } | Terms::Postgres { .. } => {}
     }
     let (most, duration) = (entitlement.max_duration, wish.duration.unwrap_or(entitlement.max_duration));
     if duration > most {

@@ -14,7 +14,7 @@ pub(super) use ask::{could_ask, open};
 pub(super) use extend::{extend, linked};
 pub(super) use granted::Extended;
 pub(super) use queue::pass_on;
-pub(super) use seen::{list, show};
+pub(super) use seen::{list, open_of, show};
 
 use super::{Denied, GrantError, GrantSigner, locks, permit::Rules};
 use crate::{
@@ -92,7 +92,9 @@ pub(super) fn approve(
     let policy = rules.policy();
     let approved = writer.transact(now, |tx| settled(take(tx, rules, signer, by, id, signature, &policy)))?;
     let approved = approved.map(|decided| decided.taken(rules, now, start));
-    rules.requests_changed();
+    if approved.is_ok() {
+        rules.requests_changed();
+    }
     approved
 }
 
@@ -195,7 +197,9 @@ pub(super) fn deny(
             reread(tx, rules, &policy, row.wanted.id)
         })())
     })?;
-    rules.requests_changed();
+    if denied.is_ok() {
+        rules.requests_changed();
+    }
     denied
 }
 
@@ -219,14 +223,15 @@ pub(super) fn cancel(
             reread(tx, rules, &policy, row.wanted.id)
         })())
     })?;
-    rules.requests_changed();
+    if cancelled.is_ok() {
+        rules.requests_changed();
+    }
     cancelled
 }
 
 /// Takes back all open requests of somebody who is no longer to have anything; how many.
 pub(super) fn cancel_all(tx: &mut Tx<'_>, of: &IdentityName, decided: &Revoked) -> Result<usize, StoreError> {
-    let all = requests::of(tx.db(), of)?;
-    let open: Vec<RequestRow> = all.into_iter().filter(|row| row.state == RequestState::Open).collect();
+    let open = requests::open_of(tx.db(), of)?;
     for row in &open {
         close(tx, row, RequestState::Cancelled, decided)?;
     }

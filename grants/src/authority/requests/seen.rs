@@ -72,6 +72,19 @@ pub(in crate::authority) fn list(
     rows.into_iter().map(|row| view(&snapshot, rules, &policy, row, now)).collect()
 }
 
+/// Those of this identity's that are open, newest first.
+pub(in crate::authority) fn open_of(
+    db: &Connection,
+    rules: &Rules,
+    by: &IdentityName,
+    now: Timestamp,
+) -> Result<Vec<RequestView>, StoreError> {
+    let (snapshot, policy) = (db.unchecked_transaction().map_err(fail)?, rules.policy());
+    let rows = requests::open_of(&snapshot, by)?;
+    let views = rows.into_iter().map(|row| view(&snapshot, rules, &policy, row, now)).collect::<Result<Vec<_>, _>>()?;
+    Ok(views.into_iter().filter(|view| view.state == RequestState::Open).collect())
+}
+
 pub(in crate::authority) fn show(
     db: &Connection,
     rules: &Rules,

@@ -222,29 +222,39 @@ async fn next(asked: &mut Option<Arc<Line>>, seat: &mut Seat) -> Option<Arc<Line
     }
 }
 
+/// How somebody is told while their program runs.
+#[derive(Debug, Clone, Copy)]
+enum Telling {
+    /// [`Line::warn`].
+    Warning,
+    /// [`Line::announce`].
+    Title,
+}
+
+/// Writes a word down, and tells it to everybody who runs something.
+async fn tell(connection: &Connection, way: &Way<'_, SshIssuer>, word: &Refusal, how: Telling) {
+    let said = Event::Said { text: word.sentence.clone() };
+    let _ = way.recording.note(said, way.gate.now()); // its next byte ends the session
+    let telling = connection.open().into_iter().map(|line| async move {
+        match how {
+            Telling::Warning => line.warn(word).await,
+            Telling::Title => line.announce(word).await,
+        }
+    });
+    futures::future::join_all(telling).await;
+}
+
 /// Tells everybody who runs something that the gateway is about to stop; their session goes on until it does.
 async fn tell_of_the_stop(connection: &Connection, way: &Way<'_, SshIssuer>) {
     let word = way.gate.drain.begun().await;
-    let said = Event::Said { text: word.sentence.clone() };
-    let _ = way.recording.note(said, way.gate.now()); // its next byte ends the session
-    let telling = connection.open().into_iter().map(|line| {
-        let word = &word;
-        async move { line.warn(word).await }
-    });
-    futures::future::join_all(telling).await;
+    tell(connection, way, &word, Telling::Warning).await;
 }
 
 /// Tells everybody who runs something that the session is about to end by itself.
 async fn announce_the_end(connection: &Connection, way: &Way<'_, SshIssuer>) {
     let mut words = Box::pin(announce::ends(way.permit));
     while let Some(word) = words.next().await {
-        let said = Event::Said { text: word.sentence.clone() };
-        let _ = way.recording.note(said, way.gate.now()); // its next byte ends the session
-        let telling = connection.open().into_iter().map(|line| {
-            let word = &word;
-            async move { line.announce(word).await }
-        });
-        futures::future::join_all(telling).await;
+        tell(connection, way, &word, Telling::Title).await;
     }
 }
 
@@ -252,13 +262,7 @@ async fn announce_the_end(connection: &Connection, way: &Way<'_, SshIssuer>) {
 async fn tell_of_standing_still(connection: &Connection, way: &Way<'_, SshIssuer>) {
     let mut words = Box::pin(way.eyes.words(false));
     while let Some(word) = words.next().await {
-        let said = Event::Said { text: word.sentence.clone() };
-        let _ = way.recording.note(said, way.gate.now()); // its next byte ends the session
-        let telling = connection.open().into_iter().map(|line| {
-            let word = &word;
-            async move { line.warn(word).await }
-        });
-        futures::future::join_all(telling).await;
+        tell(connection, way, &word, Telling::Warning).await;
     }
 }
 

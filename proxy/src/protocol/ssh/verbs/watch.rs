@@ -1,6 +1,6 @@
 //! `watch`: a live session of somebody else, in an auditor's terminal, as it is recorded.
 //!
-//! What always holds: it is what [`watching`](crate::watching) lets through and nothing else; nothing that is typed here reaches
+//! What always holds: it is what [`watching`] lets through and nothing else; nothing that is typed here reaches
 //! the session.
 
 use super::{
