@@ -56,8 +56,11 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// The disk is probed this often, and must answer within the same time: a dead disk ends sessions within 2 s.
+/// The disk is probed this often: one that is full, or takes nothing, ends sessions within 2 s.
 const PROBE: Duration = Duration::from_secs(1);
+/// A disk that answers nothing for so long is dead. A sync waits for what others write, too: on a busy disk that is seconds, and until then
+/// what is recorded is only late.
+const HANGS: Duration = Duration::from_secs(10);
 
 /// Runs until a signal, then drains. `credentials`: where the keys are, if not in the state directory.
 pub(crate) fn run(file: &Path, credentials: Option<&Path>) -> anyhow::Result<ExitCode> {
@@ -366,7 +369,7 @@ fn port(listener: &TcpListener) -> u16 {
     listener.local_addr().map_or(0, |address| address.port())
 }
 
-/// Asks the disk each second whether it takes a recording, and tells the sessions. A disk that hangs is a disk that fails.
+/// Asks the disk each second whether it takes a recording, and tells the sessions.
 async fn probe(recorder: Arc<Recorder>, state: PathBuf, recordable: watch::Sender<bool>) {
     let mut tick = tokio::time::interval(PROBE);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -376,7 +379,7 @@ async fn probe(recorder: Arc<Recorder>, state: PathBuf, recordable: watch::Sende
         // One that hangs is awaited further, not joined by others.
         let (asking, state) = (recorder.clone(), state.clone());
         let mut asked = hanging.take().unwrap_or_else(|| spawn_blocking(move || takes_recordings(&asking, &state)));
-        let fault = match tokio::time::timeout(PROBE, &mut asked).await {
+        let fault = match tokio::time::timeout(HANGS, &mut asked).await {
             Ok(Ok(fault)) => fault,
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => {
