@@ -14,7 +14,7 @@ const LARGEST_WINDOW_LOG: u32 = 17;
 const WINDOW_LOG: u32 = 15;
 const TABLE_LOG: u32 = 13;
 const LEVEL: i32 = 1;
-/// What packing can add to bytes that do not shrink: 3 for each block of 128 KiB, the frame's header, and a flush.
+/// What packing can add to bytes that do not shrink: 3 for each block of 32 KiB, the frame's header, and a flush.
 pub(crate) const OVERHEAD: usize = 128;
 
 /// Packs the records of one recording.
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn a_wider_window_than_the_format_has_is_refused() {
         let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
-        encoder.set_parameter(CParameter::WindowLog(WINDOW_LOG + 1)).unwrap();
+        encoder.set_parameter(CParameter::WindowLog(LARGEST_WINDOW_LOG + 1)).unwrap();
         std::io::Write::write_all(&mut encoder, &[7; 300_000]).unwrap();
         let wide = encoder.finish().unwrap();
         assert!(Unpacker::new().unwrap().unpack(&wide, 1 << 20).unwrap_err().contains("cannot be decompressed"));
