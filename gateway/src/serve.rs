@@ -408,13 +408,14 @@ async fn host_guests(gate: &Gate) {
     }
 }
 
-/// Logins elsewhere end by the gate's own clock.
+/// Logins elsewhere end by the gate's own clock, and so do sessions whose condition no longer holds.
 async fn see_guests_off(gate: Gate) {
     let mut tick = tokio::time::interval(PROBE);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
         gate.authority.see_guests_off(gate.now());
+        gate.authority.end_unmet(gate.now());
     }
 }
 

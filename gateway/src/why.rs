@@ -173,6 +173,7 @@ impl Looked<'_> {
             "files" => self.terms("files"),
             "idle" => self.terms("idle_timeout"),
             "hours" => self.terms("hours"),
+            "when" => self.terms("when"),
             "held" => Found::default()
                 .because("one person holds it at a time, and somebody else did")
                 .next("tidegate grant list; tidegate grant return ID --force --reason WHY"),

@@ -488,6 +488,11 @@ static ENTITLEMENT: Table = Table {
         may("reason", Value::OneOf(&["required", "optional"]), "Whether who asks must say why. Default: \"required\"."),
         may("hours", Value::Table(&HOURS), "Only then; sessions end with them. Default: always."),
         may(
+            "when",
+            Value::Text,
+            "Only while this Cedar condition holds, over principal, resource and context (ip, time, ticket, device); sessions end with it.",
+        ),
+        may(
             "max_sessions",
             Value::Number(1, 1000),
             "Of one person at once under this entitlement, on all targets. Default: no limit of its own.",
@@ -504,7 +509,6 @@ static ENTITLEMENT: Table = Table {
             "\"required\": a session stands still while no auditor watches it. Default: \"optional\".",
         ),
         later("clock"),
-        later("when"),
         later("results"),
         later("mask"),
         later("max_rows"),

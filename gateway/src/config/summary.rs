@@ -163,6 +163,9 @@ fn write_entitlement(out: &mut String, entitlement: &Entitlement) -> std::fmt::R
     if let Some(hours) = &entitlement.conditions.hours {
         writeln!(out, "  {hours} only")?;
     }
+    if let Some(when) = &entitlement.conditions.when {
+        writeln!(out, "  only when {}", plain(&when.to_string()))?;
+    }
     if entitlement.conditions.exclusive {
         writeln!(out, "  one person at a time on each target; others wait for their turn")?;
     }

@@ -4,6 +4,7 @@ use super::{
     Ask, Denied,
     exclusive::{self, Holder},
     factors, locks,
+    met::met,
     permit::{Held, Permit, Rules},
     rows::{self, GrantRow},
 };
@@ -74,6 +75,7 @@ pub(super) fn authorize(
         let mut gathered = Gathered::default();
         let chosen = choose(tx, rules, &policy, &Wanted::from(ask), &mut gathered);
         let chosen = chosen.and_then(|(active, entitlement)| {
+            met(&policy, &entitlement, ask, active.claims.ticket.as_deref(), now)?;
             factors::proven(tx, ask, &entitlement)?;
             Ok((active, entitlement))
         });
@@ -143,6 +145,9 @@ fn still_good(tx: &Tx<'_>, rules: &Rules, policy: &Policy, held: &Held) -> Resul
     }
     if let Some(entitlement) = policy.entitlements.get(&held.entitlement.name) {
         open_now(entitlement, &held.ask.target, tx.now())?;
+        if !held.trial {
+            met(policy, entitlement, &held.ask, held.claims.ticket.as_deref(), tx.now())?;
+        }
     }
     let target = held.ask.target.clone();
     match row.standing(&held.claims, tx.now()) {
@@ -342,7 +347,7 @@ pub(super) fn open(
         "counts_as_approval": counts_as_approval,
     });
     sessions::open(tx, &record, about("session.opened").detail(detail))?;
-    Ok(Held { session, grant: row.id, ask: ask.clone(), token: row.token, claims, entitlement })
+    Ok(Held { session, grant: row.id, ask: ask.clone(), token: row.token, claims, entitlement, trial: false })
 }
 
 /// The most reasons why grants did not verify that one denial writes down.

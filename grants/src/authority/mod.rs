@@ -15,6 +15,7 @@ mod live;
 #[cfg(test)]
 mod lives_tests;
 mod locks;
+mod met;
 mod offboard;
 mod permit;
 mod requests;
@@ -49,6 +50,7 @@ use crate::{
     reference::Reference,
     store::{SessionRow, Store, StoreError},
     token::{Bearer, TokenHash, TokenMade, TokenRefused, TokenRequest, TokenView},
+    when::Device,
 };
 use decide::Wanted;
 use jiff::Timestamp;
@@ -71,6 +73,8 @@ pub struct Ask {
     pub source: IpAddr,
     /// When they proved the second factor that this login carries by itself, if it does: a password's does.
     pub factor: Option<Timestamp>,
+    /// What they logged in with.
+    pub device: Device,
     /// By which they may ask later why they were refused.
     pub reference: Reference,
 }
@@ -156,6 +160,14 @@ pub enum Denied {
         /// When it opens next.
         next: Option<Timestamp>,
     },
+    /// The condition of the entitlement does not hold.
+    #[error("{target} is open to you only when {when}, and that does not hold now")]
+    Unmet {
+        /// The target.
+        target: TargetName,
+        /// The condition, as the configuration says it.
+        when: String,
+    },
     /// One holds it at a time, and somebody else does.
     #[error("{entitlement} on {target} is held by {by}{}", until.map(|until| format!(" until {until}")).unwrap_or_default())]
     HeldBy {
@@ -226,6 +238,7 @@ impl Denied {
             Self::Used { .. } => "used",
             Self::Ambiguous { .. } => "ambiguous",
             Self::Shut { .. } => "hours",
+            Self::Unmet { .. } => "when",
             Self::HeldBy { .. } => "held",
             Self::TooManyUnder { .. }
             | Self::TooMany { .. }
@@ -560,6 +573,11 @@ impl Authority {
     /// Guests whose time is over are no longer there, and their sessions end.
     pub fn see_guests_off(&self, now: Timestamp) {
         self.rules.see_off(now);
+    }
+
+    /// Sessions whose entitlement's condition no longer holds end. (Each further channel looks by itself.)
+    pub fn end_unmet(&self, now: Timestamp) {
+        self.rules.end_unmet(now);
     }
 
     /// Tokens, newest first: all of them, or those of one identity.

@@ -1,6 +1,6 @@
 //! Permits, and the register of those that are alive.
 
-use super::{Ask, Denied, requests::Extended};
+use super::{Ask, Denied, met::met, requests::Extended};
 use crate::{
     entitlement::{Entitlement, Terms},
     grant::{Claims, jws},
@@ -36,6 +36,8 @@ pub enum Ended {
         /// When.
         at: Timestamp,
     },
+    /// The condition of its entitlement no longer holds.
+    Unmet,
     /// It was revoked.
     Revoked {
         /// By whom.
@@ -67,6 +69,8 @@ pub(super) struct Held {
     pub(super) token: String,
     pub(super) claims: Claims,
     pub(super) entitlement: Entitlement,
+    /// Nobody sits at it: what the entitlement says of people is not asked.
+    pub(super) trial: bool,
 }
 
 /// The in-memory proof, held by one live session, that its grant was verified.
@@ -229,7 +233,7 @@ impl Permit {
             Some(Ended::Expired { at }) => Err(Denied::Expired { target, at }),
             Some(Ended::Shut { at }) => Err(Denied::Expired { target, at }),
             Some(Ended::Locked(locked)) => Err(Denied::Locked(locked)),
-            Some(Ended::Withdrawn) => Err(self.held.no_grant()),
+            Some(Ended::Unmet | Ended::Withdrawn) => Err(self.held.no_grant()),
             None if Instant::now() >= term.deadline => {
                 Err(Denied::Expired { target, at: term.shuts.unwrap_or(term.expires) })
             }
@@ -398,6 +402,27 @@ impl Rules {
         }
         drop((seats, hosted));
         self.requests_changed();
+    }
+
+    /// Ends every permit whose entitlement's condition does not hold now, as the policy in force has both.
+    pub(super) fn end_unmet(&self, now: Timestamp) {
+        let policy = self.policy();
+        let conditional = |seat: &Seat| {
+            let entitlement = policy.entitlements.get(&seat.held.entitlement.name)?;
+            entitlement
+                .conditions
+                .when
+                .as_ref()
+                .filter(|_| seat.lives() && !seat.held.trial)
+                .map(|_| (entitlement, seat.held.clone()))
+        };
+        // Judged without the register's lock: nobody at the door waits for it.
+        let conditional: Vec<_> = self.register().values().filter_map(conditional).collect();
+        for (entitlement, Held { session, ask, claims, .. }) in conditional {
+            if met(&policy, entitlement, &ask, claims.ticket.as_deref(), now).is_err() {
+                self.end_session(session, &Ended::Unmet);
+            }
+        }
     }
 
     /// The sessions whose permits would end under this policy.

@@ -469,3 +469,20 @@ async fn of_many_approvers_at_once_exactly_one_makes_the_grant() {
     let counted = approving.join_all().await.into_iter().filter(Result::is_ok).count();
     assert_eq!((counted, authority.grants(crate::Listing::default(), now()).await.unwrap().len()), (3, 1));
 }
+
+#[tokio::test]
+async fn what_does_not_hold_where_somebody_asks_from_is_not_asked_of_anybody() {
+    let (_dir, authority) = asked(asking(&[(&["leads"], 1, WITNESSED)]));
+    let mut policy = authority.policy().as_ref().clone();
+    let when = |text: &str| Some(crate::when::When::new(text).unwrap());
+    let shell: crate::EntitlementName = "shell".parse().unwrap();
+    let condition = r#"context.ip.isInRange(ip("192.0.2.0/24"))"#;
+    policy.entitlements.get_mut(&shell).unwrap().conditions.when = when(condition);
+    authority.replace(policy);
+    let from = |from: Option<&str>| Wish { from: from.map(|from| from.parse().unwrap()), ..wish("web-1") };
+    let refused = authority.request(&name("alice"), from(Some("198.51.100.7")), now()).await.unwrap_err();
+    assert!(refused.to_string().contains("is open to you only when"), "{refused}");
+    authority.request(&name("alice"), from(Some("192.0.2.7")), now()).await.unwrap();
+    // Whence they will come is not known yet: each use is judged.
+    authority.request(&name("bob"), from(None), now()).await.unwrap();
+}

@@ -382,3 +382,27 @@ async fn max_sessions_counts_the_sessions_of_one_identity_under_the_entitlement(
     drop(first);
     authority.authorize(&ask, now()).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_session_ends_when_the_condition_of_its_entitlement_no_longer_holds() {
+    let (_dir, authority) = authority();
+    let mut policy = policy();
+    let until_one = r#"context.time < datetime("TIME") && context.ip.isInRange(ip("192.0.2.0/24"))"#;
+    let until_one = until_one.replace("TIME", &after(60).strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+    let when = crate::when::When::new(&until_one).unwrap();
+    policy.entitlements.get_mut(&"shell".parse().unwrap()).unwrap().conditions.when = Some(when);
+    authority.replace(policy);
+    issue(&authority, request("alice", "web-1", "shell")).await;
+    let ask = ssh("alice", "deploy", "web-1");
+    let elsewhere = Ask { source: "198.51.100.7".parse().unwrap(), ..ask.clone() };
+    let refused = authority.authorize(&elsewhere, now()).await;
+    assert!(matches!(&refused, Err(Denied::Unmet { .. })), "{refused:?}");
+    let permit = authority.authorize(&ask, now()).await.unwrap();
+    authority.end_unmet(after(59));
+    authority.recheck(&permit, after(59)).await.unwrap();
+    let refused = authority.recheck(&permit, after(60)).await;
+    assert!(matches!(&refused, Err(Denied::Unmet { .. })), "{refused:?}");
+    authority.end_unmet(after(60));
+    assert_eq!(permit.ended().await, Ended::Unmet);
+    assert!(matches!(authority.authorize(&ask, after(60)).await, Err(Denied::Unmet { .. })));
+}
