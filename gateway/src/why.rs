@@ -311,7 +311,7 @@ impl Looked<'_> {
             }
         });
         for grant in theirs.take(3) {
-            let end = jiff::Timestamp::from_second(grant.claims.exp).map(|at| at.to_string()).unwrap_or_default();
+            let end = grant.ends;
             let how = match &grant.revoked {
                 Some(revoked) => format!(
                     "revoked by {} at {}{}",

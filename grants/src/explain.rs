@@ -101,7 +101,7 @@ fn names<T: fmt::Display>(names: impl IntoIterator<Item = T>) -> String {
 
 /// What the policy says to this identity about this entitlement on this target at that moment.
 pub fn explain(policy: &Policy, question: &Question<'_>) -> Explained {
-    let Question { user, target, entitlement, at, .. } = *question;
+    let Question { user, target, entitlement, .. } = *question;
     let mut steps = Steps::default();
     let Some(identity) = policy.identities.get(user) else {
         steps.step(format!("user[{user}]"), false, "there is no such user");

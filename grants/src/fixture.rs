@@ -214,6 +214,7 @@ pub(crate) fn claims(iss: &str, jti: &str) -> Claims {
         ticket: None,
         approvals: Vec::new(),
         single_use: false,
+        lasts: None,
     }
 }
 

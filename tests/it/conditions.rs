@@ -133,7 +133,8 @@ fn what_opens_under_a_condition_opens_where_it_holds_and_ends_when_it_no_longer_
     }
     world.exec("alice", "true").exited(1).says("is open to you only when context.ip.isInRange(ip(\"10.0.0.0/8\"))");
     assert!(world.psql("alice", "select 1").err().contains("only when"));
-    let denied = world.gateway.ledger().all("session.denied");
+    let ledger = world.gateway.ledger();
+    let denied = ledger.all("session.denied");
     assert!(denied.len() >= 2 && denied.iter().all(|entry| entry["detail"]["check"] == "when"), "{denied:?}");
     world.gateway.until_no_lease(PATIENCE);
 }
@@ -176,4 +177,22 @@ fn a_condition_knows_by_which_key_somebody_came_and_policy_says_what_it_would_sa
     assert_eq!(tested.ok().out(), "2 case(s), 0 otherwise than expected");
     fs::write(&table, case(&alices, "ask").replace("from", "form")).unwrap();
     world.gateway.cli(&["policy", "test", table.to_str().unwrap()]).exited(1).says("a case has no key form");
+}
+
+#[test]
+fn the_time_of_a_grant_can_start_with_its_first_session() {
+    let mut world = with("approvals = []\nclock = \"first-use\"").start();
+    world.gateway.terminate();
+    world.gateway.own_clock();
+    world.gateway.start();
+    world.control("alice", &["request web-1/shell --for 20s --reason later"]).ok();
+    let grant = world.gateway.list(&["grant", "list"]).remove(0);
+    let shown = world.gateway.cli(&["grant", "show", grant["id"].as_str().unwrap()]).ok().out();
+    assert!(shown.contains("20s from its first session"), "{shown}");
+    world.gateway.shift_clock(25); // past what it would have been from its approval, and a target still takes our certificates
+    world.exec("alice", "true").ok();
+    world.gateway.shift_clock(60);
+    world.exec("alice", "true").exited(77).says("expired");
+    assert_eq!(world.gateway.ledger().count("grant.started"), 1);
+    world.gateway.verify_ledger().ok();
 }

@@ -127,8 +127,10 @@ impl Evidence {
         let from =
             |name: &str| body.get(name).and_then(Value::as_i64).and_then(|at| jiff::Timestamp::from_second(at).ok());
         let moment = |name: &str| from(name).map_or_else(|| "?".to_owned(), |at| at.to_string());
+        let lasts = body.get("lasts").and_then(Value::as_i64);
+        let lasts = lasts.map(|lasts| format!(" ({lasts} s from its first session)")).unwrap_or_default();
         let what = format!(
-            "grant {} of {} for {} on {}, entitlement {}, from {} until {}, reason {:?}",
+            "grant {} of {} for {} on {}, entitlement {}, from {} until {}{lasts}, reason {:?}",
             row.key,
             text("iss"),
             text("sub"),

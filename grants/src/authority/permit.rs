@@ -68,6 +68,8 @@ pub(super) struct Held {
     pub(super) ask: Ask,
     pub(super) token: String,
     pub(super) claims: Claims,
+    /// When that grant ends.
+    pub(super) until: Timestamp,
     pub(super) entitlement: Entitlement,
     /// Nobody sits at it: what the entitlement says of people is not asked.
     pub(super) trial: bool,
@@ -245,7 +247,7 @@ impl Permit {
 impl Term {
     /// By this grant, under these terms. `start`: the moment that `now` was.
     fn of(held: &Held, now: Timestamp, start: Instant) -> Self {
-        let expires = jws::at(held.claims.exp);
+        let expires = held.until;
         let shuts = held.entitlement.conditions.hours.as_ref().map(|hours| hours.until(now).unwrap_or(now));
         let shuts = shuts.filter(|shuts| *shuts < expires);
         let left = Duration::try_from(shuts.unwrap_or(expires).duration_since(now)).unwrap_or_default();
@@ -456,10 +458,12 @@ impl Rules {
     /// `now` was.
     pub(super) fn extend(&self, extended: &Extended, now: Timestamp, start: Instant) {
         let Extended { of, id, claims, token } = extended;
+        let until = jws::at(claims.exp);
         let mut seats = self.register();
-        let resting = seats.values_mut().filter(|seat| seat.held.grant == *of && seat.held.claims.exp < claims.exp);
+        let resting = seats.values_mut().filter(|seat| seat.held.grant == *of && seat.held.until < until);
         for seat in resting {
             (seat.held.grant, seat.held.token, seat.held.claims) = (*id, token.clone(), claims.clone());
+            seat.held.until = until;
             let term = Arc::new(Term::of(&seat.held, now, start));
             seat.life.send_modify(|life| life.term = term);
         }

@@ -22,17 +22,22 @@ pub(super) struct GrantRow {
     pub(super) id: GrantId,
     pub(super) token: String,
     pub(super) revoked: Option<Revoked>,
-    /// The session that used it, if it is good for one.
+    /// The session that used it, if it is good for one; that with which its time started, if it has one of its own.
     pub(super) used: Option<(Timestamp, SessionId)>,
 }
 
 impl GrantRow {
+    /// When it ends, given claims that were verified, in seconds since 1970.
+    pub(super) fn end(&self, claims: &Claims) -> i64 {
+        claims.end(self.used.map(|(at, _)| at))
+    }
+
     /// Where it stands, given claims that were verified.
     pub(super) fn standing(&self, claims: &Claims, now: Timestamp) -> GrantState {
         let second = now.as_second();
         if self.revoked.is_some() {
             GrantState::Revoked
-        } else if claims.exp <= second {
+        } else if self.end(claims) <= second {
             GrantState::Expired
         } else if claims.single_use && self.used.is_some() {
             GrantState::Used

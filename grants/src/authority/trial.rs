@@ -80,6 +80,7 @@ pub(super) fn prepare(policy: &Policy, signer: &SigningKey, ask: Ask, now: Times
         ticket: None,
         approvals: vec![Level { by: by.to_string(), at: iat, level: 1, proof: Proof::Attested }],
         single_use: false,
+        lasts: None,
     };
     let token = jws::sign(signer, &claims)?;
     let mut entitlement = (*entitlement).clone();
