@@ -240,7 +240,7 @@ static NOTIFY: Table = Table {
         must(
             "kinds",
             Value::List(&Value::Like("^([a-z_]+|[a-z_]+\\.([a-z_]+|\\*))$"), 1),
-            "Of what: break_glass, denial, teardown, orphan, recording, request, lock, mfa, store; or kinds of the ledger, like \"grant.*\".",
+            "Of what: break_glass, denial, teardown, orphan, recording, request, expiry, lock, mfa, store; or kinds of the ledger, like \"grant.*\".",
         ),
         may("to", Value::List(&MAILBOX, 1), "Mail: to whom. It needs [smtp]."),
         may("url", Value::Like("^https?://"), "Webhook: where to. http only to this host itself."),

@@ -35,7 +35,8 @@ pub(super) fn tell(writer: &mut Writer, rules: &Rules, now: Timestamp) -> Result
                 "ends": end,
                 "why": format!("{} ends at {end}", claims.entitlement),
             });
-            let event = Event::new(rows::ENDING).grant(row.id).identity(&claims.sub).target(&claims.target).detail(detail);
+            let event =
+                Event::new(rows::ENDING).grant(row.id).identity(&claims.sub).target(&claims.target).detail(detail);
             rows::touch(tx, row.id, event)?;
             told += 1;
         }

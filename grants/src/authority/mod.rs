@@ -7,6 +7,7 @@
 mod admin;
 mod asked;
 mod decide;
+mod ending;
 mod exclusive;
 mod factors;
 mod give_back;
@@ -578,6 +579,16 @@ impl Authority {
     /// Sessions whose entitlement's condition no longer holds end. (Each further channel looks by itself.)
     pub fn end_unmet(&self, now: Timestamp) {
         self.rules.end_unmet(now);
+    }
+
+    /// Writes into the ledger, once of each, which grants end within five minutes (`grant.ending`); how many.
+    pub async fn tell_endings(&self, now: Timestamp) -> Result<usize, StoreError> {
+        let until = now + ending::SOON;
+        if self.store.read(move |db| Ok(rows::ending(db, now, until)?.is_empty())).await? {
+            return Ok(0);
+        }
+        let rules = self.rules.clone();
+        self.store.run(move |writer| ending::tell(writer, &rules, now)).await?
     }
 
     /// Tokens, newest first: all of them, or those of one identity.

@@ -81,6 +81,18 @@ pub(super) fn good_on(db: &Connection, target: &TargetName, now: Timestamp) -> R
     Ok(rows.filter_map(Result::ok).collect())
 }
 
+/// What the ledger says once of a grant that ends soon.
+pub(super) const ENDING: &str = "grant.ending";
+
+/// Those that end by then, as far as columns say, or whose time started with their first session, and of which it was not yet said.
+pub(super) fn ending(db: &Connection, now: Timestamp, until: Timestamp) -> Result<Vec<GrantRow>, StoreError> {
+    let sql = "SELECT * FROM grants WHERE exp > ?1 AND (exp <= ?2 OR used_at IS NOT NULL) AND revoked_at IS NULL AND NOT EXISTS \
+               (SELECT 1 FROM ledger WHERE row_table = 'grants' AND row_key = grants.id AND kind = ?3) ORDER BY id";
+    let mut statement = db.prepare_cached(sql).map_err(fail)?;
+    let rows = statement.query_map(params![now.as_second(), until.as_second(), ENDING], from_row).map_err(fail)?;
+    Ok(rows.filter_map(Result::ok).collect())
+}
+
 /// All of them, newest first.
 pub(super) fn list(db: &Connection, listing: &Listing) -> Result<Vec<GrantRow>, StoreError> {
     let mut statement = db.prepare_cached(&format!("SELECT * FROM grants WHERE {WITHIN}")).map_err(fail)?;
@@ -198,6 +210,14 @@ pub(super) fn mark_used(tx: &mut Tx<'_>, id: GrantId, session: SessionId, event:
     let (key, at) = (id.to_string(), tx.now().to_string());
     let sql = "UPDATE grants SET used_at = ?2, used_by = ?3 WHERE id = ?1";
     tx.change(("grants", &key), event, |db| db.prepare_cached(sql)?.execute(params![key, at, session.to_string()]))
+}
+
+/// Says something of a row that stays as it is: the entry names it.
+pub(super) fn touch(tx: &mut Tx<'_>, id: GrantId, event: Event) -> Result<(), StoreError> {
+    let key = id.to_string();
+    tx.change(("grants", &key), event, |db| {
+        db.prepare_cached("UPDATE grants SET id = id WHERE id = ?1")?.execute(params![key])
+    })
 }
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<GrantRow> {
