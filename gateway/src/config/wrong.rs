@@ -155,7 +155,7 @@ const WRONG: &[Row] = &[
     seen("logins = [\"deploy\"]", "logins = [\"deploy\"]\nhours = \"office\""),
     seen("logins = [\"deploy\"]", "logins = [\"deploy\"]\nwhen = true"),
     seen("logins = [\"deploy\"]", "logins = [\"deploy\"]\napprovals = []\nclock = \"first-login\""),
-    unseen("logins = [\"deploy\"]", "logins = [\"deploy\"]\nclock = \"first-use\""),
+    seen("logins = [\"deploy\"]", "logins = [\"deploy\"]\nclock = \"first-use\""),
     unseen("logins = [\"deploy\"]", "logins = [\"deploy\"]\nwhen = 'context.ipp.isIpv4()'"),
     unseen("logins = [\"deploy\"]", "logins = [\"deploy\"]\nwhen = 'context.ip.isInRange(ip(\"10.0.0.0/33\"))'"),
     unseen("logins = [\"deploy\"]", "logins = [\"deploy\"]\nwhen = 'principal in Grop::\"sre\"'"),
