@@ -162,7 +162,7 @@ fn held(facts: &Facts<'_>) -> Vec<Held> {
         entitlement: grant.claims.entitlement.clone(),
         target: grant.claims.target.clone(),
         grant: grant.id,
-        until: Timestamp::from_second(grant.claims.exp).unwrap_or(Timestamp::MAX),
+        until: grant.ends,
         approved_by: grant.claims.approvals.iter().map(|level| level.by.clone()).collect(),
     };
     let mut held: Vec<_> = active.map(one).collect();

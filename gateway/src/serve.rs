@@ -61,6 +61,8 @@ const PROBE: Duration = Duration::from_secs(1);
 /// A disk that answers nothing for so long is dead. A sync waits for what others write, too: on a busy disk that is seconds, and until then
 /// what is recorded is only late.
 const HANGS: Duration = Duration::from_secs(10);
+/// How often it is looked which grants end soon.
+const ENDINGS: Duration = Duration::from_secs(10);
 
 /// Runs until a signal, then drains. `credentials`: where the keys are, if not in the state directory.
 pub(crate) fn run(file: &Path, credentials: Option<&Path>) -> anyhow::Result<ExitCode> {
@@ -133,6 +135,7 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
     tasks.spawn(destroy_replay_keys(gate.clone()));
     host_guests(&gate).await;
     tasks.spawn(see_guests_off(gate.clone()));
+    tasks.spawn(tell_endings(gate.clone()));
     let left = recovered::left(config.state_dir.clone()).await;
     gate.tasks.spawn(recovered::note(gate.clone(), config.state_dir.clone(), left, keys.ledger.verifying_key()));
     let (room, anchored) = (Room::default(), anchor::Anchored::default());
@@ -411,13 +414,26 @@ async fn host_guests(gate: &Gate) {
     }
 }
 
-/// Logins elsewhere end by the gate's own clock.
+/// Logins elsewhere end by the gate's own clock, and so do sessions whose condition no longer holds.
 async fn see_guests_off(gate: Gate) {
     let mut tick = tokio::time::interval(PROBE);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
         gate.authority.see_guests_off(gate.now());
+        gate.authority.end_unmet(gate.now());
+    }
+}
+
+/// Says in the ledger which grants end soon.
+async fn tell_endings(gate: Gate) {
+    let mut tick = tokio::time::interval(ENDINGS);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        if let Err(error) = gate.authority.tell_endings(gate.now()).await {
+            tracing::error!(%error, "which grants end soon could not be written");
+        }
     }
 }
 

@@ -36,6 +36,7 @@ pub mod store;
 pub mod target;
 mod text;
 pub mod token;
+pub mod when;
 
 #[cfg(test)]
 mod fixture;
@@ -62,3 +63,4 @@ pub use review::{ReviewState, ReviewView};
 pub use store::{LeftOn, Store, StoreError};
 pub use target::{Kind, Target};
 pub use token::{Bearer, TokenScope, TokenState, TokenView};
+pub use when::Device;

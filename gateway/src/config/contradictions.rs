@@ -15,7 +15,7 @@ use std::{
 };
 use tidegate_grants::{
     Entitlement, EntitlementName, Event, GroupName, Identity, IdentityName, Kind, Target, TargetName, Terms,
-    TrustedIssuer, entitlement::Selector, forward::Rule,
+    TrustedIssuer, entitlement::Selector, forward::Rule, when::When,
 };
 
 /// All that a configuration says about who may do what.
@@ -113,6 +113,27 @@ fn people(said: &Said<'_>, notes: &mut Notes<'_>) {
     }
 }
 
+/// What a condition names that there is not: it would hold for nobody.
+fn nameless(said: &Said<'_>, when: &When) -> Vec<String> {
+    let known =
+        |group: &GroupName| said.guests.contains(group) || !said.members(&BTreeSet::from([group.clone()])).is_empty();
+    let odd = |(kind, name): (String, String)| match kind.as_str() {
+        "Group" => match name.parse::<GroupName>() {
+            Ok(group) if known(&group) => None,
+            Ok(group) => Some(format!("nobody is in {group}{}", said.like(&group))),
+            Err(_) => Some(format!("{name:?} is no name of a group")),
+        },
+        "Target" => {
+            let there = said.targets.keys().any(|target| target.as_str() == name);
+            let near = nearest(&name, said.targets.keys().map(TargetName::as_str));
+            let like = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+            (!there).then(|| format!("there is no target {name:?}{like}"))
+        }
+        _ => None,
+    };
+    when.names().into_iter().filter_map(odd).collect()
+}
+
 fn entitled(said: &Said<'_>, entitlement: &Entitlement, notes: &mut Notes<'_>) {
     let name = entitlement.name.as_str();
     if said.members(&entitlement.groups).is_empty() && said.guests.is_disjoint(&entitlement.groups) {
@@ -126,6 +147,11 @@ fn entitled(said: &Said<'_>, entitlement: &Entitlement, notes: &mut Notes<'_>) {
         if may < must && said.guests.is_disjoint(&rule.from) {
             let odd = format!("nobody can get it by asking: level {number} needs {must}, and {may} are in its groups");
             notes.of("entitlement", name, ".approvals", &odd);
+        }
+    }
+    if let Some(when) = &entitlement.conditions.when {
+        for odd in nameless(said, when) {
+            notes.of("entitlement", name, ".when", &odd);
         }
     }
     if entitlement.breaks_glass() {

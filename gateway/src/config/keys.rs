@@ -240,7 +240,7 @@ static NOTIFY: Table = Table {
         must(
             "kinds",
             Value::List(&Value::Like("^([a-z_]+|[a-z_]+\\.([a-z_]+|\\*))$"), 1),
-            "Of what: break_glass, denial, teardown, orphan, recording, request, lock, mfa, store; or kinds of the ledger, like \"grant.*\".",
+            "Of what: break_glass, denial, teardown, orphan, recording, request, expiry, lock, mfa, store; or kinds of the ledger, like \"grant.*\".",
         ),
         may("to", Value::List(&MAILBOX, 1), "Mail: to whom. It needs [smtp]."),
         may("url", Value::Like("^https?://"), "Webhook: where to. http only to this host itself."),
@@ -484,9 +484,19 @@ static ENTITLEMENT: Table = Table {
             Value::OneOf(&["once"]),
             "A grant may be extended, once, by whoever approved it, while its sessions go on. Default: not at all.",
         ),
+        may(
+            "clock",
+            Value::OneOf(&["approval", "first-use"]),
+            "When the time of a grant that was asked for starts; \"first-use\": with its first session, within a day. Default: \"approval\".",
+        ),
         may("escalate", Value::Table(&ESCALATE), "Who may say yes too, once a request has waited."),
         may("reason", Value::OneOf(&["required", "optional"]), "Whether who asks must say why. Default: \"required\"."),
         may("hours", Value::Table(&HOURS), "Only then; sessions end with them. Default: always."),
+        may(
+            "when",
+            Value::Text,
+            "Only while this Cedar condition holds, over principal, resource and context (ip, time, ticket, device); sessions end with it.",
+        ),
         may(
             "max_sessions",
             Value::Number(1, 1000),
@@ -503,8 +513,6 @@ static ENTITLEMENT: Table = Table {
             Value::OneOf(&["optional", "required"]),
             "\"required\": a session stands still while no auditor watches it. Default: \"optional\".",
         ),
-        later("clock"),
-        later("when"),
         later("results"),
         later("mask"),
         later("max_rows"),

@@ -30,6 +30,7 @@ mod nested;
 mod notify;
 mod oidc;
 mod people;
+mod places;
 pub(crate) mod schema;
 mod secret;
 mod section;
@@ -259,6 +260,16 @@ impl Config {
     /// The same files, as they were read, with other listings.
     pub(crate) fn listing(&self, listings: Listings) -> Result<Config, Faults> {
         parse_texts(&self.texts.main, Some(&self.texts.included), &Known::Listed(listings))
+    }
+}
+
+impl Config {
+    /// Where an entry or a key like `entitlement[shell].hours` stands, as `FILE:LINE:COLUMN`.
+    pub(crate) fn place_of(&self, key: &str) -> Option<String> {
+        let included = self.texts.included.iter().map(Arc::as_ref);
+        let listed = self.listings.values().flat_map(|listing| &listing.texts);
+        let texts = std::iter::once(self.texts.main.as_ref()).chain(included).chain(listed);
+        places::find(texts, key).map(|place| place.to_string())
     }
 }
 

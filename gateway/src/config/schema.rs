@@ -15,6 +15,7 @@ pub(crate) fn schema(included: bool) -> Value {
         schema.insert("$schema".to_owned(), json!("http://json-schema.org/draft-07/schema#"));
         schema.insert("title".to_owned(), json!(title));
     }
+    schema.sort_all_objects(); // a change is a change of few lines
     schema
 }
 
@@ -99,7 +100,7 @@ fn rules(name: &str, table: &Table) -> Vec<Value> {
                     { "required": ["logins"], "allOf": [none_of(&postgres)] },
                     { "required": ["databases", "roles"], "allOf": [none_of(&ssh)] },
                 ] }),
-                json!({ "dependencies": { "escalate": asked, "extend": asked, "reason": asked, "ticket": asked } }),
+                json!({ "dependencies": { "clock": asked, "escalate": asked, "extend": asked, "reason": asked, "ticket": asked } }),
             ]
         }
         "inventory" => vec![

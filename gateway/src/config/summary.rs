@@ -6,7 +6,7 @@ use crate::text::plain;
 use std::{collections::BTreeSet, fmt::Write as _};
 use tidegate_grants::{
     Asking, Entitlement, Files, GroupName, Leftovers, Mfa, Terms,
-    asking::{Escalation, LevelRule, Need},
+    asking::{Clock, Escalation, LevelRule, Need},
     entitlement::Selector,
     grant::IssuerKey,
 };
@@ -163,11 +163,17 @@ fn write_entitlement(out: &mut String, entitlement: &Entitlement) -> std::fmt::R
     if let Some(hours) = &entitlement.conditions.hours {
         writeln!(out, "  {hours} only")?;
     }
+    if let Some(when) = &entitlement.conditions.when {
+        writeln!(out, "  only when {}", plain(&when.to_string()))?;
+    }
     if entitlement.conditions.exclusive {
         writeln!(out, "  one person at a time on each target; others wait for their turn")?;
     }
     if let Some(most) = entitlement.conditions.max_sessions {
         writeln!(out, "  {most} session(s) of one person at once")?;
+    }
+    if entitlement.asking.as_ref().is_some_and(|asking| asking.clock == Clock::FirstUse) {
+        writeln!(out, "  the time of a grant starts with its first session, within a day")?;
     }
     write_asking(out, entitlement.asking.as_ref())
 }

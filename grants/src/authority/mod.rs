@@ -7,6 +7,7 @@
 mod admin;
 mod asked;
 mod decide;
+mod ending;
 mod exclusive;
 mod factors;
 mod give_back;
@@ -15,6 +16,7 @@ mod live;
 #[cfg(test)]
 mod lives_tests;
 mod locks;
+mod met;
 mod offboard;
 mod permit;
 mod requests;
@@ -49,6 +51,7 @@ use crate::{
     reference::Reference,
     store::{SessionRow, Store, StoreError},
     token::{Bearer, TokenHash, TokenMade, TokenRefused, TokenRequest, TokenView},
+    when::Device,
 };
 use decide::Wanted;
 use jiff::Timestamp;
@@ -71,6 +74,8 @@ pub struct Ask {
     pub source: IpAddr,
     /// When they proved the second factor that this login carries by itself, if it does: a password's does.
     pub factor: Option<Timestamp>,
+    /// What they logged in with.
+    pub device: Device,
     /// By which they may ask later why they were refused.
     pub reference: Reference,
 }
@@ -156,6 +161,14 @@ pub enum Denied {
         /// When it opens next.
         next: Option<Timestamp>,
     },
+    /// The condition of the entitlement does not hold.
+    #[error("{target} is open to you only when {when}, and that does not hold now")]
+    Unmet {
+        /// The target.
+        target: TargetName,
+        /// The condition, as the configuration says it.
+        when: String,
+    },
     /// One holds it at a time, and somebody else does.
     #[error("{entitlement} on {target} is held by {by}{}", until.map(|until| format!(" until {until}")).unwrap_or_default())]
     HeldBy {
@@ -226,6 +239,7 @@ impl Denied {
             Self::Used { .. } => "used",
             Self::Ambiguous { .. } => "ambiguous",
             Self::Shut { .. } => "hours",
+            Self::Unmet { .. } => "when",
             Self::HeldBy { .. } => "held",
             Self::TooManyUnder { .. }
             | Self::TooMany { .. }
@@ -560,6 +574,21 @@ impl Authority {
     /// Guests whose time is over are no longer there, and their sessions end.
     pub fn see_guests_off(&self, now: Timestamp) {
         self.rules.see_off(now);
+    }
+
+    /// Sessions whose entitlement's condition no longer holds end. (Each further channel looks by itself.)
+    pub fn end_unmet(&self, now: Timestamp) {
+        self.rules.end_unmet(now);
+    }
+
+    /// Writes into the ledger, once of each, which grants end within five minutes (`grant.ending`); how many.
+    pub async fn tell_endings(&self, now: Timestamp) -> Result<usize, StoreError> {
+        let until = now + ending::SOON;
+        if self.store.read(move |db| Ok(rows::ending(db, now, until)?.is_empty())).await? {
+            return Ok(0);
+        }
+        let rules = self.rules.clone();
+        self.store.run(move |writer| ending::tell(writer, &rules, now)).await?
     }
 
     /// Tokens, newest first: all of them, or those of one identity.

@@ -1,6 +1,6 @@
 //! Permits, and the register of those that are alive.
 
-use super::{Ask, Denied, requests::Extended};
+use super::{Ask, Denied, met::met, requests::Extended};
 use crate::{
     entitlement::{Entitlement, Terms},
     grant::{Claims, jws},
@@ -36,6 +36,8 @@ pub enum Ended {
         /// When.
         at: Timestamp,
     },
+    /// The condition of its entitlement no longer holds.
+    Unmet,
     /// It was revoked.
     Revoked {
         /// By whom.
@@ -66,7 +68,11 @@ pub(super) struct Held {
     pub(super) ask: Ask,
     pub(super) token: String,
     pub(super) claims: Claims,
+    /// When that grant ends.
+    pub(super) until: Timestamp,
     pub(super) entitlement: Entitlement,
+    /// Nobody sits at it: what the entitlement says of people is not asked.
+    pub(super) trial: bool,
 }
 
 /// The in-memory proof, held by one live session, that its grant was verified.
@@ -229,7 +235,7 @@ impl Permit {
             Some(Ended::Expired { at }) => Err(Denied::Expired { target, at }),
             Some(Ended::Shut { at }) => Err(Denied::Expired { target, at }),
             Some(Ended::Locked(locked)) => Err(Denied::Locked(locked)),
-            Some(Ended::Withdrawn) => Err(self.held.no_grant()),
+            Some(Ended::Unmet | Ended::Withdrawn) => Err(self.held.no_grant()),
             None if Instant::now() >= term.deadline => {
                 Err(Denied::Expired { target, at: term.shuts.unwrap_or(term.expires) })
             }
@@ -241,7 +247,7 @@ impl Permit {
 impl Term {
     /// By this grant, under these terms. `start`: the moment that `now` was.
     fn of(held: &Held, now: Timestamp, start: Instant) -> Self {
-        let expires = jws::at(held.claims.exp);
+        let expires = held.until;
         let shuts = held.entitlement.conditions.hours.as_ref().map(|hours| hours.until(now).unwrap_or(now));
         let shuts = shuts.filter(|shuts| *shuts < expires);
         let left = Duration::try_from(shuts.unwrap_or(expires).duration_since(now)).unwrap_or_default();
@@ -400,6 +406,27 @@ impl Rules {
         self.requests_changed();
     }
 
+    /// Ends every permit whose entitlement's condition does not hold now, as the policy in force has both.
+    pub(super) fn end_unmet(&self, now: Timestamp) {
+        let policy = self.policy();
+        let conditional = |seat: &Seat| {
+            let entitlement = policy.entitlements.get(&seat.held.entitlement.name)?;
+            entitlement
+                .conditions
+                .when
+                .as_ref()
+                .filter(|_| seat.lives() && !seat.held.trial)
+                .map(|_| (entitlement, seat.held.clone()))
+        };
+        // Judged without the register's lock: nobody at the door waits for it.
+        let conditional: Vec<_> = self.register().values().filter_map(conditional).collect();
+        for (entitlement, Held { session, ask, claims, .. }) in conditional {
+            if met(&policy, entitlement, &ask, claims.ticket.as_deref(), now).is_err() {
+                self.end_session(session, &Ended::Unmet);
+            }
+        }
+    }
+
     /// The sessions whose permits would end under this policy.
     pub(super) fn would_end(&self, policy: &Policy) -> Vec<SessionId> {
         let policy = {
@@ -431,10 +458,12 @@ impl Rules {
     /// `now` was.
     pub(super) fn extend(&self, extended: &Extended, now: Timestamp, start: Instant) {
         let Extended { of, id, claims, token } = extended;
+        let until = jws::at(claims.exp);
         let mut seats = self.register();
-        let resting = seats.values_mut().filter(|seat| seat.held.grant == *of && seat.held.claims.exp < claims.exp);
+        let resting = seats.values_mut().filter(|seat| seat.held.grant == *of && seat.held.until < until);
         for seat in resting {
             (seat.held.grant, seat.held.token, seat.held.claims) = (*id, token.clone(), claims.clone());
+            seat.held.until = until;
             let term = Arc::new(Term::of(&seat.held, now, start));
             seat.life.send_modify(|life| life.term = term);
         }

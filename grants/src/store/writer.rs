@@ -13,7 +13,7 @@ use super::{
 use crate::{
     ledger::{
         Event,
-        chain::{ENTRY, Head, entry_hash, sign_head},
+        chain::{ENTRY, Head, entry_hash, sign_head, written},
         verify::{self, DISPUTED, Inspection, REMOVED},
     },
     name::LeaseId,
@@ -351,7 +351,7 @@ impl Tx<'_> {
     }
 
     fn enter(&mut self, event: Event, row: Option<(&str, &str, Option<&str>)>) -> Result<(), StoreError> {
-        let mut detail = event.detail.to_string();
+        let mut detail = written(&event.detail);
         // A lease is rebuilt from its entries, so they are whole.
         if detail.len() > MOST_DETAIL && row.is_none() {
             detail = serde_json::json!({ "omitted_bytes": detail.len() }).to_string();

@@ -14,14 +14,14 @@ use super::{
 use crate::authenticate::{Arrived, FactorError, Invitation, identity_of_certificate, identity_of_key};
 use russh::{
     MethodKind, MethodSet,
-    keys::{Algorithm, Certificate, HashAlg, PublicKey},
+    keys::{Algorithm, Certificate, HashAlg, PublicKey, ssh_key::public::KeyData},
     server::{Auth, PublicKeyOffer},
 };
 use std::{
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
 };
-use tidegate_grants::{Access, Event, IdentityName, guest::LentKey};
+use tidegate_grants::{Access, Device, Event, IdentityName, guest::LentKey};
 use tokio_util::sync::CancellationToken;
 
 /// How far a connection has come, for the task that watches it.
@@ -44,6 +44,8 @@ pub(super) struct Progress {
 pub(super) struct Admitted {
     pub(super) identity: IdentityName,
     pub(super) name: Result<DoorName, Malformed>,
+    /// By what.
+    pub(super) device: Device,
 }
 
 /// The attempts of one connection, and what came of the last.
@@ -130,14 +132,14 @@ impl Admission {
             let methods = MethodSet::from(&[MethodKind::PublicKey, MethodKind::KeyboardInteractive][..]);
             return Auth::Reject { proceed_with_methods: Some(methods), partial_success: true };
         }
-        self.judge(user, judged).await
+        self.judge(user, judged, device(key.key_data(), false)).await
     }
 
     /// It has signed with the key of a certificate.
     pub(super) async fn certificate(&mut self, user: &str, certificate: &Certificate) -> Auth {
         self.note_name(user);
         let judged = self.identity_by_certificate(certificate).await;
-        self.judge(user, judged).await
+        self.judge(user, judged, device(certificate.public_key(), true)).await
     }
 
     /// Whose key this is by the configuration.
@@ -208,13 +210,15 @@ impl Admission {
             None => self.ssh.elsewhere.invite(self.source).await,
             Some(Stage::Invited(invitation)) => {
                 self.progress.invited.cancel();
+                let shown = self.nobodys.as_ref().filter(|(name, _)| *name == user);
+                let device = shown.map(|(_, key)| device(key.key_data(), false)).unwrap_or_default();
                 let arrives = invitation.arrives.into_inner().unwrap_or_else(PoisonError::into_inner);
                 let theirs = match arrives.await {
                     Ok(arrived) => self.take_for_theirs(&user, arrived).await,
                     Err(why) => Err(why),
                 };
                 match theirs {
-                    Ok(identity) => return self.judge(&user, Ok(identity)).await,
+                    Ok(identity) => return self.judge(&user, Ok(identity), device).await,
                     Err(why) => Err(why),
                 }
             }
@@ -238,11 +242,11 @@ impl Admission {
         }
     }
 
-    async fn judge(&mut self, user: &str, judged: Result<IdentityName, String>) -> Auth {
+    async fn judge(&mut self, user: &str, judged: Result<IdentityName, String>, device: Device) -> Auth {
         (self.admitted, self.awaited) = (None, None);
         match judged {
             Ok(identity) => {
-                let admitted = Admitted { identity, name: name::parse(user) };
+                let admitted = Admitted { identity, name: name::parse(user), device };
                 if !self.wants_factor(&admitted).await {
                     self.admitted = Some(admitted);
                     return Auth::Accept;
@@ -316,6 +320,13 @@ impl Admission {
         let name = user.chars().take(256).collect();
         *self.progress.name.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
     }
+}
+
+/// By which key somebody came in, for conditions. (That a security key was touched is not asked here.)
+fn device(key: &KeyData, certificate: bool) -> Device {
+    let hardware = matches!(key.algorithm(), Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256);
+    let key = Some(key.fingerprint(HashAlg::Sha256).to_string());
+    Device { key, hardware, certificate, password: false }
 }
 
 /// Nothing but another key is of use now.

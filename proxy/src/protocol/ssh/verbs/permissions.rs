@@ -115,7 +115,7 @@ pub(super) async fn grants(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -> 
             claims.target.to_string(),
             claims.entitlement.to_string(),
             format!("{:?}", grant.state).to_lowercase(),
-            jiff::Timestamp::from_second(claims.exp).map(|at| at.to_string()).unwrap_or_default(),
+            grant.ends.to_string(),
             claims.reason.clone().unwrap_or_default(),
         ]
     };
