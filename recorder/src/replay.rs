@@ -6,7 +6,7 @@
 
 use crate::{
     Event, Header, Stream,
-    frame::{self, Frame, Hash, Kind, MAX_PAYLOAD, Next},
+    frame::{Frame, Frames, Hash, Kind, MAX_PAYLOAD, Next},
     keys::{DataKey, Identities},
     packed::Unpacker,
     preamble::{Opening, Preamble, Version},
@@ -91,6 +91,7 @@ pub struct Replay<R = BufReader<File>> {
     bytes: R,
     header: Header,
     first: Hash,
+    frames: Frames,
     chain: Chain,
     main: ChaCha20Poly1305,
     keystrokes: Option<ChaCha20Poly1305>,
@@ -138,6 +139,7 @@ impl<R: Read> Replay<R> {
         main: ChaCha20Poly1305,
         keystrokes: Option<ChaCha20Poly1305>,
     ) -> Result<Self, ReadError> {
+        let frames = opening.frames();
         let Opening { preamble: Preamble { header, .. }, version, first, .. } = opening;
         let unpacker = if version >= Version::Two { Some(Unpacker::new()?) } else { None };
         Ok(Self {
@@ -145,6 +147,7 @@ impl<R: Read> Replay<R> {
             now: (Duration::ZERO, header.start),
             header,
             first,
+            frames,
             chain: Chain::new(first),
             main,
             keystrokes,
@@ -176,15 +179,15 @@ impl<R: Read> Replay<R> {
     fn advance(&mut self) -> Result<Option<Moment>, ReadError> {
         let number = self.chain.frames + 1;
         let fault = |fault: &dyn fmt::Display| ReadError::Frame { frame: number, fault: fault.to_string() };
-        let frame = match frame::read(&mut self.bytes)? {
+        let frame = match self.frames.read(&mut self.bytes)? {
             Next::Frame(frame) => frame,
             Next::Nothing | Next::Torn(_) => {
                 return Ok(Some(self.last(What::Truncated { after: self.chain.frames })));
             }
             Next::Malformed(malformed) => return Err(fault(&malformed)),
         };
-        self.chain.check(&frame).map_err(|error| fault(&error))?;
-        self.chain.accept(&frame);
+        let hash = self.chain.check(&frame).map_err(|error| fault(&error))?;
+        self.chain.accept(&frame, hash);
         let at = storage::timestamp(frame.head.wall).ok_or_else(|| fault(&"its time is outside the calendar"))?;
         self.now = (Duration::from_nanos(frame.head.elapsed), at);
         match frame.head.kind {

@@ -192,7 +192,8 @@ fn what_a_killed_gateway_left_of_a_recording_is_in_the_ledger_and_its_unsigned_t
     let length = |at: usize| u32::from_be_bytes(good[at..at + 4].try_into().unwrap()) as usize;
     let (mut at, mut last) = (14 + length(10), 0);
     while at < good.len() {
-        (last, at) = (at, at + 4 + length(at));
+        let short = usize::from(u16::from_be_bytes(good[at..at + 2].try_into().unwrap()) & 0x3fff);
+        (last, at) = (at, at + if good[at] > 127 { 12 + short } else { 4 + length(at) });
     }
     fs::write(&path, &good[..last]).unwrap();
     assert!(verify().contains("changed since its gateway came back"), "a frame that no signature covers is gone");
