@@ -177,7 +177,7 @@ pub(crate) fn link(before: &Hash, frame: &[u8]) -> Hash {
     Sha256::new().chain_update(before).chain_update(frame).finalize().into()
 }
 
-fn nonce(seq: u64) -> Nonce {
+pub(crate) fn nonce(seq: u64) -> Nonce {
     let mut nonce = [0; 12];
     for (place, byte) in nonce.iter_mut().skip(4).zip(seq.to_be_bytes()) {
         *place = byte;
