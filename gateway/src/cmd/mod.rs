@@ -9,6 +9,7 @@ mod check;
 mod clock;
 mod doctor;
 mod evidence;
+mod export;
 mod grant;
 mod keeping;
 mod lease;
@@ -18,6 +19,7 @@ mod lock;
 mod mfa;
 mod notify;
 mod pages;
+mod play;
 mod policy;
 mod recording;
 mod request;
@@ -142,7 +144,7 @@ fn say_error(line: &str) {
 }
 
 /// Prints to stdout.
-fn print(text: &str) -> anyhow::Result<ExitCode> {
+pub(crate) fn print(text: &str) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()?;
