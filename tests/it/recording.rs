@@ -264,3 +264,39 @@ fn a_picture_of_a_moment_is_a_png_of_what_was_seen_then() {
         "it says of what it is"
     );
 }
+
+#[test]
+fn an_index_answers_for_its_recording_until_that_changes() {
+    let (world, id) = recorded("echo needle in a haystack; cat");
+    let identity = world.gateway.identity();
+    let with = |command: &str, args: &[&str]| {
+        let fixed = ["recording", command, "--identity", identity.to_str().unwrap()];
+        world.gateway.cli(&[&fixed[..], args].concat())
+    };
+    let direct = with("search", &["--json", "need.e"]).ok().says("1 recording(s) have no fresh index");
+    with("reindex", &[]).ok().shows("1 indexed, 0 had a fresh index");
+    with("reindex", &[]).ok().shows("0 indexed, 1 had a fresh index");
+    let indexed = with("search", &["--json", "need.e"]).ok();
+    assert_eq!((indexed.out(), indexed.err()), (direct.out(), String::new()));
+    with("search", &["nowhere"]).exited(1);
+    assert!(world.gateway.cli(&["recording", "list"]).ok().err().is_empty(), "an index is no stranger there");
+    assert_eq!(world.gateway.ledger().count("recording.indexed"), 2);
+    // What comes after it has none yet.
+    world.exec("alice", "echo another needle").ok();
+    world.gateway.until_ledger("recording.sealed", 2, PATIENCE);
+    with("search", &["another needle", "--kind", "text"])
+        .ok()
+        .shows("another")
+        .says("1 recording(s) have no fresh index");
+    with("reindex", &[&id]).ok().shows("0 indexed, 1 had");
+    // A recording that was changed is not shown, whatever its index has, and gets no new one.
+    let path = file(&world, &id);
+    let good = fs::read(&path).unwrap();
+    let mut bad = good.clone();
+    bad[good.len() / 2] ^= 1;
+    fs::write(&path, &bad).unwrap();
+    with("search", &["haystack"]).exited(1).says("not searched");
+    bad.pop();
+    fs::write(&path, &bad).unwrap();
+    with("reindex", &[&id]).exited(1).says("not indexed");
+}

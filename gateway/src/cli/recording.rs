@@ -51,6 +51,8 @@ pub(crate) enum RecordingCommand {
     },
     /// Find what was seen, sent or moved in sessions; exit 1 if nothing is found
     Search(Search),
+    /// Make what search finds things quickly with, for recordings that have none yet or that have changed
+    Reindex(Reindex),
 }
 
 #[derive(Debug, Args)]
@@ -181,6 +183,19 @@ pub(crate) struct Search {
     pub(crate) key: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reindex {
+    /// Sessions (any unique prefix or suffix of the id) [default: all of the state directory]
+    #[arg(value_name = "SESSION")]
+    pub(crate) recordings: Vec<String>,
+    /// The auditor's private key: an age identity or an OpenSSH ed25519 key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) identity: PathBuf,
+    /// The verification key (`tidegate ca show ledger`) [default: the state directory's]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

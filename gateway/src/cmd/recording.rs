@@ -32,6 +32,7 @@ pub(super) fn run(named: Option<&Path>, remote: &cli::Remote, command: Recording
         RecordingCommand::Holds { json } => keeping::holds(named, json.json),
         RecordingCommand::Recover { file, key } => keeping::recover(named, &file, key.as_deref()),
         RecordingCommand::Search(search) => super::search::run(named, &search),
+        RecordingCommand::Reindex(wanted) => super::reindex::run(named, &wanted),
     }
 }
 
