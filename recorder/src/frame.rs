@@ -235,7 +235,7 @@ pub(crate) fn link(before: &Hash, head: &[u8; HEAD], payload: &[u8]) -> Hash {
     Sha256::new().chain_update(before).chain_update(head).chain_update(payload).finalize().into()
 }
 
-fn nonce(seq: u64) -> Nonce {
+pub(crate) fn nonce(seq: u64) -> Nonce {
     let mut nonce = [0; 12];
     for (place, byte) in nonce.iter_mut().skip(4).zip(seq.to_be_bytes()) {
         *place = byte;

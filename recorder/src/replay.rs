@@ -22,7 +22,7 @@ use std::{
     fmt,
     fs::File,
     io::{BufReader, Read},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -122,6 +122,40 @@ pub(crate) fn open_with(path: &Path, key: &DataKey) -> Result<Replay, ReadError>
     let mut bytes = BufReader::new(File::open(path)?);
     let opening = Preamble::read(&mut bytes)?;
     Replay::begin(bytes, opening, key.cipher(), None)
+}
+
+/// A recording's file whose keys were unwrapped: it can be opened as often as one likes, and by other threads.
+#[derive(Clone)]
+pub struct Reel {
+    path: PathBuf,
+    main: ChaCha20Poly1305,
+    keystrokes: Option<ChaCha20Poly1305>,
+}
+
+impl fmt::Debug for Reel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reel").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Reel {
+    /// `keystrokes`: also what the person typed, passwords included, if these identities open it.
+    pub fn new(path: &Path, identities: &Identities, keystrokes: bool) -> Result<Self, ReadError> {
+        let Replay { main, keystrokes, .. } = open(path, identities, keystrokes)?;
+        Ok(Self { path: path.to_owned(), main, keystrokes })
+    }
+
+    /// From its beginning.
+    pub fn open(&self) -> Result<Replay, ReadError> {
+        let mut bytes = BufReader::new(File::open(&self.path)?);
+        let opening = Preamble::read(&mut bytes)?;
+        Replay::begin(bytes, opening, self.main.clone(), self.keystrokes.clone())
+    }
+
+    /// Whether it shows what was typed.
+    pub fn shows_keystrokes(&self) -> bool {
+        self.keystrokes.is_some()
+    }
 }
 
 impl<R: Read> Replay<R> {

@@ -22,6 +22,9 @@ use std::{
 
 const EXTENSION: &str = "tgr";
 const UNFINISHED: &str = "new";
+/// Of a recording's [`index`](crate::index), and of one that is being made.
+pub(crate) const INDEX: &str = "tgi";
+pub(crate) const UNFINISHED_INDEX: &str = "tgi-new";
 const PROBE: &str = ".probe";
 
 /// Makes the directory, or takes the rights of others on it away.
@@ -232,6 +235,7 @@ fn walk(dir: &Path, depth: usize, listing: &mut Listing) -> io::Result<()> {
                 }
                 Err(error) => Some(error.to_string()),
             },
+            (3, Some(INDEX | UNFINISHED_INDEX)) if kind.is_file() => None,
             (3, Some(UNFINISHED)) if kind.is_file() => Some("a recording that never began".to_owned()),
             _ => Some("not a recording".to_owned()),
         };

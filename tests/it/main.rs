@@ -54,6 +54,7 @@ mod notify;
 mod outage;
 mod outside;
 mod partition;
+mod player;
 mod postgres;
 mod proof;
 mod protocol;

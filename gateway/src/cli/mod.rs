@@ -14,7 +14,7 @@ pub(crate) use lock::{AddLock, LockCommand};
 pub(crate) use mfa::MfaCommand;
 pub(crate) use notify::NotifyCommand;
 pub(crate) use policy::PolicyCommand;
-pub(crate) use recording::{Hold, Place, RecordingCommand, Search};
+pub(crate) use recording::{Export, Hold, Play, RecordingCommand, Reindex, Search};
 pub(crate) use request::{Ask, RequestCommand};
 pub(crate) use review::ReviewCommand;
 

@@ -9,6 +9,7 @@ mod check;
 mod clock;
 mod doctor;
 mod evidence;
+mod export;
 mod grant;
 mod keeping;
 mod lease;
@@ -16,10 +17,13 @@ mod ledger;
 mod live;
 mod lock;
 mod mfa;
+mod needles;
 mod notify;
 mod pages;
+mod play;
 mod policy;
 mod recording;
+mod reindex;
 mod request;
 mod review;
 mod search;
@@ -142,7 +146,7 @@ fn say_error(line: &str) {
 }
 
 /// Prints to stdout.
-fn print(text: &str) -> anyhow::Result<ExitCode> {
+pub(crate) fn print(text: &str) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()?;
