@@ -225,12 +225,13 @@ fn over(frame: &mut Frame<'_>, area: Rect, title: &str, content: &str, top: u16)
     if area.is_empty() {
         return;
     }
+    let content = content.replace('\t', "    ");
     let widest = content.lines().map(|line| line.chars().count()).max().unwrap_or_default();
     let lines = content.lines().count();
     let side = |size: usize, most: u16| u16::try_from(size + 2).unwrap_or(most).min(most);
     let (width, height) = (side(widest, area.width), side(lines, area.height));
     let window = Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height };
-    let content = Paragraph::new(Text::raw(content.replace('\t', "    "))).wrap(Wrap { trim: false }).scroll((top, 0));
+    let content = Paragraph::new(Text::raw(content)).wrap(Wrap { trim: false }).scroll((top, 0));
     Clear.render(window, frame.buffer_mut());
     content.block(Block::bordered().title(title)).render(window, frame.buffer_mut());
 }
