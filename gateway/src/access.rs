@@ -18,8 +18,9 @@ const STAMP: SignedDuration = SignedDuration::from_secs(10);
 /// What counts as refused.
 pub(crate) const DENIALS: [&str; 3] = ["session.denied", "door.refused", "request.denied"];
 
-/// `GET /v1/access/report`
+/// `GET /v1/access/report`. (What a target's test found is called a report, too.)
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = AccessReport)]
 pub(crate) struct Report {
     /// From when on sessions, refusals and approvals are counted.
     pub(crate) since: Timestamp,

@@ -47,7 +47,7 @@ impl DataKey {
 
     /// A key for another purpose, which says nothing about this one.
     pub(crate) fn derive(&self, purpose: &[u8], salt: &[u8]) -> Self {
-        let hash = Sha256::new().chain_update(purpose).chain_update(&*self.0).chain_update(salt).finalize();
+        let hash = Sha256::new().chain_update(purpose).chain_update(*self.0).chain_update(salt).finalize();
         Self(Zeroizing::new(hash.into()))
     }
 

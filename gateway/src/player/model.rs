@@ -229,17 +229,17 @@ impl Model {
     fn next_mark(&mut self) {
         let marks = self.outline.iter().flat_map(|outline| &outline.marks);
         let next = marks.map(|mark| mark.elapsed).find(|elapsed| *elapsed > self.at);
-        self.to_mark(next);
+        self.go_to_mark(next);
     }
 
     fn last_mark(&mut self) {
         let from = if self.playing { self.at.saturating_sub(BEHIND) } else { self.at };
         let marks = self.outline.iter().flat_map(|outline| outline.marks.iter().rev());
         let last = marks.map(|mark| mark.elapsed).find(|elapsed| *elapsed < from);
-        self.to_mark(last);
+        self.go_to_mark(last);
     }
 
-    fn to_mark(&mut self, mark: Option<Duration>) {
+    fn go_to_mark(&mut self, mark: Option<Duration>) {
         match mark {
             Some(elapsed) => self.go(elapsed),
             None if self.outline.is_none() => self.note = "the recording is still read for its marks".to_owned(),

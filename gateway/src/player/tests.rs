@@ -209,10 +209,11 @@ fn the_screen_the_timeline_and_what_was_found_are_drawn() {
 #[test]
 fn whatever_size_the_terminal_has_and_whatever_the_session_printed_it_is_drawn() {
     let hostile = b"\x1b[10000;10000Hx\x1b]52;c;eA==\x07\x1bPq#0\x1b\\\x1b[999999999999m\xff\xfe\xe7\x95\x8c\x1b[?1049h\x1b[6n\xf3\xa0\x80\x81";
+    let anything = Regex::new("").unwrap();
     for size in [(0, 0), (1, 1), (2, 1), (1, 9), (3, 4), (80, 24), (1000, 500)] {
         let stage = stage(hostile);
         let mut model = model();
-        drawn(&model, &stage, size, Some(&Regex::new("").unwrap()));
+        drawn(&model, &stage, size, Some(&anything));
         model.table = true;
         drawn(&model, &stage, size, None);
         press(&mut model, "?");

@@ -9,7 +9,7 @@ use crate::{
     picture::{Glyph, Ink, Look, Picture},
 };
 use png::{BitDepth, ColorType, Encoder};
-use spleen_font::{FONT_12X24, PSF2Font};
+use spleen_font::FONT_12X24;
 use std::{
     collections::HashMap,
     io::{self, Write},
@@ -115,13 +115,10 @@ impl Font {
 
 fn bitmap(character: char) -> [u16; HEIGHT] {
     let mut drawn = [0; HEIGHT];
-    let mut utf8 = [0; 4];
-    let mut font = PSF2Font::new(FONT_12X24).ok();
-    let glyph = font.as_mut().and_then(|font| font.glyph_for_utf8(character.encode_utf8(&mut utf8).as_bytes()));
-    match glyph {
+    match glyph_of(character) {
         Some(glyph) => {
-            for (bits, row) in drawn.iter_mut().zip(glyph) {
-                *bits = row.take(WIDTH).enumerate().map(|(x, on)| if on { 0x8000 >> x } else { 0 }).sum();
+            for (bits, row) in drawn.iter_mut().zip(glyph.chunks_exact(2)) {
+                *bits = row.iter().fold(0, |bits, byte| bits << 8 | u16::from(*byte));
             }
         }
         // An empty frame.
@@ -136,6 +133,27 @@ fn bitmap(character: char) -> [u16; HEIGHT] {
         }
     }
     drawn
+}
+
+/// Two bytes for each line, of the font's own table of characters (PSF2: the header says where the glyphs are and how many of which size;
+/// behind them is a record for each, the characters that look so, then 0xff). The crate's own search finds only the first of a record,
+/// and one line is that of fifteen characters.
+fn glyph_of(character: char) -> Option<&'static [u8]> {
+    let figure = |at: usize| -> Option<usize> {
+        let bytes = FONT_12X24.get(at..at + 4)?;
+        usize::try_from(u32::from_le_bytes(bytes.try_into().ok()?)).ok()
+    };
+    let (head, count, size) = (figure(8)?, figure(16)?, figure(20)?);
+    let (glyphs, table) = FONT_12X24.get(head..)?.split_at_checked(count * size)?;
+    let looks_so = |record: &[u8]| {
+        let alone = record.split(|byte| *byte == 0xfe).next().unwrap_or_default();
+        str::from_utf8(alone).is_ok_and(|all| all.contains(character))
+    };
+    glyphs
+        .chunks_exact(size)
+        .zip(table.split(|byte| *byte == 0xff))
+        .find(|(_, record)| looks_so(record))
+        .map(|(glyph, _)| glyph)
 }
 
 /// Of the character, and behind it.
