@@ -113,7 +113,9 @@ fn a_session_is_played_searched_and_copied_from_and_the_terminal_is_as_it_was() 
     let mut played =
         Played::start(&world, (80, 20), &["--at", "0", "--speed", "0.01", "--copy", copy.to_str().unwrap(), &id]);
     played.until("▶ 0:0");
-    played.running.send("Gc");
+    played.running.send("G");
+    played.until("second");
+    played.running.send("c");
     played.until("into the file");
     played.running.send("\u{3}");
     played.left("0");
@@ -135,7 +137,9 @@ fn a_database_session_is_a_table_of_statements_and_each_is_there_whole() {
     played.until("select name from items where id = 5");
     assert!(!played.screen().contains("the end"), "it is cut: {}", played.screen());
     played.until("SELECT 1");
-    played.running.send("G\r");
+    played.running.send("G");
+    played.until("‖ ");
+    played.running.send("\r");
     played.until("the end");
     played.running.send("\rt");
     played.until("channel 0: sql");
