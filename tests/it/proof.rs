@@ -179,7 +179,7 @@ fn evidence_of_a_session_that_was_extended_has_both_grants_with_who_asked_and_wh
     let session = world.ssh_start("alice", "deploy@web-1", &["echo on; cat"]);
     session.until_stdout("on", PATIENCE);
     lives::extend(&world, &first);
-    session.until_stderr("was extended and goes on until", PATIENCE);
+    world.gateway.until_ledger("session.extended", 1, PATIENCE);
     session.finish(PATIENCE).ok();
     world.gateway.until_no_lease(PATIENCE);
     let ledger = world.gateway.until_ledger("session.closed", 1, PATIENCE);
