@@ -20,7 +20,7 @@ use std::{
 };
 use tidegate_ca::Keys;
 use tidegate_grants::store::{self, RESTORED};
-use tidegate_recorder::keys::Identities;
+use tidegate_recorder::{index, keys::Identities};
 
 const MANIFEST: &str = "manifest.json";
 const STORE: &str = "store";
@@ -70,7 +70,8 @@ pub(crate) fn make(config: &Config, file: &Path, with: With) -> anyhow::Result<M
     if let Some(fault) = verdict.faults.first() {
         bail!("the store does not agree with its ledger, so this would be no backup: {fault} (tidegate ledger verify)");
     }
-    let recordings = if with.recordings { below(&state.join(RECORDINGS))? } else { Vec::new() };
+    let mut recordings = if with.recordings { below(&state.join(RECORDINGS))? } else { Vec::new() };
+    recordings.retain(|path| !index::is_one(path));
     let manifest = Manifest {
         format: FORMAT,
         tidegate: env!("CARGO_PKG_VERSION").to_owned(),

@@ -21,7 +21,10 @@ use std::{
 };
 use tidegate_grants::{Event, IdentityName, SessionId, StoreError, duration, store};
 use tidegate_proxy::Gate;
-use tidegate_recorder::storage::{self, Entry, State};
+use tidegate_recorder::{
+    index,
+    storage::{self, Entry, State},
+};
 use tokio::{sync::Mutex, task::spawn_blocking, time::MissedTickBehavior};
 
 pub(crate) const DELETED: &str = "recording.deleted";
@@ -248,11 +251,13 @@ impl Keeper {
     }
 }
 
-/// The file, and the folder of its day if nothing else is in it. Gone already is as good.
+/// The file with its index, and the folder of its day if nothing else is in it. Gone already is as good.
 fn remove(path: &Path) -> std::io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    for path in [&index::path_of(path), path] {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
     }
     if let Some(day) = path.parent() {
         let _ = fs::remove_dir(day); // others are in it, or it is of use to nobody

@@ -3,6 +3,7 @@
 //! Architecture invariant: HTTP, clap and configuration files exist only in this crate; wire bytes are interpreted
 //! nowhere in it. It is a library so that the program and its twin for the fault tests share one build.
 
+mod access;
 mod anchor;
 mod api;
 mod backup;
@@ -10,6 +11,7 @@ mod cli;
 mod cmd;
 mod config;
 mod doctor;
+mod elsewhere;
 mod evidence;
 mod health;
 mod init;
@@ -18,6 +20,8 @@ mod live;
 mod metrics;
 mod notify;
 mod outgoing;
+mod pages;
+mod player;
 mod recovered;
 mod serve;
 mod stop;

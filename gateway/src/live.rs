@@ -7,9 +7,12 @@ mod inventories;
 
 pub(crate) use inventories::InventoryView;
 
-use crate::config::{
-    self, Config,
-    diff::{Change, changes, whereabouts},
+use crate::{
+    config::{
+        self, Config,
+        diff::{Change, changes, whereabouts},
+    },
+    elsewhere::DeviceLogins,
 };
 use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
@@ -60,6 +63,7 @@ pub(crate) struct Opened {
     pub(crate) ssh: Arc<SshIssuer>,
     pub(crate) postgres: Arc<PostgresIssuer>,
     pub(crate) ssh_door: Option<Arc<Ssh>>,
+    pub(crate) logins: Arc<DeviceLogins>,
 }
 
 /// What a reload replaces, and where from.
@@ -209,6 +213,7 @@ impl Live {
         if let Some(door) = &self.opened.ssh_door {
             door.vouching.store(Arc::new(new.vouching.clone()));
         }
+        self.opened.logins.oidc.store(new.oidc.clone());
         // Last: whoever is let in by the new terms finds the new targets.
         self.gate.authority.replace(new.policy.clone());
         self.remember_former(&plan.changes);

@@ -6,11 +6,12 @@ use crate::{
     anchor,
     api::{self, Listeners, SOCKET, https, socket},
     config::{self, Config},
+    elsewhere::{DeviceLogins, KeyRing, oidc::Provider},
     keeping::{Keeper, Room},
     live::{Live, Opened},
     metrics::{self, Outside},
     notify::Notifier,
-    recovered,
+    pages, recovered,
     stop::{self, Signals, notify},
     telemetry,
     tickets::TicketSystem,
@@ -50,13 +51,18 @@ use tidegate_proxy::{
 use tidegate_recorder::{Recorder, Window};
 use tokio::{
     net::TcpListener,
-    sync::watch,
+    sync::{Semaphore, watch},
     task::{JoinHandle, JoinSet, spawn_blocking},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// The disk is probed this often, and must answer within the same time: a dead disk ends sessions within 2 s.
+/// The disk is probed this often: one that is full, or takes nothing, ends sessions within 2 s.
 const PROBE: Duration = Duration::from_secs(1);
+/// A disk that answers nothing for so long is dead. A sync waits for what others write, too: on a busy disk that is seconds, and until then
+/// what is recorded is only late.
+const HANGS: Duration = Duration::from_secs(10);
+/// How often it is looked which grants end soon.
+const ENDINGS: Duration = Duration::from_secs(10);
 
 /// Runs until a signal, then drains. `credentials`: where the keys are, if not in the state directory.
 pub(crate) fn run(file: &Path, credentials: Option<&Path>) -> anyhow::Result<ExitCode> {
@@ -127,6 +133,9 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
     let mut tasks = JoinSet::new();
     tasks.spawn(probe(gate.recorder.clone(), config.state_dir.clone(), recordable));
     tasks.spawn(destroy_replay_keys(gate.clone()));
+    host_guests(&gate).await;
+    tasks.spawn(see_guests_off(gate.clone()));
+    tasks.spawn(tell_endings(gate.clone()));
     let left = recovered::left(config.state_dir.clone()).await;
     gate.tasks.spawn(recovered::note(gate.clone(), config.state_dir.clone(), left, keys.ledger.verifying_key()));
     let (room, anchored) = (Room::default(), anchor::Anchored::default());
@@ -138,7 +147,9 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
     let factors = Factors::new(gate.store.clone(), keys.clone(), gate.name.clone());
     seal_anew(&factors, &gate).await;
     let places = config.anchors.clone();
-    let (opened, undertakers, sweeper) = start_doors(&mut tasks, &config, (&keys, &factors), &gate, doors);
+    let provider = Provider::default();
+    let logins = Arc::new(DeviceLogins::new(gate.clone(), provider.clone(), config.oidc.clone()));
+    let (opened, undertakers, sweeper) = start_doors(&mut tasks, &config, (&keys, &factors), &gate, (doors, logins));
     for anchor in places.iter().cloned() {
         tasks.spawn(anchor::keep(anchor, gate.store.clone(), gate.name.clone(), anchored.clone()));
     }
@@ -165,10 +176,13 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
         anchored: anchored.clone(),
         keeper,
         room,
+        ring: KeyRing::default(),
+        listening: Arc::new(Semaphore::new(api::events::MOST)),
     };
     let api = Arc::new(api);
-    if let Some((listener, places)) = https {
-        tasks.spawn(https::serve(listener, places, api.clone(), certificate));
+    if let Some(door) = https {
+        let pages = pages::router(api.clone(), provider, url_of(&api));
+        tasks.spawn(https::serve(door, api.clone(), pages, certificate));
     }
     tasks.spawn(socket::serve(unix, api, outside.clone()));
     if let Some(listener) = watched {
@@ -282,7 +296,7 @@ fn start_doors(
     config: &Config,
     (keys, factors): (&Arc<Keys>, &Factors),
     gate: &Gate,
-    doors: Doors,
+    (doors, logins): (Doors, Arc<DeviceLogins>),
 ) -> (Opened, Undertakers, Sweeper) {
     let passwords = Passwords::new(gate.authority.clone(), keys.salt.clone(), config.password_window);
     let (store, clock) = (&gate.store, gate.clock);
@@ -299,7 +313,7 @@ fn start_doors(
     tasks.spawn(reaper::run(gate.clone(), undertakers.clone()));
     let sweeper = Sweeper::new(gate.clone(), undertakers.clone());
     tasks.spawn(sweeper.clone().run(config.sweep));
-    let mut opened = Opened { ssh, postgres, ssh_door: None };
+    let mut opened = Opened { ssh, postgres, ssh_door: None, logins: logins.clone() };
     if let Some((listener, places)) = doors.ssh {
         let door = Ssh {
             gate: gate.clone(),
@@ -311,6 +325,7 @@ fn start_doors(
             issuer: opened.ssh.clone(),
             passwords: passwords.clone(),
             factors: factors.clone(),
+            elsewhere: logins,
             opening: tokio::sync::Semaphore::new(ssh::MOST_OPENING),
             port: port(&listener),
             postgres: postgres_address(config, doors.postgres.as_ref().map(|(listener, _)| listener)),
@@ -337,6 +352,16 @@ fn certificate(files: Option<CertificateFiles>, config: &Config, keys: &Arc<Keys
     files.map_or_else(|| Certificate::Own(keys.clone(), config.public_names.clone()), Certificate::Files)
 }
 
+/// What browsers reach the gateway by: what the configuration says, else its first name and the port that is really listened on.
+fn url_of(api: &api::Api) -> String {
+    let config = api.live.config();
+    let port = api.listeners.api.map_or(443, |at| at.port());
+    let said = config.api.as_ref().and_then(|door| door.url.clone());
+    said.unwrap_or_else(|| {
+        format!("https://{}:{port}", config.public_names.first().map_or("localhost", String::as_str))
+    })
+}
+
 /// What people type to reach PostgreSQL: the first public name and the port that is really listened on.
 fn postgres_address(config: &Config, listener: Option<&TcpListener>) -> Option<(String, u16)> {
     Some((config.public_names.first()?.clone(), port(listener?)))
@@ -347,7 +372,7 @@ fn port(listener: &TcpListener) -> u16 {
     listener.local_addr().map_or(0, |address| address.port())
 }
 
-/// Asks the disk each second whether it takes a recording, and tells the sessions. A disk that hangs is a disk that fails.
+/// Asks the disk each second whether it takes a recording, and tells the sessions.
 async fn probe(recorder: Arc<Recorder>, state: PathBuf, recordable: watch::Sender<bool>) {
     let mut tick = tokio::time::interval(PROBE);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -357,7 +382,7 @@ async fn probe(recorder: Arc<Recorder>, state: PathBuf, recordable: watch::Sende
         // One that hangs is awaited further, not joined by others.
         let (asking, state) = (recorder.clone(), state.clone());
         let mut asked = hanging.take().unwrap_or_else(|| spawn_blocking(move || takes_recordings(&asking, &state)));
-        let fault = match tokio::time::timeout(PROBE, &mut asked).await {
+        let fault = match tokio::time::timeout(HANGS, &mut asked).await {
             Ok(Ok(fault)) => fault,
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => {
@@ -379,6 +404,36 @@ async fn probe(recorder: Arc<Recorder>, state: PathBuf, recordable: watch::Sende
             *before = sound;
             changed
         });
+    }
+}
+
+/// Who has logged in elsewhere is there after a restart, too.
+async fn host_guests(gate: &Gate) {
+    if let Err(error) = gate.authority.host_guests(gate.now()).await {
+        tracing::error!(%error, "nobody who logged in elsewhere is let in: they must log in anew");
+    }
+}
+
+/// Logins elsewhere end by the gate's own clock, and so do sessions whose condition no longer holds.
+async fn see_guests_off(gate: Gate) {
+    let mut tick = tokio::time::interval(PROBE);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        gate.authority.see_guests_off(gate.now());
+        gate.authority.end_unmet(gate.now());
+    }
+}
+
+/// Says in the ledger which grants end soon.
+async fn tell_endings(gate: Gate) {
+    let mut tick = tokio::time::interval(ENDINGS);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        if let Err(error) = gate.authority.tell_endings(gate.now()).await {
+            tracing::error!(%error, "which grants end soon could not be written");
+        }
     }
 }
 

@@ -173,6 +173,7 @@ impl Looked<'_> {
             "files" => self.terms("files"),
             "idle" => self.terms("idle_timeout"),
             "hours" => self.terms("hours"),
+            "when" => self.terms("when"),
             "held" => Found::default()
                 .because("one person holds it at a time, and somebody else did")
                 .next("tidegate grant list; tidegate grant return ID --force --reason WHY"),
@@ -310,7 +311,7 @@ impl Looked<'_> {
             }
         });
         for grant in theirs.take(3) {
-            let end = jiff::Timestamp::from_second(grant.claims.exp).map(|at| at.to_string()).unwrap_or_default();
+            let end = grant.ends;
             let how = match &grant.revoked {
                 Some(revoked) => format!(
                     "revoked by {} at {}{}",

@@ -24,8 +24,20 @@ pub struct Asking {
     pub ticket: Option<TicketRule>,
     /// A grant of it may be extended, once.
     pub extend: bool,
+    /// When the time of its grants starts.
+    pub clock: Clock,
     /// Nobody is asked: it is for when nobody can be reached, and somebody else looks at what was done with it.
     pub break_glass: bool,
+}
+
+/// When the time of a grant that was asked for starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Clock {
+    /// With the last approval.
+    #[default]
+    Approval,
+    /// With its first session, for which it waits a day.
+    FirstUse,
 }
 
 /// One level of approval.

@@ -8,6 +8,7 @@ use crate::{
     identity::Identity,
     name::{Access, DatabaseName, EntitlementName, GroupName, Login, RoleName, TargetName},
     target::{Kind, Target},
+    when::When,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -48,6 +49,8 @@ pub struct Conditions {
     pub watched: bool,
     /// On each target one identity has it at a time.
     pub exclusive: bool,
+    /// Only while this holds; sessions end with it.
+    pub when: Option<When>,
 }
 
 /// Which targets an entitlement reaches.

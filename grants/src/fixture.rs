@@ -176,6 +176,7 @@ pub(crate) fn ssh(identity: &str, login: &str, target: &str) -> Ask {
         entitlement: None,
         source: "192.0.2.7".parse().unwrap(),
         factor: None,
+        device: crate::when::Device::default(),
         reference: Reference::new(),
     }
 }
@@ -188,6 +189,7 @@ pub(crate) fn sql(identity: &str, database: &str, entitlement: Option<&str>) -> 
         entitlement: entitlement.map(|e| e.parse().unwrap()),
         source: "192.0.2.7".parse().unwrap(),
         factor: None,
+        device: crate::when::Device::default(),
         reference: Reference::new(),
     }
 }
@@ -212,6 +214,7 @@ pub(crate) fn claims(iss: &str, jti: &str) -> Claims {
         ticket: None,
         approvals: Vec::new(),
         single_use: false,
+        lasts: None,
     }
 }
 

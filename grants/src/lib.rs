@@ -17,6 +17,7 @@ pub mod explain;
 pub mod factor;
 pub mod forward;
 pub mod grant;
+pub mod guest;
 pub mod hours;
 pub mod identity;
 pub mod lease;
@@ -35,6 +36,7 @@ pub mod store;
 pub mod target;
 mod text;
 pub mod token;
+pub mod when;
 
 #[cfg(test)]
 mod fixture;
@@ -61,3 +63,4 @@ pub use review::{ReviewState, ReviewView};
 pub use store::{LeftOn, Store, StoreError};
 pub use target::{Kind, Target};
 pub use token::{Bearer, TokenScope, TokenState, TokenView};
+pub use when::Device;

@@ -58,3 +58,86 @@ pub(crate) fn check(approver: &Identity, line: &str, armored: &str) -> Result<St
     }
     signature.to_pem(LineEnding::LF).map_err(|_| Unsigned::Malformed)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+mod tests {
+    use super::*;
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    use sha2::{Digest, Sha256};
+    use signature::Signer as _;
+    use ssh_key::{EcdsaCurve, HashAlg, PrivateKey, Signature, getrandom::SysRng, rand_core::UnwrapErr};
+    use std::collections::BTreeSet;
+
+    const APPLICATION: &[u8] = b"ssh:";
+
+    /// RFC 4251 section 5.
+    fn string(bytes: &[u8]) -> Vec<u8> {
+        [&u32::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat()
+    }
+
+    /// A security key made of software: what one signs is in OpenSSH's `PROTOCOL.u2f`.
+    struct Token {
+        algorithm: Algorithm,
+        inner: PrivateKey,
+    }
+
+    impl Token {
+        fn new(algorithm: Algorithm) -> Self {
+            let inner = match algorithm {
+                Algorithm::SkEd25519 => Algorithm::Ed25519,
+                _ => Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+            };
+            Self { algorithm, inner: PrivateKey::random(&mut UnwrapErr(SysRng), inner).unwrap() }
+        }
+
+        /// Whose key it is.
+        fn holder(&self) -> Identity {
+            let inner = self.inner.public_key().to_bytes().unwrap();
+            // Another name of the algorithm before it, and the application behind it.
+            let name = 4 + usize::try_from(u32::from_be_bytes(inner[..4].try_into().unwrap())).unwrap();
+            let kind = self.algorithm.as_str();
+            let public = [string(kind.as_bytes()), inner[name..].to_vec(), string(APPLICATION)].concat();
+            let ssh_keys = vec![format!("{kind} {}", STANDARD.encode(public))];
+            Identity { name: "dave".parse().unwrap(), groups: BTreeSet::new(), ssh_keys, unix_user: None }
+        }
+
+        /// As `ssh-keygen -Y sign` has it, over these flags and said to be with those.
+        fn sign(&self, line: &str, flags: u8, said: u8) -> String {
+            let counter = 7u32.to_be_bytes();
+            let message = SshSig::signed_data(NAMESPACE, HashAlg::Sha256, line.as_bytes()).unwrap();
+            let (application, message) = (Sha256::digest(APPLICATION), Sha256::digest(&message));
+            let signed = [application.as_slice(), &[flags], &counter, message.as_slice()].concat();
+            let inner: Signature = self.inner.try_sign(&signed).unwrap();
+            let data = [inner.as_bytes(), &[said], &counter].concat();
+            let signature = Signature::new(self.algorithm.clone(), data).unwrap();
+            let public = PublicKey::from_openssh(&self.holder().ssh_keys[0]).unwrap();
+            let whole = SshSig::new(public.key_data().clone(), NAMESPACE, HashAlg::Sha256, signature).unwrap();
+            whole.to_pem(LineEnding::LF).unwrap()
+        }
+    }
+
+    #[test]
+    fn a_security_key_counts_only_if_it_was_touched_and_says_so_itself() {
+        /// Verified by a PIN or a finger, too.
+        const VERIFIED: u8 = 0x04;
+        for algorithm in [Algorithm::SkEd25519, Algorithm::SkEcdsaSha2NistP256] {
+            let token = Token::new(algorithm.clone());
+            let dave = token.holder();
+            for flags in [TOUCHED, TOUCHED | VERIFIED] {
+                let signed = token.sign("a line\n", flags, flags);
+                assert!(check(&dave, "a line", &signed).is_ok(), "{algorithm} {flags}");
+                assert_eq!(check(&dave, "another line", &signed), Err(Unsigned::Other), "{algorithm}");
+            }
+            for flags in [0, VERIFIED] {
+                let untouched = token.sign("a line", flags, flags);
+                assert_eq!(check(&dave, "a line", &untouched), Err(Unsigned::Untouched), "{algorithm}");
+            }
+            let forged = token.sign("a line", 0, TOUCHED);
+            assert_eq!(check(&dave, "a line", &forged), Err(Unsigned::Other), "{algorithm}: it was not touched");
+            let others = Token::new(algorithm.clone()).holder();
+            let signed = token.sign("a line", TOUCHED, TOUCHED);
+            assert_eq!(check(&others, "a line", &signed), Err(Unsigned::Key), "{algorithm}");
+        }
+    }
+}

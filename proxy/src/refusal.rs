@@ -93,6 +93,7 @@ impl From<&Denied> for Refusal {
                 refusal.next("ask for it, and you are next: `ssh gate request`; or ask them: `ssh gate return`").full()
             }
             Denied::Shut { .. } => refusal.next("come back then, or ask your admin"),
+            Denied::Unmet { .. } => refusal.next("come back when it does, or ask your admin"),
             Denied::TooManyUnder { .. } => {
                 refusal.next("close one of them first: `ssh gate sessions`, `ssh gate kill ID`").full()
             }
@@ -131,6 +132,7 @@ impl From<&Ended> for Refusal {
         let check = match ended {
             Ended::Expired { .. } => "expired",
             Ended::Shut { .. } => "hours",
+            Ended::Unmet => "when",
             Ended::Revoked { .. } => "revoked",
             Ended::Returned => "returned",
             Ended::Killed { .. } => "killed",
@@ -140,6 +142,7 @@ impl From<&Ended> for Refusal {
         let refusal = match ended {
             Ended::Expired { at } => Self::new(format!("your grant ended at {at}")),
             Ended::Shut { at } => Self::new(format!("the hours in which this may be used ended at {at}")),
+            Ended::Unmet => Self::new("the condition under which this may be used no longer holds"),
             Ended::Revoked { by, reason: Some(reason) } => {
                 Self::new(format!("your grant was revoked by {by}: {reason}"))
             }

@@ -23,7 +23,7 @@ pub async fn disable(gate: &Gate, issuer: &dyn Teardown, lease: &mut Lease) -> b
             true
         }
         Err(error) => {
-            give_up(gate, lease, &error).await;
+            give_up(gate, issuer, lease, &error).await;
             false
         }
     }
@@ -35,7 +35,7 @@ pub async fn finish(gate: &Gate, issuer: &dyn Teardown, lease: &mut Lease) -> bo
     written(lease.id(), gate.store.cleaning(lease, gate.now()).await);
     pause::at("during-clean").await;
     if let Err(error) = issuer.clean(lease).await {
-        give_up(gate, lease, &error).await;
+        give_up(gate, issuer, lease, &error).await;
         return false;
     }
     pause::at("before-receipt").await;
@@ -48,7 +48,7 @@ pub async fn finish(gate: &Gate, issuer: &dyn Teardown, lease: &mut Lease) -> bo
             false
         }
         Err(error) => {
-            give_up(gate, lease, &error).await;
+            give_up(gate, issuer, lease, &error).await;
             false
         }
     }
@@ -62,11 +62,13 @@ fn left(receipt: &tidegate_grants::Receipt) -> String {
     format!("the target still knows of it: {}", found.collect::<Vec<_>>().join(", "))
 }
 
-async fn give_up(gate: &Gate, lease: &mut Lease, error: &TargetError) {
+async fn give_up(gate: &Gate, issuer: &dyn Teardown, lease: &mut Lease, error: &TargetError) {
     let (now, why) = (gate.now(), error.to_string());
     let said = if let TargetError::Held { .. } = error {
         tracing::error!(lease = %lease.id(), target = %lease.target(), why, "lease held: see `tidegate lease show`");
-        gate.store.held(lease, &why, None, now).await
+        // What a human is to decide on, even where nothing could be disabled.
+        let receipt = issuer.inspect(lease).await.ok();
+        gate.store.held(lease, &why, receipt, now).await
     } else {
         tracing::warn!(lease = %lease.id(), target = %lease.target(), why, "teardown will be tried again");
         gate.store.failed(lease, &why, now).await

@@ -7,6 +7,7 @@ use age::{Encryptor, x25519};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit};
 use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest as _, Sha256};
 use std::{
     fmt, fs,
     io::{Read, Write},
@@ -42,6 +43,12 @@ impl DataKey {
 
     pub(crate) fn cipher(&self) -> ChaCha20Poly1305 {
         ChaCha20Poly1305::new((&*self.0).into())
+    }
+
+    /// A key for another purpose, which says nothing about this one.
+    pub(crate) fn derive(&self, purpose: &[u8], salt: &[u8]) -> Self {
+        let hash = Sha256::new().chain_update(purpose).chain_update(*self.0).chain_update(salt).finalize();
+        Self(Zeroizing::new(hash.into()))
     }
 
     /// For whoever wraps or keeps it.
@@ -123,6 +130,11 @@ impl Identities {
 
     /// The cipher of a wrapped data key, if one of these identities opens it.
     pub(crate) fn unwrap(&self, wrapped: &str) -> Result<ChaCha20Poly1305, ReadError> {
+        self.data_key(wrapped).map(|key| key.cipher())
+    }
+
+    /// A wrapped data key, if one of these identities opens it.
+    pub(crate) fn data_key(&self, wrapped: &str) -> Result<DataKey, ReadError> {
         if wrapped.len() > MAX_WRAPPED {
             return Err(ReadError::Header("a wrapped key is too long".to_owned()));
         }
@@ -132,8 +144,11 @@ impl Identities {
         let reader = decryptor.decrypt(self.0.iter().map(AsRef::as_ref)).map_err(|_| ReadError::NoKey)?;
         let mut key = Zeroizing::new(Vec::with_capacity(32));
         reader.take(33).read_to_end(&mut key).map_err(|_| ReadError::NoKey)?;
-        ChaCha20Poly1305::new_from_slice(&key)
-            .map_err(|_| ReadError::Header("a wrapped key has the wrong length".to_owned()))
+        let key: &[u8; 32] = key
+            .as_slice()
+            .try_into()
+            .map_err(|_| ReadError::Header("a wrapped key has the wrong length".to_owned()))?;
+        Ok(DataKey::from(key))
     }
 }
 

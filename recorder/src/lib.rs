@@ -5,10 +5,14 @@
 
 pub mod event;
 pub mod export;
+pub mod film;
 pub mod frame;
+pub mod index;
 mod inert;
 pub mod keys;
+pub mod outline;
 mod packed;
+pub mod picture;
 pub mod play;
 #[cfg(test)]
 mod power_tests;
@@ -23,6 +27,8 @@ pub mod search;
 mod sent;
 mod sentence;
 mod shown;
+mod sieve;
+pub mod stage;
 pub mod storage;
 pub mod verify;
 pub mod watch;

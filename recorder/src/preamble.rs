@@ -3,7 +3,11 @@
 //! What always holds: the SHA-256 of the whole preamble, `H0`, is where the chain starts and is bound into every sealed
 //! frame, so no part of it, the version included, can be exchanged.
 
-use crate::{Header, frame::Hash, verify::ReadError};
+use crate::{
+    Header,
+    frame::{Frames, Hash},
+    verify::ReadError,
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::io::Read;
@@ -18,20 +22,30 @@ pub(crate) enum Version {
     One,
     /// Main records compressed; a checkpoint in each minute of silence.
     Two,
+    /// Small frames are short.
+    Three,
 }
 
 impl Version {
-    const NEWEST: Self = Self::Two;
+    const NEWEST: Self = Self::Three;
 
     fn code(self) -> u16 {
         match self {
             Self::One => 1,
             Self::Two => 2,
+            Self::Three => 3,
         }
     }
 
     fn from_code(code: u16) -> Option<Self> {
-        [Self::One, Self::Two].into_iter().find(|version| version.code() == code)
+        [Self::One, Self::Two, Self::Three].into_iter().find(|version| version.code() == code)
+    }
+}
+
+impl Opening {
+    /// Reads the frames behind it.
+    pub(crate) fn frames(&self) -> Frames {
+        Frames::new(self.version >= Version::Three)
     }
 }
 

@@ -6,7 +6,7 @@
 
 use crate::{
     Event, Header, Stream,
-    frame::{self, Frame, Hash, Kind, MAX_PAYLOAD, Next},
+    frame::{Frame, Frames, Hash, Kind, MAX_PAYLOAD, Next},
     keys::{DataKey, Identities},
     packed::Unpacker,
     preamble::{Opening, Preamble, Version},
@@ -22,7 +22,7 @@ use std::{
     fmt,
     fs::File,
     io::{BufReader, Read},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -91,6 +91,7 @@ pub struct Replay<R = BufReader<File>> {
     bytes: R,
     header: Header,
     first: Hash,
+    frames: Frames,
     chain: Chain,
     main: ChaCha20Poly1305,
     keystrokes: Option<ChaCha20Poly1305>,
@@ -123,6 +124,40 @@ pub(crate) fn open_with(path: &Path, key: &DataKey) -> Result<Replay, ReadError>
     Replay::begin(bytes, opening, key.cipher(), None)
 }
 
+/// A recording's file whose keys were unwrapped: it can be opened as often as one likes, and by other threads.
+#[derive(Clone)]
+pub struct Reel {
+    path: PathBuf,
+    main: ChaCha20Poly1305,
+    keystrokes: Option<ChaCha20Poly1305>,
+}
+
+impl fmt::Debug for Reel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reel").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Reel {
+    /// `keystrokes`: also what the person typed, passwords included, if these identities open it.
+    pub fn new(path: &Path, identities: &Identities, keystrokes: bool) -> Result<Self, ReadError> {
+        let Replay { main, keystrokes, .. } = open(path, identities, keystrokes)?;
+        Ok(Self { path: path.to_owned(), main, keystrokes })
+    }
+
+    /// From its beginning.
+    pub fn open(&self) -> Result<Replay, ReadError> {
+        let mut bytes = BufReader::new(File::open(&self.path)?);
+        let opening = Preamble::read(&mut bytes)?;
+        Replay::begin(bytes, opening, self.main.clone(), self.keystrokes.clone())
+    }
+
+    /// Whether it shows what was typed.
+    pub fn shows_keystrokes(&self) -> bool {
+        self.keystrokes.is_some()
+    }
+}
+
 impl<R: Read> Replay<R> {
     /// Opens a recording's bytes.
     pub fn from_reader(mut bytes: R, identities: &Identities, keystrokes: bool) -> Result<Self, ReadError> {
@@ -138,6 +173,7 @@ impl<R: Read> Replay<R> {
         main: ChaCha20Poly1305,
         keystrokes: Option<ChaCha20Poly1305>,
     ) -> Result<Self, ReadError> {
+        let frames = opening.frames();
         let Opening { preamble: Preamble { header, .. }, version, first, .. } = opening;
         let unpacker = if version >= Version::Two { Some(Unpacker::new()?) } else { None };
         Ok(Self {
@@ -145,6 +181,7 @@ impl<R: Read> Replay<R> {
             now: (Duration::ZERO, header.start),
             header,
             first,
+            frames,
             chain: Chain::new(first),
             main,
             keystrokes,
@@ -176,15 +213,15 @@ impl<R: Read> Replay<R> {
     fn advance(&mut self) -> Result<Option<Moment>, ReadError> {
         let number = self.chain.frames + 1;
         let fault = |fault: &dyn fmt::Display| ReadError::Frame { frame: number, fault: fault.to_string() };
-        let frame = match frame::read(&mut self.bytes)? {
+        let frame = match self.frames.read(&mut self.bytes)? {
             Next::Frame(frame) => frame,
             Next::Nothing | Next::Torn(_) => {
                 return Ok(Some(self.last(What::Truncated { after: self.chain.frames })));
             }
             Next::Malformed(malformed) => return Err(fault(&malformed)),
         };
-        self.chain.check(&frame).map_err(|error| fault(&error))?;
-        self.chain.accept(&frame);
+        let hash = self.chain.check(&frame).map_err(|error| fault(&error))?;
+        self.chain.accept(&frame, hash);
         let at = storage::timestamp(frame.head.wall).ok_or_else(|| fault(&"its time is outside the calendar"))?;
         self.now = (Duration::from_nanos(frame.head.elapsed), at);
         match frame.head.kind {

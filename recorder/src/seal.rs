@@ -75,7 +75,7 @@ impl Totals {
 }
 
 /// What is signed; `None` for frames that are not.
-pub(crate) fn message(kind: Kind, session: &str, before: &Hash, head: &[u8], figures: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn message(kind: Kind, session: &str, before: &Hash, head: &[u8; HEAD], figures: &[u8]) -> Option<Vec<u8>> {
     let domain: &[u8] = match kind {
         Kind::Checkpoint => b"tidegate recording checkpoint v1\0",
         Kind::End => b"tidegate recording end v1\0",

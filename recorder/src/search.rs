@@ -3,7 +3,8 @@
 //! Terminal text is searched as a person saw it: the bytes go into a terminal emulator, and what its screen then shows is
 //! matched, line by line with soft wraps undone, after line editing and escape codes. What always holds: a line that stays
 //! where it is, or is only scrolled, is found once; a line is found whether it scrolls away at once or is drawn by a program
-//! that has the whole screen; what comes out is inert. Memory is a screen per terminal.
+//! that has the whole screen; what comes out is inert. Memory is a screen per terminal. What is found among all lines is what is
+//! found among those of an [`index`](crate::index), because whether a line is new does not depend on what is looked for.
 
 use crate::{
     Event, Stream, inert,
@@ -21,7 +22,7 @@ use std::{
 };
 
 /// Of what kind something is that can be found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// What was on a terminal's screen, or what a program wrote where there was none.
@@ -33,6 +34,9 @@ pub enum Kind {
     /// The command line of a channel, or where it was forwarded to.
     Command,
 }
+
+/// All of them.
+pub const ALL: [Kind; 4] = [Kind::Text, Kind::Sql, Kind::File, Kind::Command];
 
 /// One place where it was found.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -61,13 +65,55 @@ const LONGEST_LINE: usize = 16 * 1024;
 /// So much of a line is shown.
 const SHOWN: usize = 300;
 
+/// A line that can be found.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Line {
+    pub(crate) at: Timestamp,
+    #[serde(with = "nanoseconds")]
+    pub(crate) elapsed: Duration,
+    pub(crate) frame: u64,
+    pub(crate) kind: Kind,
+    /// What is matched: as it was sent, where that is longer than a line, and last the line that is shown.
+    pub(crate) texts: Vec<String>,
+}
+
+impl Line {
+    pub(crate) fn is_wanted(&self, kinds: &BTreeSet<Kind>, matches: &impl Fn(&str) -> bool) -> bool {
+        kinds.contains(&self.kind) && self.texts.iter().any(|text| matches(text))
+    }
+
+    pub(crate) fn hit(&self) -> Hit {
+        let line = inert::line(self.texts.last().map_or("", |line| line.trim_end()));
+        let long = line.chars().count() > SHOWN;
+        let line = if long { line.chars().take(SHOWN).chain(['…']).collect() } else { line };
+        Hit { at: self.at, elapsed: self.elapsed, frame: self.frame, kind: self.kind, line }
+    }
+}
+
+/// A duration as one number.
+mod nanoseconds {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+    use std::time::Duration;
+
+    pub(super) fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_nanos)
+    }
+}
+
 /// An iterator over the hits of one recording. After an error it ends.
-pub struct Search<R, M> {
+pub struct Search<R, M>(Lines<R, M>);
+
+/// An iterator over the lines that match.
+pub(crate) struct Lines<R, M> {
     replay: Replay<R>,
     matches: M,
     kinds: BTreeSet<Kind>,
     seen: Seen,
-    ready: VecDeque<Hit>,
+    ready: VecDeque<Line>,
 }
 
 /// What channels have shown so far.
@@ -90,6 +136,12 @@ struct Shown {
 impl<R: Read, M: Fn(&str) -> bool> Search<R, M> {
     /// Searches from the beginning for lines of these kinds that `matches`.
     pub fn new(replay: Replay<R>, kinds: BTreeSet<Kind>, matches: M) -> Self {
+        Self(Lines::new(replay, kinds, matches))
+    }
+}
+
+impl<R: Read, M: Fn(&str) -> bool> Lines<R, M> {
+    pub(crate) fn new(replay: Replay<R>, kinds: BTreeSet<Kind>, matches: M) -> Self {
         Self { replay, matches, kinds, seen: Seen::default(), ready: VecDeque::new() }
     }
 
@@ -98,7 +150,7 @@ impl<R: Read, M: Fn(&str) -> bool> Search<R, M> {
             What::Event(Event::Data { channel, stream, data, .. }) => {
                 if self.kinds.contains(&Kind::Text) {
                     for line in self.seen.text(*channel, *stream, data, &self.matches) {
-                        self.ready.push_back(hit(moment, Kind::Text, &line));
+                        self.ready.push_back(found(moment, Kind::Text, vec![line]));
                     }
                 }
                 return;
@@ -109,31 +161,26 @@ impl<R: Read, M: Fn(&str) -> bool> Search<R, M> {
             _ => return self.seen.note(&moment.what),
         };
         self.seen.note(&moment.what);
-        if !self.kinds.contains(&kind) {
-            return;
-        }
-        let whole = raw(&moment.what);
-        let line = sentence(&moment.what).unwrap_or_default();
-        if (self.matches)(&whole) || (self.matches)(&line) {
-            self.ready.push_back(hit(moment, kind, &line));
+        let line = found(moment, kind, texts(&moment.what));
+        if line.is_wanted(&self.kinds, &self.matches) {
+            self.ready.push_back(line);
         }
     }
 }
 
-/// As it was sent, where that is longer than a line.
-fn raw(what: &What) -> String {
-    match what {
-        What::Event(Event::Statement { text, .. }) => text.clone(),
-        What::Event(Event::Opened { command, .. }) => command.clone().unwrap_or_default(),
-        What::Event(Event::File(file)) => file.path.clone(),
-        _ => String::new(),
-    }
+/// As it was sent, where that is longer than a line, and the line.
+fn texts(what: &What) -> Vec<String> {
+    let raw = match what {
+        What::Event(Event::Statement { text, .. }) => Some(text.clone()),
+        What::Event(Event::Opened { command, .. }) => command.clone(),
+        What::Event(Event::File(file)) => Some(file.path.clone()),
+        _ => None,
+    };
+    raw.into_iter().chain(sentence(what)).collect()
 }
 
-fn hit(moment: &Moment, kind: Kind, line: &str) -> Hit {
-    let line = inert::line(line.trim_end());
-    let shown = if line.chars().count() > SHOWN { line.chars().take(SHOWN).chain(['…']).collect() } else { line };
-    Hit { at: moment.at, elapsed: moment.elapsed, frame: moment.frame, kind, line: shown }
+fn found(moment: &Moment, kind: Kind, texts: Vec<String>) -> Line {
+    Line { at: moment.at, elapsed: moment.elapsed, frame: moment.frame, kind, texts }
 }
 
 impl Seen {
@@ -189,7 +236,8 @@ fn lines(rest: &mut String, text: &str, matches: &impl Fn(&str) -> bool) -> Vec<
         rest.push_str(piece);
         if piece.ends_with('\n') || rest.len() > LONGEST_LINE {
             let line = std::mem::take(rest);
-            found.extend(Some(line).filter(|line| matches(line.trim_end())));
+            let line = line.trim_end();
+            found.extend(matches(line).then(|| line.to_owned()));
         }
     }
     found
@@ -269,9 +317,17 @@ impl<R: Read, M: Fn(&str) -> bool> Iterator for Search<R, M> {
     type Item = Result<Hit, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        self.0.next().map(|line| line.map(|line| line.hit()))
+    }
+}
+
+impl<R: Read, M: Fn(&str) -> bool> Iterator for Lines<R, M> {
+    type Item = Result<Line, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(hit) = self.ready.pop_front() {
-                return Some(Ok(hit));
+            if let Some(line) = self.ready.pop_front() {
+                return Some(Ok(line));
             }
             match self.replay.next()? {
                 Ok(moment) => self.look(&moment),

@@ -5,7 +5,7 @@
 //! so that a list without a gateway is right too. Whatever else is found is named in a warning, never an error.
 
 use crate::{
-    frame::{HASH, HEAD, Kind, read_head},
+    frame::{Frames, HASH, HEAD, read_end},
     preamble::{Opening, Preamble},
     seal::{FIGURES, SIGNATURE},
     verify::ReadError,
@@ -22,6 +22,9 @@ use std::{
 
 const EXTENSION: &str = "tgr";
 const UNFINISHED: &str = "new";
+/// Of a recording's [`index`](crate::index), and of one that is being made.
+pub(crate) const INDEX: &str = "tgi";
+pub(crate) const UNFINISHED_INDEX: &str = "tgi-new";
 const PROBE: &str = ".probe";
 
 /// Makes the directory, or takes the rights of others on it away.
@@ -232,6 +235,7 @@ fn walk(dir: &Path, depth: usize, listing: &mut Listing) -> io::Result<()> {
                 }
                 Err(error) => Some(error.to_string()),
             },
+            (3, Some(INDEX | UNFINISHED_INDEX)) if kind.is_file() => None,
             (3, Some(UNFINISHED)) if kind.is_file() => Some("a recording that never began".to_owned()),
             _ => Some("not a recording".to_owned()),
         };
@@ -264,10 +268,12 @@ pub fn inspect(path: &Path) -> Result<Entry, ReadError> {
     let live = is_live(&file)?;
     let bytes = file.metadata()?.len();
     let mut reader = BufReader::new(file);
-    let Opening { preamble, size, .. } = Preamble::read(&mut reader)?;
+    let opening = Preamble::read(&mut reader)?;
+    let frames = opening.frames();
+    let Opening { preamble, size, .. } = opening;
     let (complete, last) = match (live, end_of(&mut reader, bytes)?) {
         (false, Some(end)) => (true, Some(end)),
-        _ => (false, scan(&mut reader, size, bytes)?),
+        _ => (false, scan(&mut reader, frames, size, bytes)?),
     };
     let state = match (live, complete) {
         (true, _) => State::Live,
@@ -303,17 +309,16 @@ const END: u64 = (HEAD + FIGURES + SIGNATURE + HASH) as u64;
 fn end_of(reader: &mut BufReader<File>, bytes: u64) -> io::Result<Option<(u64, i64)>> {
     let Some(at) = bytes.checked_sub(END) else { return Ok(None) };
     reader.seek(SeekFrom::Start(at))?;
-    let head = read_head(reader)?;
-    let ends = head.filter(|(head, rest)| head.kind == Kind::End && HEAD as u64 + rest == END);
+    let ends = read_end(reader)?.filter(|(_, rest)| HEAD as u64 + rest == END);
     Ok(ends.map(|(head, _)| (head.seq, head.wall)))
 }
 
 /// The last whole frame's number and time, from head to head.
-fn scan(reader: &mut BufReader<File>, mut at: u64, bytes: u64) -> io::Result<Option<(u64, i64)>> {
+fn scan(reader: &mut BufReader<File>, mut frames: Frames, mut at: u64, bytes: u64) -> io::Result<Option<(u64, i64)>> {
     let mut last = None;
     reader.seek(SeekFrom::Start(at))?;
-    while let Some((head, rest)) = read_head(reader)? {
-        at += HEAD as u64 + rest;
+    while let Some((head, begun, rest)) = frames.skip(reader)? {
+        at += begun + rest;
         if at > bytes {
             break;
         }

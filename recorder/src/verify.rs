@@ -117,7 +117,7 @@ pub enum ReadError {
     #[error("this is not a tidegate recording")]
     NotARecording,
     /// A later one.
-    #[error("a recording of format version {0}: this program reads versions 1 and 2")]
+    #[error("a recording of format version {0}: this program reads versions 1 to 3")]
     Version(u16),
     /// The header cannot be read.
     #[error("the header is damaged: {0}")]
@@ -144,12 +144,14 @@ pub fn verify(path: &Path, key: &VerifyingKey) -> Result<Verdict, ReadError> {
 
 /// Verifies a recording's bytes.
 pub fn verify_from(mut bytes: impl Read, key: &VerifyingKey) -> Result<Verdict, ReadError> {
-    let Opening { preamble, first, .. } = Preamble::read(&mut bytes)?;
+    let opening = Preamble::read(&mut bytes)?;
+    let mut frames = opening.frames();
+    let Opening { preamble, first, .. } = opening;
     let mut chain = Chain::new(first);
     let (mut proven, mut proven_until) = (0, None);
     let outcome = loop {
         let number = chain.frames + 1;
-        let frame = match frame::read(&mut bytes)? {
+        let frame = match frames.read(&mut bytes)? {
             Next::Frame(frame) => frame,
             Next::Nothing if chain.ended => break Outcome::Complete,
             Next::Nothing => break Outcome::Truncated { after: chain.frames, torn: 0 },
@@ -160,16 +162,17 @@ pub fn verify_from(mut bytes: impl Read, key: &VerifyingKey) -> Result<Verdict, 
             Next::Malformed(malformed) => break Outcome::Bad { frame: number, fault: malformed.into() },
         };
         let before = chain.head;
-        if let Err(fault) = chain.check(&frame) {
-            break Outcome::Bad { frame: number, fault };
-        }
+        let hash = match chain.check(&frame) {
+            Ok(hash) => hash,
+            Err(fault) => break Outcome::Bad { frame: number, fault },
+        };
         if matches!(frame.head.kind, Kind::Checkpoint | Kind::End) {
             if !seal::is_signed(&frame, &preamble.header.session, &before, key) {
                 break Outcome::Bad { frame: number, fault: Fault::Signature };
             }
             (proven, proven_until) = (number, storage::timestamp(frame.head.wall));
         }
-        chain.accept(&frame);
+        chain.accept(&frame, hash);
     };
     let (frames, head) = (chain.frames, frame::hex(&chain.head));
     Ok(Verdict { header: preamble.header, outcome, frames, proven, proven_until, head, live: false })
@@ -188,27 +191,27 @@ impl Chain {
         Self { frames: 0, head: first, ended: false }
     }
 
-    /// Whether this is the next frame.
-    pub(crate) fn check(&self, frame: &Frame) -> Result<(), Fault> {
+    /// Its hash, if this is the next frame.
+    pub(crate) fn check(&self, frame: &Frame) -> Result<Hash, Fault> {
         if self.ended {
             return Err(Fault::AfterEnd);
         }
-        if !frame.follows(&self.head) {
+        let Some(hash) = frame.follows(&self.head) else {
             let found = frame.head.seq;
             return Err(if found == self.frames + 1 { Fault::Chain } else { Fault::Sequence { found } });
-        }
+        };
         if frame.head.seq != self.frames + 1 {
             return Err(Fault::Sequence { found: frame.head.seq });
         }
         if self.frames == 0 && frame.head.kind != Kind::Checkpoint {
             return Err(Fault::NoCheckpoint);
         }
-        Ok(())
+        Ok(hash)
     }
 
-    pub(crate) fn accept(&mut self, frame: &Frame) {
+    pub(crate) fn accept(&mut self, frame: &Frame, hash: Hash) {
         self.frames = frame.head.seq;
-        self.head = frame.hash();
+        self.head = hash;
         self.ended = frame.head.kind == Kind::End;
     }
 }

@@ -7,7 +7,7 @@
 
 use crate::{
     Event, Keep, RecordError, Stream,
-    frame::{self, HASH, HEAD, Hash, Head, Kind, MAX_PAYLOAD, TAG},
+    frame::{self, CHECK, HASH, HEAD, Hash, Head, Kind, MAX_PAYLOAD, TAG, TICK},
     packed::{self, Packer},
     records::{self, CONTENT, CONTENT_PREFIX, COUNTED, EVENT, EVENT_PART, MAX_EVENT, PREFIX, TOTAL},
     seal::{self, FIGURES, SIGNATURE, SealKey, Totals},
@@ -65,6 +65,8 @@ pub(crate) struct Writer {
     began: Instant,
     first: Hash,
     chain: Hash,
+    /// Of the last frame.
+    last: Head,
     totals: Totals,
     written: u64,
     /// Bytes written since the last signature.
@@ -118,6 +120,7 @@ impl Writer {
             began: Instant::now(),
             first,
             chain: first,
+            last: Head::default(),
             totals: Totals { frames: 0, records: 0, stream_bytes: 0, streams: 0 },
             written: 0,
             unsigned: 0,
@@ -196,9 +199,12 @@ impl Writer {
     }
 
     fn moment(&self, now: Timestamp) -> Result<Moment, RecordError> {
+        // In whole ticks, so that frames can be short.
+        let tick = i64::try_from(TICK).unwrap_or(1);
         let wall = i64::try_from(now.as_nanosecond())
             .map_err(|_| RecordError::Write(format!("a clock that shows {now} cannot be recorded")))?;
-        Ok(Moment { elapsed: self.began.elapsed(), wall })
+        let elapsed = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        Ok(Moment { elapsed: Duration::from_nanos(elapsed - elapsed % TICK), wall: wall - wall % tick })
     }
 
     fn is_due(&self, moment: Moment) -> bool {
@@ -354,12 +360,16 @@ impl Writer {
         let payload = self.out.len() - at - HEAD;
         let bytes = head.encode(payload + TAG).ok_or(RecordError::Failed)?;
         let cipher = if kind == Kind::Keystrokes { &self.keystrokes } else { &self.main };
-        let (place, text) =
-            self.out.get_mut(at..).and_then(<[u8]>::split_first_chunk_mut).ok_or(RecordError::Failed)?;
-        *place = bytes;
+        let text = self.out.get_mut(at + HEAD..).ok_or(RecordError::Failed)?;
         let tag = frame::seal_payload(cipher, &self.first, &bytes, head.seq, text).ok_or(RecordError::Failed)?;
         self.out.extend_from_slice(&tag);
-        self.link(at);
+        let sealed = self.out.get(at + HEAD..).ok_or(RecordError::Failed)?;
+        self.chain = frame::link(&self.chain, &bytes, sealed);
+        let short = head.short(&self.last, payload + TAG);
+        let (begins, hash) = short.as_ref().map_or((&bytes[..], HASH), |short| (&short[..], CHECK));
+        drop(self.out.splice(at..at + HEAD, begins.iter().copied()));
+        self.out.extend_from_slice(self.chain.get(..hash).unwrap_or_default());
+        self.last = head;
         Ok(())
     }
 
@@ -374,15 +384,17 @@ impl Writer {
     }
 
     fn sign(&mut self, kind: Kind, moment: Moment) -> Result<(), RecordError> {
-        let (at, head) = (self.out.len(), self.head(kind, moment));
+        let head = self.head(kind, moment);
         let figures = if kind == Kind::End { self.totals.encode().to_vec() } else { Vec::new() };
         let bytes = head.encode(figures.len() + SIGNATURE).ok_or(RecordError::Failed)?;
         let message = seal::message(kind, &self.session, &self.chain, &bytes, &figures).ok_or(RecordError::Failed)?;
         let signature = self.signer.try_sign(&message).map_err(|error| RecordError::Write(error.to_string()))?;
-        self.out.extend_from_slice(&bytes);
-        self.out.extend_from_slice(&figures);
-        self.out.extend_from_slice(&signature.to_bytes());
-        self.link(at);
+        let payload = [figures.as_slice(), &signature.to_bytes()].concat();
+        self.chain = frame::link(&self.chain, &bytes, &payload);
+        for part in [&bytes[..], &payload, &self.chain] {
+            self.out.extend_from_slice(part);
+        }
+        self.last = head;
         self.signed_to = Some(self.out.len());
         self.signed_at = moment.elapsed;
         Ok(())
@@ -392,11 +404,6 @@ impl Writer {
         self.totals.frames += 1;
         let elapsed = u64::try_from(moment.elapsed.as_nanos()).unwrap_or(u64::MAX);
         Head { kind, seq: self.totals.frames, elapsed, wall: moment.wall }
-    }
-
-    fn link(&mut self, at: usize) {
-        self.chain = frame::link(&self.chain, self.out.get(at..).unwrap_or_default());
-        self.out.extend_from_slice(&self.chain);
     }
 
     fn write(&mut self) -> Result<(), RecordError> {

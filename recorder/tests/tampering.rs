@@ -14,7 +14,11 @@ mod support;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use proptest::prelude::*;
 use std::fs;
-use support::{Bench, at, bench, data, noise};
+use support::{
+    Bench, at, bench, data,
+    forge::{chain_anew, laid},
+    noise,
+};
 use tidegate_recorder::{
     Event, Keep, Stream,
     replay::{Replay, What},
@@ -24,25 +28,24 @@ use tidegate_recorder::{
 /// A small sealed recording with several checkpoints, its bytes, and where its frames begin.
 fn small() -> (Bench, Vec<u8>, Vec<usize>) {
     let bench = bench(1024);
-    let path = bench.sealed(&[
+    let live = bench.start();
+    // The last is so much later that its frame is not short.
+    for (second, event) in [1, 1, 1, 2].into_iter().zip([
         data(Stream::Stdin, Keep::Whole, b"ls\r"),
         data(Stream::Stdout, Keep::Whole, b"a b c\r\n"),
         data(Stream::Stdout, Keep::Count, b"counted"),
         Event::Exited { channel: 1, status: Some(0), signal: None },
-    ]);
-    let bytes = fs::read(path).unwrap();
+    ]) {
+        live.note(event, at(second)).unwrap();
+    }
+    live.seal(at(3600)).unwrap();
+    let bytes = fs::read(bench.only_path()).unwrap();
     let frames = frames(&bytes);
     (bench, bytes, frames)
 }
 
 fn frames(bytes: &[u8]) -> Vec<usize> {
-    let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
-    let mut starts = vec![14 + number(10)];
-    while *starts.last().unwrap() < bytes.len() {
-        let at = *starts.last().unwrap();
-        starts.push(at + 4 + number(at));
-    }
-    starts
+    laid(bytes).iter().map(|frame| frame.start).chain([bytes.len()]).collect()
 }
 
 fn complete(bytes: &[u8], key: &VerifyingKey) -> bool {
@@ -90,16 +93,21 @@ fn every_flipped_byte_is_found() {
 /// A sealed recording of 64 KiB: what a terminal shows, in frames of all sizes.
 fn large() -> (Bench, Vec<u8>, Vec<usize>) {
     let bench = bench(1024);
-    let live = bench.start();
+    let (live, mut text) = (bench.start(), noise(128 * 1024));
     for second in 1.. {
-        let text = noise((second as usize * 397) % 3000);
-        live.note(data(Stream::Stdout, Keep::Whole, &text), at(second)).unwrap();
+        // One is too long for a short frame, and each eighth comes too late for one.
+        let rest = text.split_off(if second == 7 { 17_000 } else { (second as usize * 397) % 2000 });
+        live.note(data(Stream::Stdout, Keep::Whole, &text), at(second / 8)).unwrap();
+        text = rest;
         if fs::metadata(bench.only_path()).unwrap().len() > 64 * 1024 - 500 {
             break;
         }
     }
     live.seal(at(3600)).unwrap();
     let bytes = fs::read(bench.only_path()).unwrap();
+    let sealed = laid(&bytes).into_iter().filter(|frame| frame.kind() < 3);
+    let (short, long): (Vec<_>, Vec<_>) = sealed.partition(support::forge::Laid::is_short);
+    assert!(short.len() > 8 && long.len() > 2, "{} short frames, {} long ones", short.len(), long.len());
     let frames = frames(&bytes);
     (bench, bytes, frames)
 }
@@ -234,7 +242,6 @@ fn frames_and_headers_of_another_session_do_not_fit() {
 /// Somebody with the file but not the signing key changes a frame and repairs all hashes behind it.
 #[test]
 fn forged_chain_fails_at_the_next_signature() {
-    use sha2::{Digest, Sha256};
     let bench = bench(1024);
     let live = bench.start();
     live.note(data(Stream::Stdout, Keep::Whole, &noise(70_000)), at(1)).unwrap(); // frames 2 and 3, a checkpoint
@@ -243,12 +250,9 @@ fn forged_chain_fails_at_the_next_signature() {
     live.seal(at(4)).unwrap();
     let mut bytes = fs::read(bench.only_path()).unwrap();
     let starts = frames(&bytes);
-    bytes[starts[3] + 30] ^= 1; // frame 4
-    let mut hash: [u8; 32] = bytes[starts[3] - 32..starts[3]].try_into().unwrap();
-    for pair in starts.windows(2).skip(3) {
-        hash = Sha256::new().chain_update(hash).chain_update(&bytes[pair[0]..pair[1] - 32]).finalize().into();
-        bytes[pair[1] - 32..pair[1]].copy_from_slice(&hash);
-    }
+    let changed = laid(&bytes).swap_remove(3).payload.start; // in frame 4
+    bytes[changed] ^= 1;
+    chain_anew(&mut bytes, 3, None);
     let verdict = verify_from(bytes.as_slice(), &bench.key).unwrap();
     let end = starts.len() as u64 - 1;
     assert_eq!(verdict.outcome, Outcome::Bad { frame: end, fault: Fault::Signature });
@@ -262,33 +266,16 @@ fn forged_chain_fails_at_the_next_signature() {
 /// Somebody with a signing key of their own writes everything from some frame on anew, signatures included.
 #[test]
 fn a_tail_that_was_chained_and_signed_anew_under_another_key_is_found_wherever_it_begins() {
-    use ed25519_dalek::Signer as _;
-    use sha2::{Digest, Sha256};
-    let (bench, bytes, starts) = large();
-    let stranger = SigningKey::from_bytes(&[8; 32]);
+    let (bench, bytes, _) = large();
+    let (stranger, frames) = (SigningKey::from_bytes(&[8; 32]), laid(&bytes));
     let mut tried = 0;
-    for from in 1..starts.len() - 1 {
+    for (from, frame) in frames.iter().enumerate().skip(1) {
         let mut forged = bytes.clone();
-        forged[starts[from] + 28] ^= 1; // its time
-        let mut hash: [u8; 32] = forged[starts[from] - 32..starts[from]].try_into().unwrap();
-        for pair in starts.windows(2).skip(from) {
-            let (start, end) = (pair[0], pair[1]);
-            let domain: &[u8] = match forged[start + 4] {
-                3 => b"tidegate recording checkpoint v1\0",
-                4 => b"tidegate recording end v1\0",
-                _ => b"",
-            };
-            if !domain.is_empty() {
-                let length = (support::SESSION.len() as u16).to_be_bytes();
-                let parts = [domain, &length, support::SESSION.as_bytes(), &hash, &forged[start..end - 96]];
-                let signature = stranger.sign(&parts.concat()).to_bytes();
-                forged[end - 96..end - 32].copy_from_slice(&signature);
-            }
-            hash = Sha256::new().chain_update(hash).chain_update(&forged[start..end - 32]).finalize().into();
-            forged[end - 32..end].copy_from_slice(&hash);
-        }
+        // Its content, or its time if that is a signature.
+        forged[if frame.kind() < 3 { frame.payload.start } else { frame.start + 28 }] ^= 1;
+        chain_anew(&mut forged, from, Some(&stranger));
         let verdict = verify_from(forged.as_slice(), &bench.key).unwrap();
-        let signed = starts[..starts.len() - 1].iter().skip(from).position(|start| forged[start + 4] >= 3).unwrap();
+        let signed = frames.iter().skip(from).position(|frame| frame.kind() >= 3).unwrap();
         let frame = (from + signed) as u64 + 1;
         assert_eq!(verdict.outcome, Outcome::Bad { frame, fault: Fault::Signature }, "from frame {}", from + 1);
         assert!(verdict.proven <= from as u64);
@@ -334,9 +321,9 @@ fn other_key_proves_nothing() {
 #[test]
 fn lengths_that_claim_too_much_are_refused_before_they_are_believed() {
     let (bench, mut bytes, frames) = small();
-    bytes[frames[1]..frames[1] + 4].copy_from_slice(&u32::MAX.to_be_bytes());
+    bytes[frames[0]..frames[0] + 4].copy_from_slice(&i32::MAX.to_be_bytes());
     let verdict = verify_from(bytes.as_slice(), &bench.key).unwrap();
-    assert_eq!(bad_frame(&verdict), Some(2));
+    assert_eq!(bad_frame(&verdict), Some(1));
     bytes[10..14].copy_from_slice(&u32::MAX.to_be_bytes());
     assert!(verify_from(bytes.as_slice(), &bench.key).is_err());
 }
@@ -345,7 +332,7 @@ proptest! {
     #[test]
     fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400), tail in any::<bool>()) {
         let key = SigningKey::from_bytes(&[7; 32]).verifying_key();
-        let bytes = if tail { [b"tgrec\r\n\x1a\0\x01".as_slice(), &bytes].concat() } else { bytes };
+        let bytes = if tail { [b"tgrec\r\n\x1a\0\x03".as_slice(), &bytes].concat() } else { bytes };
         prop_assert!(!complete(&bytes, &key));
     }
 }

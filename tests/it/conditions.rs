@@ -1,9 +1,10 @@
 //! Hours, limits of sessions, the end that is told before it comes, and what `policy` says of them.
 
 use crate::{asking::plan, terminal::expect};
-use std::fs;
+use std::{fs, process::Command};
 use tidegate_tests::{
     World,
+    running::run,
     world::{PATIENCE, Plan},
 };
 
@@ -76,13 +77,22 @@ fn policy_says_what_the_configuration_says_and_by_which_key() {
         let command = ["policy", "explain", "--user", user, "--target", target, "--entitlement", "shell"];
         world.gateway.cli(&command).ok().out()
     };
+    // Where a key of the entitlement begins, as `:LINE:1`.
+    let line = |key: &str| {
+        let text = world.config.text();
+        let before = text[..text.find("name = \"shell\"").unwrap()].matches('\n').count();
+        let shell = text.lines().skip(before).position(|line| line.starts_with(key)).unwrap();
+        format!("tidegate.toml:{}:1", before + shell + 1)
+    };
     let said = explain("alice", "web-1");
     assert!(
         said.contains("level 1: 1 of sales (carol), attested")
-            && said.ends_with("ask, by entitlement[shell].approvals"),
+            && said.contains("\nask, by entitlement[shell].approvals at ")
+            && said.ends_with(&line("approvals = [")),
         "{said}"
     );
-    assert!(explain("carol", "web-1").ends_with("deny, by entitlement[shell].groups"));
+    let refused = explain("carol", "web-1");
+    assert!(refused.contains("\ndeny, by entitlement[shell].groups at "), "{refused}");
     assert!(explain("alice", "web-9").ends_with("deny, by target[web-9]"));
     let table = world.dir().join("cases.toml");
     let case = |expect: &str| {
@@ -97,4 +107,92 @@ fn policy_says_what_the_configuration_says_and_by_which_key() {
     assert!(wrong.contains("expected allow") && wrong.ends_with("2 case(s), 1 otherwise than expected"), "{wrong}");
     test(String::new()).exited(1).says("has no [[case]]");
     test(case("maybe")).exited(1).says("cases.toml");
+}
+
+#[test]
+fn what_opens_under_a_condition_opens_where_it_holds_and_ends_when_it_no_longer_does() {
+    let (logins, roles) = ("logins = [\"deploy\"]", "roles = [\"shop_reader\"]");
+    let from = |range: &str| format!("when = 'context.ip.isInRange(ip(\"{range}\"))'");
+    let local = from("127.0.0.0/8");
+    let mut world =
+        Plan::new().change(logins, &format!("{logins}\n{local}")).change(roles, &format!("{roles}\n{local}")).start();
+    world.gateway.grant("alice", "web-1", "shell", "30m");
+    world.gateway.grant("alice", "orders", "readonly", "30m");
+    let ssh = world.ssh_start("alice", "deploy@web-1", &["echo on; sleep 600"]);
+    let mut psql = world.psql_start("alice");
+    psql.send("select 'on';\n");
+    for running in [&ssh, &psql] {
+        running.until_stdout("on", PATIENCE);
+    }
+    psql.send("select pg_sleep(600);\n");
+    world.config.change(&local, &from("10.0.0.0/8"));
+    world.gateway.configure(&world.config);
+    world.gateway.cli(&["reload"]).ok();
+    for running in [&ssh, &psql] {
+        running.until_stderr("the condition under which this may be used no longer holds", PATIENCE);
+    }
+    world.exec("alice", "true").exited(1).says("is open to you only when context.ip.isInRange(ip(\"10.0.0.0/8\"))");
+    assert!(world.psql("alice", "select 1").err().contains("only when"));
+    let ledger = world.gateway.ledger();
+    let denied = ledger.all("session.denied");
+    assert!(denied.len() >= 2 && denied.iter().all(|entry| entry["detail"]["check"] == "when"), "{denied:?}");
+    world.gateway.until_no_lease(PATIENCE);
+}
+
+#[test]
+fn a_condition_knows_by_which_key_somebody_came_and_policy_says_what_it_would_say() {
+    let mut world = with("when = 'context.device has key && context.device.key == \"SHA256:KEY\"'").start();
+    let key = |person: &str| {
+        let file = world.client_file(&format!("{person}.pub"));
+        let mut command = Command::new("ssh-keygen");
+        command.arg("-lf").arg(file);
+        let listed = run(command, PATIENCE).ok().out();
+        listed.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    let (alices, bobs) = (key("alice"), key("bob"));
+    world.config.change("SHA256:KEY", &alices);
+    world.gateway.configure(&world.config);
+    world.gateway.cli(&["reload"]).ok();
+    for who in ["alice", "bob"] {
+        world.gateway.grant(who, "web-1", "shell", "30m");
+    }
+    world.exec("alice", "true").ok();
+    world.exec("bob", "true").exited(1).says("is open to you only when");
+    let explain = |key: &[&str]| {
+        let command = ["policy", "explain", "--user", "alice", "--target", "web-1", "--entitlement", "shell"];
+        world.gateway.cli(&[&command, key].concat()).ok().out()
+    };
+    assert!(explain(&["--key", &alices]).contains("holds\n"));
+    assert!(explain(&["--key", &bobs]).contains("deny, by entitlement[shell].when at "));
+    assert!(explain(&[]).contains("cannot be told"));
+    let table = world.dir().join("cases.toml");
+    let case = |key: &str, expect: &str| {
+        format!(
+            "[[case]]\nuser = \"alice\"\ntarget = \"web-1\"\nentitlement = \"shell\"\nfrom = \"10.0.0.1\"\nkey = \"{key}\"\n\
+             expect = \"{expect}\"\n"
+        )
+    };
+    fs::write(&table, case(&alices, "ask") + &case(&bobs, "deny")).unwrap();
+    let tested = world.gateway.cli(&["policy", "test", table.to_str().unwrap()]);
+    assert_eq!(tested.ok().out(), "2 case(s), 0 otherwise than expected");
+    fs::write(&table, case(&alices, "ask").replace("from", "form")).unwrap();
+    world.gateway.cli(&["policy", "test", table.to_str().unwrap()]).exited(1).says("a case has no key form");
+}
+
+#[test]
+fn the_time_of_a_grant_can_start_with_its_first_session() {
+    let mut world = with("approvals = []\nclock = \"first-use\"").start();
+    world.gateway.terminate();
+    world.gateway.own_clock();
+    world.gateway.start();
+    world.control("alice", &["request web-1/shell --for 20s --reason later"]).ok();
+    let grant = world.gateway.list(&["grant", "list"]).remove(0);
+    let shown = world.gateway.cli(&["grant", "show", grant["id"].as_str().unwrap()]).ok().out();
+    assert!(shown.contains("20s from its first session"), "{shown}");
+    world.gateway.shift_clock(25); // past what it would have been from its approval, and a target still takes our certificates
+    world.exec("alice", "true").ok();
+    world.gateway.shift_clock(60);
+    world.exec("alice", "true").exited(77).says("expired");
+    assert_eq!(world.gateway.ledger().count("grant.started"), 1);
+    world.gateway.verify_ledger().ok();
 }

@@ -31,7 +31,7 @@ fn plan() -> Plan {
     Plan::new().only_ssh().change(&name, &more).block(API).block(auditor).block(admin)
 }
 
-fn token(world: &World, user: &str, scope: &str) -> String {
+pub(crate) fn token(world: &World, user: &str, scope: &str) -> String {
     let made = world.gateway.cli(&["token", "issue", "--user", user, "--for", "1d", "--scope", scope, "--label", "ci"]);
     assert!(made.err().contains("it is shown this once"), "{}", made.err());
     made.ok().out()
@@ -39,31 +39,31 @@ fn token(world: &World, user: &str, scope: &str) -> String {
 
 /// What came back.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("{self:?}"))
     }
 
     /// A refusal: a problem in one sentence.
-    fn refused(&self, status: u16) -> String {
+    pub(crate) fn refused(&self, status: u16) -> String {
         assert_eq!(self.status, status, "{self:?}");
         assert!(self.head.to_ascii_lowercase().contains("content-type: application/problem+json"), "{self:?}");
         self.json()["detail"].as_str().unwrap().to_owned()
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let of = |line: &'_ str| line.split_once(": ").is_some_and(|(n, _)| n.eq_ignore_ascii_case(name));
         self.head.lines().find(|line| of(line)).and_then(|line| line.split_once(": ")).map(|(_, value)| value)
     }
 }
 
-fn connect(world: &World) -> StreamOwned<ClientConnection, TcpStream> {
+pub(crate) fn connect(world: &World) -> StreamOwned<ClientConnection, TcpStream> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(world.client_file("ca.pem")).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -76,7 +76,7 @@ fn connect(world: &World) -> StreamOwned<ClientConnection, TcpStream> {
 }
 
 /// These bytes, and all that comes back until the gateway hangs up.
-fn raw(world: &World, bytes: &[u8]) -> Answer {
+pub(crate) fn raw(world: &World, bytes: &[u8]) -> Answer {
     let mut stream = connect(world);
     let _ = stream.write_all(bytes).and_then(|()| stream.flush()); // it may have answered and hung up before the end
     let mut all = Vec::new();
@@ -87,7 +87,7 @@ fn raw(world: &World, bytes: &[u8]) -> Answer {
     Answer { status, head: head.to_owned(), body: body.to_owned() }
 }
 
-fn send(world: &World, method: &str, path: &str, token: Option<&str>, more: &str, body: &str) -> Answer {
+pub(crate) fn send(world: &World, method: &str, path: &str, token: Option<&str>, more: &str, body: &str) -> Answer {
     let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: {PUBLIC_NAME}\r\nConnection: close\r\n{token}{more}Content-Type: application/json\r\n\
@@ -97,11 +97,11 @@ fn send(world: &World, method: &str, path: &str, token: Option<&str>, more: &str
     raw(world, request.as_bytes())
 }
 
-fn get(world: &World, path: &str, token: &str) -> Answer {
+pub(crate) fn get(world: &World, path: &str, token: &str) -> Answer {
     send(world, "GET", path, Some(token), "", "")
 }
 
-fn post(world: &World, path: &str, token: &str, body: &Value) -> Answer {
+pub(crate) fn post(world: &World, path: &str, token: &str, body: &Value) -> Answer {
     send(world, "POST", path, Some(token), "", &body.to_string())
 }
 

@@ -44,12 +44,17 @@ fn what_is_kept_long_enough_goes_with_a_tombstone_and_what_is_held_stays() {
     assert_eq!(world.gateway.list(&["recording", "holds"])[0]["reason"], "case 7");
     let file = world.gateway.recordings()[1]["path"].as_str().unwrap().to_owned();
     let copy = fs::read(&file).unwrap();
+    let identity = world.gateway.identity().display().to_string();
+    world.gateway.cli(&["recording", "reindex", "--identity", &identity]).ok().shows("2 indexed");
+    let index = std::path::Path::new(&file).with_extension("tgi");
+    assert!(index.exists());
     restart(&mut world);
     until_recordings(&world, &[&held, &kept]);
 
     world.config.change("keep = \"400d\"", "keep = \"1s\"");
     world.restart_gateway();
     until_recordings(&world, &[&held]);
+    assert!(!index.exists(), "what was seen is not in an index either");
     let ledger = world.gateway.ledger();
     let (tombstone, sealed) = (ledger.one("recording.deleted"), ledger.last("recording.sealed").unwrap());
     assert_eq!((&tombstone["session"], &tombstone["detail"]["keep"]), (&kept.as_str().into(), &"1s".into()));

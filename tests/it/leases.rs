@@ -291,6 +291,15 @@ fn another_server_at_the_same_address_is_told_and_closes_no_lease_of_the_first()
     wait_until(PATIENCE, "the lease of the new server closes", || (world.gateway.leases().len() == 1).then_some(()));
     assert!(made.starts_with("tg_") && !exists(&world, &made));
     assert_eq!(world.gateway.ledger().count("lease.closed"), 2);
-    assert!(world.gateway.leases()[0]["last_error"].as_str().unwrap().contains(&role));
+    let lease = world.gateway.leases()[0].clone();
+    assert!(lease["last_error"].as_str().unwrap().contains(&role));
+
+    // The first server never comes back: an admin says so, and the receipt says that nobody could look.
+    let accepted = world.gateway.json(&["lease", "accept", &id(&lease), "--reason", "that server was scrapped"]);
+    assert_eq!(accepted["state"], "closed");
+    assert_eq!(accepted["receipt"]["clean"], false);
+    let entry = world.gateway.ledger().one("lease.accepted").to_string();
+    assert!(entry.contains("that server was scrapped") && entry.contains("is another server now"), "{entry}");
+    assert!(world.gateway.leases().is_empty());
     world.gateway.verify_ledger().ok();
 }

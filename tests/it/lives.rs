@@ -6,20 +6,20 @@ use tidegate_tests::{
     world::{PATIENCE, Plan},
 };
 
-fn plan(keys: &str) -> Plan {
+pub(crate) fn plan(keys: &str) -> Plan {
     let logins = "logins = [\"deploy\"]";
     Plan::new().only_ssh().change(logins, &format!("{logins}\n{keys}"))
 }
 
 /// Asked for by her, approved by carol; the grant's id.
-fn granted(world: &World, what: &str) -> String {
+pub(crate) fn granted(world: &World, what: &str) -> String {
     let asked = id(world.control("alice", &[&format!("request {what} --reason fix it")]));
     world.control("carol", &[&format!("approve {asked}")]).ok();
     world.gateway.json(&["request", "show", &asked])["grant"].as_str().unwrap().to_owned()
 }
 
 /// By the same person as the grant, over a connection of its own.
-fn extend(world: &World, grant: &str) {
+pub(crate) fn extend(world: &World, grant: &str) {
     let asked = id(world.control("alice", &[&format!("extend {} --for 10m", &grant[28..])]));
     let shown = world.gateway.json(&["request", "show", &asked]);
     assert_eq!((shown["extends"].as_str(), shown["reason"].as_str()), (Some(grant), Some("fix it")));

@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod access;
 mod anchor;
 mod asking;
 mod backup;
@@ -24,6 +25,8 @@ mod doctor;
 mod door;
 mod drain;
 mod editing;
+mod elsewhere;
+mod events;
 mod factors;
 mod faults;
 mod files;
@@ -51,6 +54,7 @@ mod notify;
 mod outage;
 mod outside;
 mod partition;
+mod player;
 mod postgres;
 mod proof;
 mod protocol;

@@ -231,3 +231,50 @@ fn each_kind_of_chat_gets_what_it_understands_and_a_reload_changes_who_is_told()
     assert!(card["body"][0]["inlines"][0]["text"].as_str().unwrap().ends_with("for <all> of `you`"), "{card}");
     assert!(Path::new(&world.gateway.state().join("notify/slack.json")).exists());
 }
+
+#[test]
+fn that_a_grant_ends_soon_is_told_once_over_a_restart_too() {
+    let Some(receiver) = Receiver::start("200") else { return };
+    let mut world = receiver.plan().change("\"denial\", \"lock\"", "\"expiry\"").start();
+    world.gateway.terminate();
+    world.gateway.own_clock();
+    world.gateway.start();
+    world.gateway.grant("alice", "web-1", "shell", "10m");
+    world.gateway.grant("bob", "web-1", "shell", "20m");
+    let ending =
+        |of: &str| receiver.until(of, |post| entry(post)["kind"] == "grant.ending" && entry(post)["identity"] == of);
+    world.gateway.shift_clock(6 * 60);
+    let told = ending("alice");
+    assert!(told["body"].as_str().unwrap().contains("shell ends at "), "{told}");
+    world.gateway.kill9();
+    world.gateway.start();
+    // They are told of bob's by a look at all of them.
+    world.gateway.shift_clock(16 * 60);
+    ending("bob");
+    let ledger = world.gateway.ledger();
+    let of_alice = ledger.all("grant.ending").iter().filter(|entry| entry["identity"] == "alice").count();
+    assert_eq!((of_alice, ledger.count("grant.ending")), (1, 2));
+    world.gateway.verify_ledger().ok();
+}
+
+#[test]
+fn what_awaits_an_answer_is_told_with_the_link_to_the_page_for_it() {
+    let Some(receiver) = Receiver::start("200") else { return };
+    let logins = "logins = [\"deploy\"]";
+    let world = receiver
+        .plan()
+        .change(logins, &format!("{logins}\napprovals = [{{ from = [\"sales\"] }}]"))
+        .change("\"denial\", \"lock\"", "\"request\"")
+        .change("\"lock.added\", \"grant.*\"", "\"request\"")
+        .block("[api]\nlisten = \"127.0.0.1:0\"\nurl = \"https://gate.test:8443\"\n")
+        .start();
+    let id = crate::asking::id(world.control("alice", &["request web-1 --reason see https://evil.example"]));
+    let link = format!("https://gate.test:8443/approve/{id}");
+    let post = receiver.until("the request", |post| entry(post)["kind"] == "request.opened");
+    let body: Value = serde_json::from_str(post["body"].as_str().unwrap()).unwrap();
+    assert_eq!(body["link"], link.as_str());
+    let answer = format!("Answer, once you have logged in there: {link}");
+    // Long lines are folded (RFC 2045 section 6.7).
+    let unfolded = |text: &str| text.replace("=\r\n", "").replace("=\n", "");
+    receiver.until("its mail", |mail| mail["mail"].as_str().is_some_and(|text| unfolded(text).contains(&answer)));
+}

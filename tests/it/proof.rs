@@ -1,6 +1,6 @@
 //! What leaves the gateway proves itself elsewhere: with the public key alone, away from its host and its configuration.
 
-use crate::recording::recorded;
+use crate::{lives, recording::recorded};
 use serde_json::Value;
 use std::{
     fs,
@@ -170,4 +170,41 @@ fn evidence_without_its_recording_still_verifies_and_names_the_seal_of_what_was_
     let copy = crate::recording::file(&world, &id);
     elsewhere.verify(&copy, &[]).exited(0).shows(head);
     world.gateway.cli(&["evidence", &id, "-o", file.to_str().unwrap()]).exited(1);
+}
+
+#[test]
+fn evidence_of_a_session_that_was_extended_has_both_grants_with_who_asked_and_who_approved() {
+    let world = lives::plan("approvals = [{ from = [\"sales\"] }]\nextend = \"once\"").start();
+    let first = lives::granted(&world, "web-1 --for 20m");
+    let session = world.ssh_start("alice", "deploy@web-1", &["echo on; cat"]);
+    session.until_stdout("on", PATIENCE);
+    lives::extend(&world, &first);
+    world.gateway.until_ledger("session.extended", 1, PATIENCE);
+    session.finish(PATIENCE).ok();
+    world.gateway.until_no_lease(PATIENCE);
+    let ledger = world.gateway.until_ledger("session.closed", 1, PATIENCE);
+    let extended = ledger.one("session.extended");
+    let second = extended["grant"].as_str().unwrap();
+    let elsewhere = Elsewhere::new(&world);
+    let file = elsewhere.dir.join("extended.tge");
+    world.gateway.cli(&["evidence", extended["session"].as_str().unwrap(), "-o", file.to_str().unwrap()]).ok();
+    let said = elsewhere.verify(&file, &[]).exited(0).shows("intact: evidence").out();
+    for shown in [
+        format!("grant {first} of gate for alice on web-1"),
+        format!("grant {second} of gate for alice on web-1"),
+        format!("of grant {first}, rested on grant {second} from then on, until "),
+    ] {
+        assert!(said.contains(&shown), "{shown} is missing: {said}");
+    }
+    for (shown, times) in [("the request of alice was opened by alice", 2), ("was approved by carol", 2)] {
+        assert_eq!(said.matches(shown).count(), times, "{shown}: {said}");
+    }
+    let mut tar = Command::new("tar");
+    tar.current_dir(&elsewhere.dir).args(["xOf", "extended.tge", "evidence.json"]);
+    let evidence: serde_json::Value = serde_json::from_str(&run(tar, PATIENCE).ok().out()).unwrap();
+    let keys = |table: &str| {
+        let rows = evidence["rows"].as_array().unwrap().iter().filter(|row| row["table"] == table);
+        rows.map(|row| row["key"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!((keys("grants"), keys("requests").len()), (vec![first.clone(), second.to_owned()], 2));
 }

@@ -94,7 +94,7 @@ fn play_is_inert_whatever_the_session_printed() {
         r"printf 'visible\033]52;c;ZXZpbA==\007\033]0;title\007\033P+q544e\033\\\033[6n\033]8;;http://x\033\\link'; cat",
     );
     let identity = world.gateway.identity();
-    let args = ["recording", "play", "--speed", "1000", "--identity", identity.to_str().unwrap(), &id];
+    let args = ["recording", "play", "--plain", "--speed", "1000", "--identity", identity.to_str().unwrap(), &id];
     for terminal in [false, true] {
         let output = if terminal {
             let inner = world.gateway.command(&args);
@@ -192,7 +192,8 @@ fn what_a_killed_gateway_left_of_a_recording_is_in_the_ledger_and_its_unsigned_t
     let length = |at: usize| u32::from_be_bytes(good[at..at + 4].try_into().unwrap()) as usize;
     let (mut at, mut last) = (14 + length(10), 0);
     while at < good.len() {
-        (last, at) = (at, at + 4 + length(at));
+        let short = usize::from(u16::from_be_bytes(good[at..at + 2].try_into().unwrap()) & 0x3fff);
+        (last, at) = (at, at + if good[at] > 127 { 12 + short } else { 4 + length(at) });
     }
     fs::write(&path, &good[..last]).unwrap();
     assert!(verify().contains("changed since its gateway came back"), "a frame that no signature covers is gone");
@@ -231,4 +232,72 @@ fn what_was_seen_is_found_over_all_recordings_with_session_moment_and_line() {
     bad[middle] ^= 1;
     fs::write(&path, bad).unwrap();
     search(&["needle"]).exited(1).says("not searched");
+}
+
+#[test]
+fn a_picture_of_a_moment_is_a_png_of_what_was_seen_then() {
+    let (world, id) = recorded("printf 'seen\\n'; cat");
+    let (identity, file) = (world.gateway.identity(), world.gateway.dir().join("seen.png"));
+    let fixed = ["recording", "export", &id, "--format", "png", "--identity", identity.to_str().unwrap()];
+    world.gateway.cli(&fixed).exited(2).says("--at");
+    world.gateway.cli(&[&fixed[..], &["--at", "1:00:00", "-o", file.to_str().unwrap()]].concat()).ok();
+    let script = "import sys, struct, zlib\n\
+        data = open(sys.argv[1], 'rb').read()\n\
+        assert data[:8] == b'\\x89PNG\\r\\n\\x1a\\n'\n\
+        at, body, kinds = 8, b'', []\n\
+        while at < len(data):\n\
+        \x20length, kind = struct.unpack('>I4s', data[at:at + 8])\n\
+        \x20chunk, (crc,) = data[at + 8:at + 8 + length], struct.unpack('>I', data[at + 8 + length:at + 12 + length])\n\
+        \x20assert zlib.crc32(kind + chunk) == crc\n\
+        \x20kinds.append(kind)\n\
+        \x20body += chunk if kind == b'IDAT' else b''\n\
+        \x20if kind == b'IHDR': print(*struct.unpack('>II', chunk[:8]))\n\
+        \x20at += 12 + length\n\
+        assert kinds[-1] == b'IEND' and b'iTXt' in kinds, kinds\n\
+        print(len(set(zlib.decompress(body))) > 2)\n";
+    let mut python = std::process::Command::new("python3");
+    python.args(["-c", script]).arg(&file);
+    let told = tidegate_tests::running::run(python, PATIENCE).ok().out();
+    assert_eq!(told, "1584 1200\nTrue", "50 lines of 132 columns, with letters in them");
+    let bytes = fs::read(&file).unwrap();
+    assert!(
+        String::from_utf8_lossy(&bytes).contains(&format!("session {id} of alice on web-1")),
+        "it says of what it is"
+    );
+}
+
+#[test]
+fn an_index_answers_for_its_recording_until_that_changes() {
+    let (world, id) = recorded("echo needle in a haystack; cat");
+    let identity = world.gateway.identity();
+    let with = |command: &str, args: &[&str]| {
+        let fixed = ["recording", command, "--identity", identity.to_str().unwrap()];
+        world.gateway.cli(&[&fixed[..], args].concat())
+    };
+    let direct = with("search", &["--json", "need.e"]).ok().says("1 recording(s) have no fresh index");
+    with("reindex", &[]).ok().shows("1 indexed, 0 had a fresh index");
+    with("reindex", &[]).ok().shows("0 indexed, 1 had a fresh index");
+    let indexed = with("search", &["--json", "need.e"]).ok();
+    assert_eq!((indexed.out(), indexed.err()), (direct.out(), String::new()));
+    with("search", &["nowhere"]).exited(1);
+    assert!(world.gateway.cli(&["recording", "list"]).ok().err().is_empty(), "an index is no stranger there");
+    assert_eq!(world.gateway.ledger().count("recording.indexed"), 2);
+    // What comes after it has none yet.
+    world.exec("alice", "echo another needle").ok();
+    world.gateway.until_ledger("recording.sealed", 2, PATIENCE);
+    with("search", &["another needle", "--kind", "text"])
+        .ok()
+        .shows("another")
+        .says("1 recording(s) have no fresh index");
+    with("reindex", &[&id]).ok().shows("0 indexed, 1 had");
+    // A recording that was changed is not shown, whatever its index has, and gets no new one.
+    let path = file(&world, &id);
+    let good = fs::read(&path).unwrap();
+    let mut bad = good.clone();
+    bad[good.len() / 2] ^= 1;
+    fs::write(&path, &bad).unwrap();
+    with("search", &["haystack"]).exited(1).says("not searched");
+    bad.pop();
+    fs::write(&path, &bad).unwrap();
+    with("reindex", &[&id]).exited(1).says("not indexed");
 }

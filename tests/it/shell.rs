@@ -38,7 +38,7 @@ fn help_names_every_verb_and_says_more_about_each() {
         assert!(more.starts_with(verb) && more.lines().count() > 1, "{more}");
     }
     world.control("alice", &["help", "nonsense"]).exited(2).says("no such command");
-    world.control("alice", &["revoke 1"]).exited(1).says("is not supported yet");
+    world.control("alice", &["revoke 1"]).exited(1).says("no grant has this id");
 }
 
 #[test]

@@ -17,7 +17,8 @@ pub(crate) fn expect(world: &World, script: &str) -> Running {
     Running::start(command)
 }
 
-const OPEN: &str =
+/// Opens the shell, and waits for its prompt, `ready:`.
+pub(crate) const OPEN: &str =
     "eval spawn -noecho $ssh\nset shell $spawn_id\nexpect {$ }\nsend \"PS1=ready:\\r\"\nexpect {ready:}\n";
 
 #[test]

@@ -2,13 +2,15 @@
 //!
 //! `TIDEGATE_TEST_MIB` says how much each tool moves each way; `./tests/run --volume 10240` is how to ask for 10 GiB.
 
+use serde_json::Value;
 use std::{
-    fs,
+    fs::{self, File},
+    io::Write as _,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
-use tidegate_tests::{Running, World, secs};
+use tidegate_tests::{Running, World, running::run, secs, world::PATIENCE};
 
 /// The most resident memory that the gateway may ever have had, in KiB, however much went through it.
 const MEMORY: u64 = 32 * 1024;
@@ -110,4 +112,61 @@ fn heavy_tar_moves_a_folder_there_and_back() {
          ssh \"$@\" deploy@web-1@127.0.0.1 'tar -c there' | tar -C out -x; mv out/there back",
     );
     round.compare();
+}
+
+#[test]
+fn heavy_cat_moves_bytes_there_and_back_at_once() {
+    let round = Round::start();
+    round.with_ssh("ssh \"$@\" deploy@web-1@127.0.0.1 'tee there | cat' < sent > back");
+    round.compare();
+}
+
+/// What one recording takes on disk, when its session is over.
+fn on_disk(world: &World) -> u64 {
+    world.gateway.until_ledger("recording.sealed", 1, PATIENCE);
+    let recordings = world.gateway.recordings();
+    let id = recordings[0]["session"].as_str().unwrap();
+    run(world.gateway.command(&["recording", "verify", id]), patience()).ok();
+    recordings[0]["bytes"].as_u64().unwrap()
+}
+
+#[test]
+fn heavy_output_of_a_terminal_is_recorded_in_a_fraction_of_its_size() {
+    let round = Round::start();
+    let text = Command::new("ls").args(["-laR", "--color=always", "/usr"]).output().unwrap().stdout;
+    let (mut file, mut left) = (File::create(round.here("sent")).unwrap(), usize::try_from(mib()).unwrap() << 20);
+    while left > 0 {
+        let piece = &text[..left.min(text.len())];
+        file.write_all(piece).unwrap();
+        left -= piece.len();
+    }
+    fs::copy(round.here("sent"), round.there.join("there")).unwrap();
+    round.with_ssh("ssh -tt \"$@\" deploy@web-1@127.0.0.1 'stty raw; cat there' < /dev/null > back");
+    let (raw, taken) = (mib() << 20, on_disk(&round.world));
+    eprintln!("{} MiB of a terminal's output: {} per mille of it on disk", mib(), 1000 * taken / raw);
+    assert!(taken * 100 <= raw * 15 && taken * 100 > raw, "{taken} of {raw} bytes");
+    round.compare();
+}
+
+/// `./tests/run --volume 2500` makes a million of them.
+#[test]
+fn heavy_statements_are_each_recorded() {
+    let world = World::postgres_only();
+    world.gateway.grant("alice", "orders", "readwrite", "30m");
+    let count = mib() * 400;
+    let script = world.dir().join("script");
+    let lines: String = (0..count).map(|number| format!("select {number};\n")).collect();
+    fs::write(&script, &lines).unwrap();
+    let (password, conninfo) = (world.password("alice", "orders"), world.conninfo("alice", "orders/shop"));
+    let said = run(world.psql_command(&conninfo, &password, &["-f", script.to_str().unwrap()]), patience()).ok().out();
+    assert_eq!(said.lines().count() as u64, count);
+    let (taken, peak) = (on_disk(&world), world.gateway.peak_of_its_own());
+    let (recordings, identity) = (world.gateway.recordings(), world.gateway.identity());
+    let export = ["recording", "export", "--format", "jsonl", "--identity", identity.to_str().unwrap()];
+    let id = recordings[0]["session"].as_str().unwrap();
+    let told = run(world.gateway.command(&[&export[..], &[id]].concat()), patience()).ok().out();
+    let statements = told.lines().filter(|line| serde_json::from_str::<Value>(line).unwrap()["event"] == "statement");
+    assert_eq!(statements.count() as u64, count);
+    eprintln!("{count} statements: {} bytes on disk for each, {peak} KiB of its own in memory", taken / count);
+    assert!(peak < MEMORY, "the gateway had {peak} KiB of its own in memory at its peak");
 }

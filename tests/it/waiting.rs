@@ -189,3 +189,44 @@ fn a_driver_that_says_nothing_gets_its_error_at_once_and_one_that_waits_is_told_
         .exited(2)
         .says("nobody has decided in time");
 }
+
+/// The number behind this word on stderr.
+fn number(said: &str, word: &str) -> i64 {
+    let behind = said.split(word).nth(1).unwrap_or_else(|| panic!("no {word} in {said}"));
+    behind.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// How long it takes is printed, and asserted nowhere: the machine has other things to do.
+#[test]
+fn from_the_last_approval_to_the_prompt_it_is_measured_and_so_is_a_login_with_a_grant() {
+    let world = plan(BY_SALES).start();
+    let (mut waited, mut logins) = (Vec::new(), Vec::new());
+    for round in 1..=5 {
+        let script = format!(
+            "{ASKED}expect {{$ }}\nputs stderr \"PROMPT [clock milliseconds]\"\nsend \"exit\\r\"\nexpect eof\n"
+        );
+        let terminal = expect(&world, &script);
+        terminal.until_stderr("WAITS", PATIENCE);
+        world.gateway.until_ledger("request.opened", round, PATIENCE);
+        let open = world.gateway.list(&["request", "list"]).remove(0);
+        approve(&world, open["id"].as_str().unwrap());
+        let prompt = number(&terminal.finish(PATIENCE).ok().err(), "PROMPT ");
+        let ledger = world.gateway.ledger();
+        let granted =
+            ledger.last("request.granted").unwrap()["at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+        waited.push(prompt - granted.as_millisecond());
+        // The same with a grant, from the start of `ssh`.
+        let script = "set start [clock milliseconds]\neval spawn -noecho $ssh\nexpect {$ }\n\
+                      puts stderr \"LOGIN [expr {[clock milliseconds] - $start}]\"\nsend \"exit\\r\"\nexpect eof\n";
+        logins.push(number(&expect(&world, script).finish(PATIENCE).ok().err(), "LOGIN "));
+        let grant = world.gateway.list(&["grant", "list"]).remove(0);
+        world.control("alice", &[&format!("return {}", grant["id"].as_str().unwrap())]).ok();
+    }
+    assert!(waited.iter().all(|took| *took >= 0), "no prompt before the approval: {waited:?}");
+    for (what, took) in
+        [("the last approval to the prompt", &mut waited), ("`ssh` with a grant to the prompt", &mut logins)]
+    {
+        took.sort_unstable();
+        println!("MEASURED from {what}: {} ms (median of {took:?})", took[took.len() / 2]);
+    }
+}

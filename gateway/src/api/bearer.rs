@@ -2,7 +2,8 @@
 //!
 //! What always holds: a request that two programs could read differently is read by neither; one that a browser sends for a
 //! page (`Origin`) is refused, and there are no cookies, so no page can make a browser do anything here; without a token there
-//! is only whether the gateway is ready; wrong tokens make only themselves wait.
+//! is only whether the gateway is ready, and the exchange of a token that somebody else vouches for; wrong tokens make only
+//! themselves wait.
 
 use super::{
     https::Source,
@@ -10,6 +11,7 @@ use super::{
     problem::Problem,
     rate::{NowAndThen, Rates},
     routes::Api,
+    workloads,
 };
 use crate::health;
 use axum::{
@@ -63,6 +65,10 @@ async fn admit(
             head.extensions.insert(caller);
             next.run(Request::from_parts(head, body)).await
         }
+        Ok(None) if workloads::is_exchange(&head.method, head.uri.path()) => {
+            head.extensions.insert(Caller::stranger());
+            last(guard.throttled(source, next.run(Request::from_parts(head, body))).await)
+        }
         Ok(None) => last(guard.readiness().await),
         Err(refused) => *refused,
     };
@@ -73,12 +79,13 @@ async fn admit(
 }
 
 impl Guard {
-    /// `None`: nobody, who asks whether the gateway is ready.
+    /// `None`: nobody, who asks whether the gateway is ready, or brings a token of somebody else's.
     async fn caller(&self, request: &Parts, source: IpAddr) -> Result<Option<Caller>, Refused> {
         unambiguous(request).map_err(|problem| Box::new(last(problem.into_response())))?;
         let Some(secret) = secret(request)? else {
-            let asks_readiness = request.method == Method::GET && request.uri.path() == "/v1/status";
-            return if asks_readiness {
+            let path = request.uri.path();
+            let asks_readiness = request.method == Method::GET && path == "/v1/status";
+            return if asks_readiness || workloads::is_exchange(&request.method, path) {
                 Ok(None)
             } else {
                 Err(unauthorized("this needs a token: Authorization: Bearer …"))
@@ -101,6 +108,16 @@ impl Guard {
     async fn readiness(&self) -> Response {
         let ready = health::faults(&self.api.gate).await.is_empty();
         Json(serde_json::json!({ "ready": ready })).into_response()
+    }
+
+    /// Who brings what is not believed waits, longer each time.
+    async fn throttled(&self, source: IpAddr, answer: impl Future<Output = Response>) -> Response {
+        tokio::time::sleep(self.wrong.wait(source, self.api.gate.now())).await;
+        let answer = answer.await;
+        if answer.status().is_client_error() {
+            self.wrong.failed(source, self.api.gate.now());
+        }
+        answer
     }
 
     fn within_rate(&self, bearer: &Bearer) -> Result<(), Refused> {

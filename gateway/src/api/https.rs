@@ -1,4 +1,4 @@
-//! Serves the API over HTTPS, for whoever has a token ([`bearer`]).
+//! Serves the API over HTTPS, for whoever has a token ([`bearer`]), and the pages for people ([`pages`](crate::pages)).
 //!
 //! What always holds: accepting waits for no peer; a handshake and a request's head have deadlines; connections are bounded
 //! per source and in all, as at every door (`[limits]`); the certificate is replaced while the gateway runs, as the PostgreSQL
@@ -37,12 +37,24 @@ const ALPN: &[u8] = b"http/1.1";
 
 /// Where a request comes from.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Source(pub(super) IpAddr);
+pub(crate) struct Source(pub(super) IpAddr);
+
+impl Source {
+    /// The address.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.0
+    }
+}
 
 /// Serves until the gateway stops.
-pub(crate) async fn serve(listener: TcpListener, places: Places, api: Arc<Api>, certificate: Certificate) {
+pub(crate) async fn serve(
+    (listener, places): (TcpListener, Places),
+    api: Arc<Api>,
+    pages: Router,
+    certificate: Certificate,
+) {
     let tls = Arc::new(ListenerTls::new(certificate, ALPN));
-    let router = bearer::guarded(routes::router(api.clone()), api.clone());
+    let router = bearer::guarded(routes::router(api.clone()), api.clone()).merge(pages);
     let gate = api.gate.clone();
     // Before TLS there is nothing that a client would understand.
     let doorway = Doorway { protocol: "api", places, proxied: Vec::new(), full: |_| Vec::new() };

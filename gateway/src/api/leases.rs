@@ -97,7 +97,7 @@ pub(super) async fn show(State(api): Shared, Extension(caller): Who, Id(id): Id)
         }
         advice = undertaker.advice(&lease, now.as_ref());
     }
-    let acceptable = lease.state() == LeaseState::Held
+    let acceptable = (lease.state() == LeaseState::Held || lease.receipt().is_some())
         && now.as_ref().is_some_and(|receipt| !receipt.clean && undertaker.acceptable(&lease, receipt).is_ok());
     Ok(Json(LeaseDetail { lease: view(&lease, true), now, silent, advice, acceptable }))
 }

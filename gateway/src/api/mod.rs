@@ -5,9 +5,11 @@
 //! (`SO_PEERCRED`), mapped to a named identity by `unix_user` and to its roles by `[roles]`. An account that maps to
 //! nobody gets `status` only: the socket may be mounted into a container.
 
+mod access;
 mod bearer;
 pub(crate) mod client;
 mod clock;
+pub(crate) mod events;
 mod factors;
 pub(crate) mod https;
 mod leases;
@@ -30,7 +32,11 @@ mod sessions;
 pub(crate) mod socket;
 mod stay;
 mod tokens;
+mod workloads;
 
+pub(crate) use https::Source;
+pub(crate) use peer::{Action, Caller};
+pub(crate) use problem::Problem;
 pub(crate) use recordings::{How, OpenedBody, RecordingHeld};
 pub(crate) use routes::{Api, Trials};
 
@@ -252,6 +258,34 @@ pub(crate) struct TokenGiven {
     pub(crate) id: TokenId,
     /// For `Authorization: Bearer`.
     pub(crate) secret: String,
+    pub(crate) expires: jiff::Timestamp,
+}
+
+/// `POST /v1/workload/token`
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WorkloadBody {
+    /// A JWT of its issuer, JWS compact.
+    pub(crate) token: String,
+    /// Which workload it is; may be left out where one alone fits.
+    #[serde(default)]
+    pub(crate) workload: Option<IdentityName>,
+}
+
+/// `POST /v1/workload/keys`
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeyBody {
+    /// As in a `.pub` file.
+    pub(crate) ssh_key: String,
+}
+
+/// What it answers.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct KeyGiven {
+    /// Whose it is now.
+    pub(crate) identity: IdentityName,
+    /// Not at or after.
     pub(crate) expires: jiff::Timestamp,
 }
 

@@ -40,6 +40,8 @@ pub(crate) enum Action {
     ReadFactors,
     /// List or show grants.
     ReadGrants,
+    /// Register a key of a workload's.
+    RegisterKeys,
     /// Ask for a grant, or for more of one, or take that back; hand one back.
     AskRequests,
     /// List or show requests.
@@ -66,6 +68,10 @@ pub(crate) enum Action {
     ReadSessions,
     /// Watch one while it is live.
     WatchSessions,
+    /// Review who may what, and who does.
+    ReadAccess,
+    /// Follow what happens.
+    ReadEvents,
     /// Ask why somebody was refused.
     ReadRefusals,
     /// See who was told what.
@@ -101,8 +107,10 @@ impl Action {
             | Self::ReadLocks
             | Self::ReadFactors
             | Self::ReadNotify
+            | Self::ReadEvents
+            | Self::ReadAccess
             | Self::ReadRefusals => Some(TokenScope::Read),
-            Self::MakeGrants | Self::RevokeGrants | Self::AskRequests => Some(TokenScope::Grants),
+            Self::MakeGrants | Self::RevokeGrants | Self::AskRequests | Self::RegisterKeys => Some(TokenScope::Grants),
             Self::MakeTokens | Self::EnrollFactors => None,
             Self::EndUsers
             | Self::WatchSessions
@@ -155,6 +163,16 @@ impl Caller {
     /// By the policy in force, narrowed by the token.
     pub(crate) fn with_token(policy: &Policy, bearer: Bearer) -> Self {
         Self::of(policy, policy.identities.get(&bearer.identity), bearer.token.to_string(), Some(bearer))
+    }
+
+    /// Somebody without a token.
+    pub(super) fn stranger() -> Self {
+        Self { account: "nobody".to_owned(), identity: None, admin: false, auditor: false, token: None }
+    }
+
+    /// Somebody who has just logged in with a browser.
+    pub(crate) fn logged_in(policy: &Policy, who: &IdentityName) -> Self {
+        Self::of(policy, policy.identities.get(who), who.to_string(), None)
     }
 
     fn of(policy: &Policy, identity: Option<&Identity>, account: String, token: Option<Bearer>) -> Self {
@@ -238,12 +256,17 @@ impl Caller {
             | Action::ReadLocks
             | Action::ReadFactors
             | Action::ReadNotify
+            | Action::ReadEvents
+            | Action::ReadAccess
             | Action::ReadRefusals
                 if self.auditor =>
             {
                 Ok(Scope::All)
             }
             Action::ReadGrants
+            | Action::ReadEvents
+            | Action::RevokeGrants
+            | Action::RegisterKeys
             | Action::AskRequests
             | Action::ReadRequests
             | Action::DecideRequests
@@ -257,7 +280,6 @@ impl Caller {
             | Action::ReadTokens
             | Action::RevokeTokens => Ok(Scope::Own(identity.clone())),
             Action::MakeGrants
-            | Action::RevokeGrants
             | Action::EndUsers
             | Action::RetryLeases
             | Action::AcceptLeases
@@ -273,6 +295,7 @@ impl Caller {
             | Action::ReadLocks
             | Action::ReadFactors
             | Action::ReadNotify
+            | Action::ReadAccess
             | Action::ReadRefusals => Err(forbidden(format!(
                 "{identity} is neither an admin nor an auditor of this gateway (roles.admin, roles.auditor)"
             ))),
@@ -369,8 +392,8 @@ pub(super) mod tests {
         let caller = |account: &str| Caller::new(&policy, 1000, Some(account.to_owned()));
         // status, make, revoke, read grants, read leases, retry leases, read sessions, kill sessions, configure
         assert_eq!(row(&caller("ada")), ["all", "all", "all", "all", "all", "all", "all", "all", "all", "all"]);
-        assert_eq!(row(&caller("audrey")), ["all", "no", "no", "all", "all", "no", "all", "own", "no", "all"]);
-        assert_eq!(row(&caller("eve")), ["all", "no", "no", "own", "no", "no", "own", "own", "no", "no"]);
+        assert_eq!(row(&caller("audrey")), ["all", "no", "own", "all", "all", "no", "all", "own", "no", "all"]);
+        assert_eq!(row(&caller("eve")), ["all", "no", "own", "own", "no", "no", "own", "own", "no", "no"]);
         assert_eq!(row(&caller("mallory")), ["all", "no", "no", "no", "no", "no", "no", "no", "no", "no"]);
     }
 

@@ -48,6 +48,8 @@ pub(crate) enum How {
     Exported,
     /// To find something.
     Searched,
+    /// So that something is found more quickly.
+    Indexed,
 }
 
 /// Longer is not written down.
@@ -63,6 +65,7 @@ pub(super) async fn opened(State(api): Shared, Extension(caller): Who, request: 
         How::Played => "recording.played",
         How::Exported => "recording.exported",
         How::Searched => "recording.searched",
+        How::Indexed => "recording.indexed",
     };
     let what = what.map(|what| what.chars().take(LONGEST).collect::<String>());
     let detail = serde_json::json!({ "from": "file", "account": caller.account, "what": what });

@@ -1,16 +1,17 @@
 //! What each address of the API does.
 
 use super::{
-    GrantMade, ImportBody, IssueBody, LARGEST_BODY, Listeners, ReasonBody, Status, TestBody, clock, factors, leases,
-    live, lives, locks, notify, openapi,
+    GrantMade, ImportBody, IssueBody, LARGEST_BODY, Listeners, ReasonBody, Status, TestBody, access, clock, events,
+    factors, leases, live, lives, locks, notify, openapi,
     page::{Listed, Order, Part},
     peer::{Action, Caller, Scope},
     problem::Problem,
-    recordings, refusals, requests, reviews, sessions, tokens,
+    recordings, refusals, requests, reviews, sessions, tokens, workloads,
 };
 use crate::{
     anchor::Anchored,
     config::{self, Config},
+    elsewhere::KeyRing,
     health,
     keeping::{Keeper, Room},
     live::Live,
@@ -43,6 +44,7 @@ use tidegate_proxy::{
     sweep::Sweeper,
     trial::Report,
 };
+use tokio::sync::Semaphore;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -67,6 +69,10 @@ pub(crate) struct Api {
     pub(crate) keeper: Arc<Keeper>,
     /// What they take.
     pub(crate) room: Room,
+    /// Keys of those whom others vouch for.
+    pub(crate) ring: KeyRing,
+    /// How many may listen to events.
+    pub(crate) listening: Arc<Semaphore>,
 }
 
 /// What `target test` needs beside the gate.
@@ -149,9 +155,9 @@ impl ListQuery {
     }
 }
 
-/// An account that maps to nobody gets the status; nothing else of its request is looked at.
+/// An account that maps to nobody gets the status, and may bring what somebody else vouches for; nothing else of its request is looked at.
 async fn strangers_see_the_status(Extension(caller): Who, request: Request, next: Next) -> Result<Response, Problem> {
-    if !asks_the_status(&request) {
+    if !asks_the_status(&request) && !workloads::is_exchange(request.method(), request.uri().path()) {
         caller.known()?;
     }
     Ok(next.run(request).await)
@@ -213,6 +219,10 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(sessions::watch))
         .routes(routes!(tokens::list, tokens::issue))
         .routes(routes!(tokens::revoke))
+        .routes(routes!(access::report))
+        .routes(routes!(events::follow))
+        .routes(routes!(workloads::exchange))
+        .routes(routes!(workloads::register))
         .routes(routes!(test_target))
         .routes(routes!(end_user))
         .routes(routes!(factors::enroll))
@@ -354,14 +364,18 @@ async fn show_grant(State(api): Shared, Extension(caller): Who, Id(id): Id) -> A
     }
 }
 
-/// Revokes a grant, and ends its sessions.
+/// Revokes a grant, and ends its sessions: an admin any, others their own.
 #[utoipa::path(post, path = "/v1/grants/{id}/revoke", tag = "grants",
     params(("id" = String, Path, description = "The grant: its id, or what that begins or ends with.")),
     request_body = ReasonBody, responses((status = 200, body = GrantMade, description = "Done.")))]
 async fn revoke_grant(State(api): Shared, Extension(caller): Who, Id(id): Id, request: Request) -> Answer<GrantMade> {
-    let _: Scope = caller.may(Action::RevokeGrants)?;
+    let scope = caller.may(Action::RevokeGrants)?;
     let body: ReasonBody = body(request).await?;
-    let id = api.gate.authority.revoke(caller.known()?, &id, body.reason, api.gate.now()).await?;
+    let (authority, by, now) = (&api.gate.authority, caller.known()?, api.gate.now());
+    let id = match scope {
+        Scope::All => authority.revoke(by, &id, body.reason, now).await?,
+        Scope::Own(_) => authority.revoke_own(by, &id, body.reason, now).await?,
+    };
     Ok(Json(GrantMade { id }))
 }
 

@@ -1,5 +1,6 @@
 //! The command line. What the commands do is in [`cmd`](crate::cmd).
 
+mod access;
 mod lock;
 mod mfa;
 mod notify;
@@ -8,11 +9,12 @@ mod recording;
 mod request;
 mod review;
 
+pub(crate) use access::AccessCommand;
 pub(crate) use lock::{AddLock, LockCommand};
 pub(crate) use mfa::MfaCommand;
 pub(crate) use notify::NotifyCommand;
 pub(crate) use policy::PolicyCommand;
-pub(crate) use recording::{Hold, Place, RecordingCommand, Search};
+pub(crate) use recording::{Export, Hold, Play, RecordingCommand, Reindex, Search};
 pub(crate) use request::{Ask, RequestCommand};
 pub(crate) use review::ReviewCommand;
 
@@ -109,6 +111,9 @@ pub(crate) enum Command {
     /// Who is told what happens
     #[command(subcommand)]
     Notify(NotifyCommand),
+    /// Who may what, who holds what, and who uses it: for reviews
+    #[command(subcommand)]
+    Access(AccessCommand),
     /// What happened in sessions, for auditors
     #[command(subcommand)]
     Recording(RecordingCommand),

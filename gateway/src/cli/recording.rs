@@ -27,60 +27,10 @@ pub(crate) enum RecordingCommand {
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
     },
-    /// Play a recording in this terminal
-    Play {
-        /// The session (any unique prefix or suffix of its id) or the file
-        #[arg(value_name = "SESSION|FILE")]
-        recording: String,
-        /// The auditor's private key: an age identity or an OpenSSH ed25519 key
-        #[arg(long, value_name = "FILE")]
-        identity: PathBuf,
-        /// 2 is twice as fast
-        #[arg(long, default_value_t = 1.0, value_parser = speed)]
-        speed: f64,
-        /// No pause is longer than this many seconds
-        #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-        idle_limit: Option<Duration>,
-        /// From this moment on: seconds from the beginning, H:MM:SS, or a time of day with its date
-        #[arg(long, value_name = "MOMENT", value_parser = place)]
-        at: Option<Place>,
-        /// Which terminal, if the session had several [default: the first]
-        #[arg(long)]
-        channel: Option<u32>,
-        /// The verification key (`tidegate ca show ledger`) [default: the state directory's]
-        #[arg(long, value_name = "FILE")]
-        key: Option<PathBuf>,
-        /// Show it even if it was changed or is not by this key
-        #[arg(long)]
-        unverified: bool,
-    },
+    /// Play a recording in this terminal: back and forth, with marks and a search (? there says the keys)
+    Play(Play),
     /// Write a recording in another format
-    Export {
-        /// The session (any unique prefix or suffix of its id) or the file
-        #[arg(value_name = "SESSION|FILE")]
-        recording: String,
-        /// How
-        #[arg(long)]
-        format: ExportFormat,
-        /// The auditor's private key: an age identity or an OpenSSH ed25519 key
-        #[arg(long, value_name = "FILE")]
-        identity: PathBuf,
-        /// Where [default: stdout]
-        #[arg(short, long, value_name = "FILE")]
-        output: Option<PathBuf>,
-        /// What the person typed too: it may hold passwords
-        #[arg(long)]
-        keystrokes: bool,
-        /// Which terminal, for asciicast [default: the first]
-        #[arg(long)]
-        channel: Option<u32>,
-        /// The verification key (`tidegate ca show ledger`) [default: the state directory's]
-        #[arg(long, value_name = "FILE")]
-        key: Option<PathBuf>,
-        /// Show it even if it was changed or is not by this key
-        #[arg(long)]
-        unverified: bool,
-    },
+    Export(Export),
     /// Keep a recording whatever the rules say, until an auditor releases it
     Hold(Hold),
     /// Let the rules have a recording again that is held; for auditors
@@ -101,6 +51,8 @@ pub(crate) enum RecordingCommand {
     },
     /// Find what was seen, sent or moved in sessions; exit 1 if nothing is found
     Search(Search),
+    /// Make what search finds things quickly with, for recordings that have none yet or that have changed
+    Reindex(Reindex),
 }
 
 #[derive(Debug, Args)]
@@ -113,6 +65,74 @@ pub(crate) struct Hold {
     pub(crate) reason: String,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Play {
+    /// The session (any unique prefix or suffix of its id) or the file
+    #[arg(value_name = "SESSION|FILE")]
+    pub(crate) recording: String,
+    /// The auditor's private key: an age identity or an OpenSSH ed25519 key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) identity: PathBuf,
+    /// 2 is twice as fast
+    #[arg(long, default_value_t = 1.0, value_parser = speed)]
+    pub(crate) speed: f64,
+    /// No pause is longer than this many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) idle_limit: Option<Duration>,
+    /// From this moment on: seconds from the beginning, H:MM:SS, or a time of day with its date
+    #[arg(long, value_name = "MOMENT", value_parser = place)]
+    pub(crate) at: Option<Place>,
+    /// Which terminal, if the session had several [default: the first]
+    #[arg(long)]
+    pub(crate) channel: Option<u32>,
+    /// From the beginning to the end without keys, as into a pipe or where there is no terminal
+    #[arg(long)]
+    pub(crate) plain: bool,
+    /// What the person typed too: it may hold passwords
+    #[arg(long, conflicts_with = "plain")]
+    pub(crate) keystrokes: bool,
+    /// Where the key c copies screens to, as plain text [default: printed when the player ends]
+    #[arg(long, value_name = "FILE", conflicts_with = "plain")]
+    pub(crate) copy: Option<PathBuf>,
+    /// The verification key (`tidegate ca show ledger`) [default: the state directory's]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// Show it even if it was changed or is not by this key
+    #[arg(long)]
+    pub(crate) unverified: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The session (any unique prefix or suffix of its id) or the file
+    #[arg(value_name = "SESSION|FILE")]
+    pub(crate) recording: String,
+    /// How
+    #[arg(long)]
+    pub(crate) format: ExportFormat,
+    /// The auditor's private key: an age identity or an OpenSSH ed25519 key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) identity: PathBuf,
+    /// Where [default: stdout]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// What the person typed too: it may hold passwords
+    #[arg(long)]
+    pub(crate) keystrokes: bool,
+    /// Which moment, for png: seconds from the beginning, H:MM:SS, or a time of day with its date
+    #[arg(long, value_name = "MOMENT", value_parser = place, required_if_eq("format", "png"))]
+    pub(crate) at: Option<Place>,
+    /// Which terminal, for asciicast and png [default: the first]
+    #[arg(long)]
+    pub(crate) channel: Option<u32>,
+    /// The verification key (`tidegate ca show ledger`) [default: the state directory's]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// Show it even if it was changed or is not by this key
+    #[arg(long)]
+    pub(crate) unverified: bool,
+}
+
 /// A moment of a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -120,6 +140,16 @@ pub(crate) enum Place {
     After(Duration),
     /// On the wall clock.
     At(Timestamp),
+}
+
+impl Place {
+    /// Since the beginning of a recording that began then.
+    pub(crate) fn since(self, start: Timestamp) -> Duration {
+        match self {
+            Self::After(elapsed) => elapsed,
+            Self::At(at) => at.duration_since(start).try_into().unwrap_or_default(),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -153,6 +183,19 @@ pub(crate) struct Search {
     pub(crate) key: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reindex {
+    /// Sessions (any unique prefix or suffix of the id) [default: all of the state directory]
+    #[arg(value_name = "SESSION")]
+    pub(crate) recordings: Vec<String>,
+    /// The auditor's private key: an age identity or an OpenSSH ed25519 key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) identity: PathBuf,
+    /// The verification key (`tidegate ca show ledger`) [default: the state directory's]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -190,16 +233,20 @@ pub(crate) enum ExportFormat {
     Sql,
     /// Plain text
     Text,
+    /// A picture of one moment
+    Png,
 }
 
-impl From<ExportFormat> for Format {
-    fn from(format: ExportFormat) -> Self {
-        match format {
-            ExportFormat::Asciicast => Self::Asciicast,
-            ExportFormat::AsciicastV2 => Self::AsciicastV2,
-            ExportFormat::Jsonl => Self::Jsonl,
-            ExportFormat::Sql => Self::Sql,
-            ExportFormat::Text => Self::Text,
+impl ExportFormat {
+    /// None for a picture, which is of one moment and not of the whole.
+    pub(crate) fn whole(self) -> Option<Format> {
+        match self {
+            Self::Asciicast => Some(Format::Asciicast),
+            Self::AsciicastV2 => Some(Format::AsciicastV2),
+            Self::Jsonl => Some(Format::Jsonl),
+            Self::Sql => Some(Format::Sql),
+            Self::Text => Some(Format::Text),
+            Self::Png => None,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     text::{self, plain},
 };
 use anyhow::ensure;
-use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
+use std::{fmt::Write as _, path::PathBuf, process::ExitCode, time::Duration};
 use tidegate_grants::GrantView;
 
 pub(super) fn run(client: &Client, command: GrantCommand) -> anyhow::Result<ExitCode> {
@@ -78,7 +78,7 @@ fn list(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
             claims.target.to_string(),
             claims.entitlement.to_string(),
             word(&grant.state),
-            seconds(claims.exp),
+            moment(grant.ends),
             claims.iss.clone(),
             claims.reason.clone().unwrap_or_default(),
         ]
@@ -111,7 +111,11 @@ fn described(grant: &GrantView) -> anyhow::Result<String> {
         line("roles", &roles.join(", "))?;
     }
     line("not before", &seconds(claims.nbf))?;
-    line("ends", &seconds(claims.exp))?;
+    line("ends", &moment(grant.ends))?;
+    if let Some(lasts) = claims.lasts {
+        let lasts = show_duration(Duration::from_secs(u64::try_from(lasts).unwrap_or(0)));
+        line("lasts", &format!("{lasts} from its first session, within a day of its approval"))?;
+    }
     line("single use", if claims.single_use { "yes" } else { "no" })?;
     line("reason", claims.reason.as_deref().unwrap_or("-"))?;
     line("ticket", claims.ticket.as_deref().unwrap_or("-"))?;

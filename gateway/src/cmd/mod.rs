@@ -1,5 +1,6 @@
 //! The commands, one file per group. Each prints its result on stdout; what went wrong is one plain line on stderr.
 
+mod access;
 mod add;
 mod backup;
 mod ca;
@@ -8,6 +9,7 @@ mod check;
 mod clock;
 mod doctor;
 mod evidence;
+mod export;
 mod grant;
 mod keeping;
 mod lease;
@@ -15,10 +17,13 @@ mod ledger;
 mod live;
 mod lock;
 mod mfa;
+mod needles;
 mod notify;
 mod pages;
+mod play;
 mod policy;
 mod recording;
+mod reindex;
 mod request;
 mod review;
 mod search;
@@ -77,6 +82,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::User(UserCommand::End { name, reason, json }) => user::end(&client()?, &name, reason, json.json),
         Command::Token(command) => token::run(&client()?, command),
         Command::Notify(command) => notify::run(&client()?, command),
+        Command::Access(command) => access::run(&client()?, command),
         Command::Lock(command) => lock::run(&client()?, command),
         Command::Session(SessionCommand::List { json }) => session::list(&client()?, json.json),
         Command::Session(SessionCommand::Show { id, json }) => session::show(&client()?, &id, json.json),
@@ -140,7 +146,7 @@ fn say_error(line: &str) {
 }
 
 /// Prints to stdout.
-fn print(text: &str) -> anyhow::Result<ExitCode> {
+pub(crate) fn print(text: &str) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()?;

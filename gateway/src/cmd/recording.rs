@@ -2,8 +2,7 @@
 
 use super::{keeping, moment, print, print_json, short, state_dir, verification_key};
 use crate::{
-    api::How,
-    cli::{self, Place, RecordingCommand},
+    cli::{self, RecordingCommand},
     keeping::DELETED,
     recovered::RECOVERED,
     text::{self, plain},
@@ -13,19 +12,12 @@ use ed25519_dalek::VerifyingKey;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
-    fs,
-    io::{self, IsTerminal as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
-    thread::sleep,
-    time::Duration,
 };
 use tidegate_recorder::{
-    export,
-    keys::Identities,
-    play::{Player, Settings},
-    replay, storage,
+    storage,
     verify::{Outcome, verify},
 };
 
@@ -33,43 +25,14 @@ pub(super) fn run(named: Option<&Path>, remote: &cli::Remote, command: Recording
     match command {
         RecordingCommand::List { json } => list(&folder(named)?, json.json),
         RecordingCommand::Verify { recordings, all, key } => verify_all(named, &recordings, all, key.as_deref()),
-        RecordingCommand::Play { recording, identity, speed, idle_limit, at, channel, key, unverified } => {
-            let path = path(named, &recording)?;
-            attest(named, &path, key.as_deref(), unverified)?;
-            let replay = open(&path, &identity, false)?;
-            keeping::note(named, How::Played, Some(&path), None);
-            let from = match at {
-                None => Duration::ZERO,
-                Some(Place::After(from)) => from,
-                Some(Place::At(at)) => at.duration_since(replay.header().start).try_into().unwrap_or_default(),
-            };
-            play(Player::new(replay, Settings { speed, idle_limit, view: view(), channel, from }))
-        }
-        RecordingCommand::Export { recording, format, identity, output, keystrokes, channel, key, unverified } => {
-            let path = path(named, &recording)?;
-            attest(named, &path, key.as_deref(), unverified)?;
-            let identities = Identities::from_file(&identity)?;
-            let open = || replay::open(&path, &identities, keystrokes);
-            open().with_context(|| path.display().to_string())?;
-            keeping::note(named, How::Exported, Some(&path), Some(export::Format::from(format).to_string()));
-            match output {
-                None => export::export(open, format.into(), channel, &mut io::BufWriter::new(io::stdout().lock()))?,
-                Some(file) => {
-                    // What was in a session is not for everybody on this host.
-                    let options = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).to_owned();
-                    let out = options.open(&file).with_context(|| file.display().to_string())?;
-                    let mut out = io::BufWriter::new(out);
-                    export::export(open, format.into(), channel, &mut out)?;
-                    out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-                }
-            }
-            Ok(ExitCode::SUCCESS)
-        }
+        RecordingCommand::Play(wanted) => super::play::run(named, &wanted),
+        RecordingCommand::Export(wanted) => super::export::run(named, &wanted),
         RecordingCommand::Hold(hold) => keeping::hold(named, remote, "hold", &hold),
         RecordingCommand::Release(hold) => keeping::hold(named, remote, "release", &hold),
         RecordingCommand::Holds { json } => keeping::holds(named, json.json),
         RecordingCommand::Recover { file, key } => keeping::recover(named, &file, key.as_deref()),
         RecordingCommand::Search(search) => super::search::run(named, &search),
+        RecordingCommand::Reindex(wanted) => super::reindex::run(named, &wanted),
     }
 }
 
@@ -121,7 +84,7 @@ fn list(folder: &Path, json: bool) -> anyhow::Result<ExitCode> {
 }
 
 /// A file, or the session whose id is, begins or ends with this.
-fn path(named: Option<&Path>, recording: &str) -> anyhow::Result<PathBuf> {
+pub(super) fn path(named: Option<&Path>, recording: &str) -> anyhow::Result<PathBuf> {
     let file = Path::new(recording);
     if file.is_file() {
         return Ok(file.to_owned());
@@ -239,7 +202,7 @@ pub(super) fn is_within(path: &Path, folder: &Path) -> bool {
 }
 
 /// Says on stderr what the recording is worth before it is shown, and refuses what is not what was recorded.
-fn attest(named: Option<&Path>, path: &Path, key: Option<&Path>, unverified: bool) -> anyhow::Result<()> {
+pub(super) fn attest(named: Option<&Path>, path: &Path, key: Option<&Path>, unverified: bool) -> anyhow::Result<()> {
     // An auditor's own machine has neither a configuration nor a ledger: their absence is no fault.
     let state = state_dir(named).ok();
     let at_hand = match (key, &state) {
@@ -261,31 +224,4 @@ fn attest(named: Option<&Path>, path: &Path, key: Option<&Path>, unverified: boo
         "this recording is not shown, since it does not verify; --unverified shows it"
     );
     Ok(())
-}
-
-fn open(path: &Path, identity: &Path, keystrokes: bool) -> anyhow::Result<replay::Replay> {
-    let identities = Identities::from_file(identity)?;
-    replay::open(path, &identities, keystrokes).with_context(|| path.display().to_string())
-}
-
-/// The auditor's terminal, columns and rows.
-pub(super) fn view() -> Option<(u16, u16)> {
-    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
-    (size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col, size.ws_row))
-}
-
-/// Into a pipe without pauses: nobody is watching.
-fn play(player: Player) -> anyhow::Result<ExitCode> {
-    let mut out = io::stdout().lock();
-    let watched = out.is_terminal();
-    for step in player {
-        let step = step?;
-        if watched && step.delay > Duration::ZERO {
-            out.flush()?;
-            sleep(step.delay);
-        }
-        out.write_all(&step.bytes)?;
-    }
-    out.flush()?;
-    Ok(ExitCode::SUCCESS)
 }

@@ -1,16 +1,19 @@
 //! `tidegate recording search`: over the recordings of a state directory, with an auditor's key, without a gateway.
 //!
-//! What always holds: a recording that was changed is named and not searched, so no line is shown that was not recorded; one
-//! that this key does not open is counted, so that nobody takes silence for an answer.
+//! What always holds: no line is shown of a recording that does not verify, and one that was read and was changed is named; one
+//! that this key does not open is counted, so that nobody takes silence for an answer. Where a recording has a fresh index,
+//! that answers for it, and the recording itself stays sealed; which have none is said.
 
 use super::{
-    keeping, moment, print, print_json,
-    recording::{folder, judge, known},
+    keeping, moment,
+    needles::needles,
+    print, print_json,
+    recording::{Fault, folder, judge, known},
     short, state_dir, verification_key,
 };
 use crate::{api::How, cli::Search, text::plain};
 use anyhow::Context as _;
-use regex::RegexBuilder;
+use regex::{Regex, RegexBuilder};
 use std::{
     collections::BTreeSet,
     io::{self, Write as _},
@@ -18,6 +21,7 @@ use std::{
     process::ExitCode,
 };
 use tidegate_recorder::{
+    index::{self, IndexError},
     keys::Identities,
     replay,
     search::{self, Hit, Kind},
@@ -51,29 +55,27 @@ pub(super) fn run(named: Option<&Path>, wanted: &Search) -> anyhow::Result<ExitC
     let known = known(&state).ok();
     let listing = storage::list(&folder).with_context(|| folder.display().to_string())?;
     keeping::note(named, How::Searched, None, Some(wanted.pattern.clone()));
-    let (mut found, mut sealed, mut count) = (Vec::new(), 0, 0);
+    let looking = Looking { kinds: kinds(wanted), needles: needles(&wanted.pattern), pattern, identities };
+    let (mut found, mut sealed, mut read, mut count) = (Vec::new(), 0, 0, 0);
     for entry in listing.entries.iter().filter(|entry| is_wanted(entry, wanted)) {
-        if let Err(fault) = judge(&entry.path, &key, known.as_ref())
-            && fault.forged
-        {
-            writeln!(
-                io::stderr(),
-                "{}: not searched: {}",
-                plain(&entry.path.display().to_string()),
-                plain(&fault.line)
-            )?;
-            continue;
-        }
-        let replay = match replay::open(&entry.path, &identities, false) {
-            Err(ReadError::NoKey) => {
+        let answer = looking.look(entry, || judge(&entry.path, &key, known.as_ref()).map(drop))?;
+        let hits = match answer {
+            Answer::Indexed(hits) => hits,
+            Answer::Read(hits) => {
+                read += 1;
+                hits
+            }
+            Answer::NoKey => {
                 sealed += 1;
                 continue;
             }
-            other => other.with_context(|| entry.path.display().to_string())?,
+            Answer::Changed(fault) => {
+                let line = format!("{}: not searched: {fault}", entry.path.display());
+                writeln!(io::stderr(), "{}", plain(&line))?;
+                continue;
+            }
         };
-        let kinds = kinds(wanted);
-        for hit in search::Search::new(replay, kinds, |line: &str| pattern.is_match(line)) {
-            let hit = hit.with_context(|| entry.path.display().to_string())?;
+        for hit in hits {
             if wanted.since.is_some_and(|since| hit.at < since) || wanted.until.is_some_and(|until| hit.at > until) {
                 continue;
             }
@@ -90,15 +92,65 @@ pub(super) fn run(named: Option<&Path>, wanted: &Search) -> anyhow::Result<ExitC
     if wanted.json.json {
         print_json(&found)?;
     }
+    if read > 0 {
+        let line = "recording(s) have no fresh index and were read whole: tidegate recording reindex makes one";
+        writeln!(io::stderr(), "{read} {line}")?;
+    }
     if sealed > 0 {
         writeln!(io::stderr(), "{sealed} recording(s) were not searched: this key does not open them")?;
     }
     Ok(ExitCode::from(u8::from(count == 0)))
 }
 
+/// What is looked for.
+struct Looking {
+    kinds: BTreeSet<Kind>,
+    pattern: Regex,
+    needles: Option<Vec<String>>,
+    identities: Identities,
+}
+
+/// What a recording answers.
+enum Answer {
+    /// From its index.
+    Indexed(Vec<Hit>),
+    /// From itself.
+    Read(Vec<Hit>),
+    /// It is not for this key.
+    NoKey,
+    /// It is not what was recorded.
+    Changed(String),
+}
+
+impl Looking {
+    /// From its index, where there is one of it as it is now. Nothing is said of a recording before `judge` has verified it; where
+    /// its index says that nothing is found there is nothing to verify.
+    fn look(&self, entry: &Entry, judge: impl Fn() -> Result<(), Fault>) -> anyhow::Result<Answer> {
+        let matches = |line: &str| self.pattern.is_match(line);
+        let indexed = index::search(&entry.path, &self.identities, &self.kinds, self.needles.as_deref(), &matches);
+        match indexed {
+            Ok(hits) if hits.is_empty() => return Ok(Answer::Indexed(hits)),
+            Err(IndexError::Read(ReadError::NoKey)) => return Ok(Answer::NoKey),
+            _ => {}
+        }
+        if let Some(fault) = judge().err().filter(|fault| fault.forged) {
+            return Ok(Answer::Changed(fault.line));
+        }
+        if let Ok(hits) = indexed {
+            return Ok(Answer::Indexed(hits));
+        }
+        let replay = match replay::open(&entry.path, &self.identities, false) {
+            Err(ReadError::NoKey) => return Ok(Answer::NoKey),
+            other => other.with_context(|| entry.path.display().to_string())?,
+        };
+        let hits = search::Search::new(replay, self.kinds.clone(), matches).collect::<Result<_, _>>();
+        Ok(Answer::Read(hits.with_context(|| entry.path.display().to_string())?))
+    }
+}
+
 fn kinds(wanted: &Search) -> BTreeSet<Kind> {
     match wanted.kinds.is_empty() {
-        true => [Kind::Text, Kind::Sql, Kind::File, Kind::Command].into(),
+        true => search::ALL.into(),
         false => wanted.kinds.iter().map(|kind| Kind::from(*kind)).collect(),
     }
 }

@@ -80,7 +80,7 @@ pub(super) fn kill(client: &Client, id: &str, reason: Option<String>) -> anyhow:
 /// Into the terminal, as it comes: what comes is inert.
 pub(super) fn watch(client: &Client, id: &str) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
-    let size = super::recording::view().map(|(columns, rows)| format!("?columns={columns}&rows={rows}"));
+    let size = super::play::view().map(|(columns, rows)| format!("?columns={columns}&rows={rows}"));
     let path = format!("/v1/sessions/{}/watch{}", segment(id), size.unwrap_or_default());
     client.stream(&path, |shown| {
         out.write_all(shown)?;

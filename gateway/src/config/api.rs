@@ -13,6 +13,8 @@ use tidegate_proxy::tls::CertificateFiles;
 pub(crate) struct ApiDoor {
     /// Where it listens.
     pub(crate) listen: SocketAddr,
+    /// What browsers reach it by, without a slash at its end.
+    pub(crate) url: Option<String>,
     /// For how long a token may be made.
     pub(crate) max_token_life: Duration,
     /// Of one token.
@@ -48,11 +50,31 @@ pub(super) fn api(root: &Section<'_>, others: &[SocketAddr]) -> Option<Option<Ap
         None => Some(ApiDoor::REQUESTS_PER_MINUTE),
     };
     let certificate = certificate(&section);
+    let url = match section.text("url") {
+        Some(url) => url.parse(origin, URL_FIX).map(|url| Some(url.value)),
+        None => (!section.has("url")).then_some(None),
+    };
     section.unknown();
     Some(Some(ApiDoor {
         listen: listen?.value,
+        url: url?,
         max_token_life: max_token_life?,
         requests_per_minute: requests_per_minute?,
         certificate: certificate?,
     }))
+}
+
+const URL_FIX: &str = "write it like \"https://gate.example.com:8443\", without a path";
+
+/// As browsers write an origin.
+fn origin(text: &str) -> Result<String, &'static str> {
+    let uri: hyper::Uri = text.parse().map_err(|_| "is no URL")?;
+    let host = text.strip_prefix("https://").ok_or("is no https:// URL")?;
+    let plain = uri.authority().is_some_and(|authority| authority.as_str() == host && !host.contains('@'));
+    let lower = !text.bytes().any(|b| b.is_ascii_uppercase()) && !host.ends_with(":443");
+    if plain && lower {
+        Ok(text.to_owned())
+    } else {
+        Err("is more than a name and a port, or not in lower case, or names port 443")
+    }
 }

@@ -1,4 +1,4 @@
-//! How an entitlement is asked for: `approvals`, `break_glass`, `escalate`, `reason` and `ticket`.
+//! How an entitlement is asked for: `approvals`, `break_glass`, `clock`, `escalate`, `reason` and `ticket`.
 
 use super::{
     gateway::groups,
@@ -9,11 +9,11 @@ use crate::tickets;
 use std::collections::BTreeSet;
 use tidegate_grants::{
     Asking, GroupName, Proof,
-    asking::{Escalation, LevelRule, Need, TicketRule},
+    asking::{Clock, Escalation, LevelRule, Need, TicketRule},
 };
 
 /// What has no meaning where nobody can ask.
-const BESIDE: [&str; 4] = ["escalate", "extend", "reason", "ticket"];
+const BESIDE: [&str; 5] = ["clock", "escalate", "extend", "reason", "ticket"];
 const LEVEL_FIX: &str = "write a level like { from = [\"sre-leads\"], count = 1 }, or [] to grant at once";
 /// More levels than this nobody waits for.
 const MOST_LEVELS: usize = 8;
@@ -49,6 +49,10 @@ pub(super) fn asking(section: &Section<'_>) -> Option<Option<Asking>> {
         None if !section.has("extend") => Some(false),
         extend => once(&extend?),
     };
+    let clock = match section.text("clock") {
+        None if !section.has("clock") => Some(Clock::Approval),
+        clock => clock_of(&clock?),
+    };
     let levels: Option<Vec<LevelRule>> = levels.into_iter().collect();
     Some(Some(Asking {
         levels: levels?,
@@ -56,6 +60,7 @@ pub(super) fn asking(section: &Section<'_>) -> Option<Option<Asking>> {
         reason: reason?,
         ticket: ticket?,
         extend: extend?,
+        clock: clock?,
         break_glass,
     }))
 }
@@ -109,6 +114,17 @@ fn once(text: &TextSpot<'_>) -> Option<bool> {
         return None;
     }
     Some(true)
+}
+
+fn clock_of(text: &TextSpot<'_>) -> Option<Clock> {
+    match text.value {
+        "approval" => Some(Clock::Approval),
+        "first-use" => Some(Clock::FirstUse),
+        _ => {
+            text.fault("is neither \"approval\" nor \"first-use\"", "write one of them");
+            None
+        }
+    }
 }
 
 fn ticket_rule(section: &Section<'_>) -> Option<TicketRule> {

@@ -1,7 +1,10 @@
-//! What must hold while an entitlement is used: `hours`, `max_sessions`, `exclusive` and `watch`.
+//! What must hold while an entitlement is used: `hours`, `when`, `max_sessions`, `exclusive` and `watch`.
 
 use super::section::{Section, Spot};
-use tidegate_grants::{Conditions, hours::Hours};
+use tidegate_grants::{Conditions, hours::Hours, when::When};
+
+const WHEN_FIX: &str = "write a Cedar condition over principal, resource and context (ip, time, ticket, device), \
+     like 'context.ip.isInRange(ip(\"10.0.0.0/8\"))'";
 
 /// `None` has said why.
 pub(super) fn conditions(section: &Section<'_>) -> Option<Conditions> {
@@ -13,9 +16,13 @@ pub(super) fn conditions(section: &Section<'_>) -> Option<Conditions> {
         None if !section.has("max_sessions") => Some(None),
         most => number(&most?).map(Some),
     };
+    let when = match section.text("when") {
+        None if !section.has("when") => Some(None),
+        condition => condition.and_then(|it| it.parse(When::new, WHEN_FIX)).map(|when| Some(when.value)),
+    };
     let watched = watched(section);
     let exclusive = section.boolean("exclusive").is_some_and(|exclusive| exclusive.value);
-    Some(Conditions { hours: hours?, max_sessions: max_sessions?, watched: watched?, exclusive })
+    Some(Conditions { hours: hours?, max_sessions: max_sessions?, watched: watched?, exclusive, when: when? })
 }
 
 fn watched(section: &Section<'_>) -> Option<bool> {

@@ -11,8 +11,13 @@ use toml::{Table, Value};
 use zeroize::Zeroizing;
 
 /// What of an entry is named by a file: the key, and whether it is a secret.
-const NAMED: [(&str, bool); 4] =
-    [("password_file", true), ("tls_ca", false), ("secret_file", true), ("admin_password_file", true)];
+const NAMED: [(&str, bool); 5] = [
+    ("password_file", true),
+    ("tls_ca", false),
+    ("jwks_file", false),
+    ("secret_file", true),
+    ("admin_password_file", true),
+];
 /// Of PBKDF2, for secrets: as many as in a SCRAM verifier of PostgreSQL, which `target trust` prints.
 const ROUNDS: u32 = 4_096;
 /// Longer files are not what a configuration names.
@@ -21,7 +26,7 @@ const LONGEST: u64 = 1 << 20;
 /// Adds to each entry what is in the files that it names, and returns that, a line each.
 pub(super) fn note(written: &mut Table, folder: &Path) -> Vec<String> {
     let mut noted = Vec::new();
-    for section in ["target", "issuer"] {
+    for section in ["target", "issuer", "workload"] {
         let entries = written.get_mut(section).and_then(Value::as_array_mut).into_iter().flatten();
         for entry in entries.filter_map(Value::as_table_mut) {
             for (key, secret) in NAMED {

@@ -8,14 +8,14 @@ use super::{
     section::Whole,
     value::nearest,
 };
-use crate::{notify::Channel, text::plain};
+use crate::{elsewhere::Workload, notify::Channel, text::plain};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 use tidegate_grants::{
     Entitlement, EntitlementName, Event, GroupName, Identity, IdentityName, Kind, Target, TargetName, Terms,
-    TrustedIssuer, entitlement::Selector, forward::Rule,
+    TrustedIssuer, entitlement::Selector, forward::Rule, when::When,
 };
 
 /// All that a configuration says about who may do what.
@@ -27,6 +27,12 @@ pub(super) struct Said<'a> {
     pub(super) entitlements: &'a BTreeMap<EntitlementName, Entitlement>,
     pub(super) issuers: &'a BTreeMap<String, TrustedIssuer>,
     pub(super) notify: &'a [Arc<Channel>],
+    /// Who comes by another way than a key of the configuration.
+    pub(super) workloads: &'a [Arc<Workload>],
+    /// Groups that people have who log in at the OpenID provider.
+    pub(super) guests: BTreeSet<GroupName>,
+    /// Whom the configuration ties to such a login.
+    pub(super) tied: BTreeSet<IdentityName>,
 }
 
 /// Each with its place, one line each.
@@ -89,7 +95,13 @@ fn people(said: &Said<'_>, notes: &mut Notes<'_>) {
         .collect();
     let vouched = said.doors.is_none_or(|doors| !doors.vouching.user_ca.is_empty());
     for person in said.people.values() {
-        if person.ssh_keys.is_empty() && person.unix_user.is_none() && !vouched {
+        let workload = said.workloads.iter().any(|workload| workload.name == person.name);
+        if person.ssh_keys.is_empty()
+            && person.unix_user.is_none()
+            && !vouched
+            && !workload
+            && !said.tied.contains(&person.name)
+        {
             let odd =
                 "has no ssh_keys and no unix_user, and there is no ssh.user_ca: nobody can come in under this name";
             notes.of("user", person.name.as_str(), "", odd);
@@ -101,9 +113,30 @@ fn people(said: &Said<'_>, notes: &mut Notes<'_>) {
     }
 }
 
+/// What a condition names that there is not: it would hold for nobody.
+fn nameless(said: &Said<'_>, when: &When) -> Vec<String> {
+    let known =
+        |group: &GroupName| said.guests.contains(group) || !said.members(&BTreeSet::from([group.clone()])).is_empty();
+    let odd = |(kind, name): (String, String)| match kind.as_str() {
+        "Group" => match name.parse::<GroupName>() {
+            Ok(group) if known(&group) => None,
+            Ok(group) => Some(format!("nobody is in {group}{}", said.like(&group))),
+            Err(_) => Some(format!("{name:?} is no name of a group")),
+        },
+        "Target" => {
+            let there = said.targets.keys().any(|target| target.as_str() == name);
+            let near = nearest(&name, said.targets.keys().map(TargetName::as_str));
+            let like = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+            (!there).then(|| format!("there is no target {name:?}{like}"))
+        }
+        _ => None,
+    };
+    when.names().into_iter().filter_map(odd).collect()
+}
+
 fn entitled(said: &Said<'_>, entitlement: &Entitlement, notes: &mut Notes<'_>) {
     let name = entitlement.name.as_str();
-    if said.members(&entitlement.groups).is_empty() {
+    if said.members(&entitlement.groups).is_empty() && said.guests.is_disjoint(&entitlement.groups) {
         let groups: Vec<&str> = entitlement.groups.iter().map(GroupName::as_str).collect();
         let like = entitlement.groups.iter().map(|group| said.like(group)).find(|like| !like.is_empty());
         let odd = format!("nobody can get it: no user is in {}{}", groups.join(" or "), like.unwrap_or_default());
@@ -111,9 +144,14 @@ fn entitled(said: &Said<'_>, entitlement: &Entitlement, notes: &mut Notes<'_>) {
     }
     for (number, rule) in (1..).zip(entitlement.asking.iter().flat_map(|asking| &asking.levels)) {
         let (may, must) = (said.members(&rule.from).len(), usize::try_from(rule.count).unwrap_or(usize::MAX));
-        if may < must {
+        if may < must && said.guests.is_disjoint(&rule.from) {
             let odd = format!("nobody can get it by asking: level {number} needs {must}, and {may} are in its groups");
             notes.of("entitlement", name, ".approvals", &odd);
+        }
+    }
+    if let Some(when) = &entitlement.conditions.when {
+        for odd in nameless(said, when) {
+            notes.of("entitlement", name, ".when", &odd);
         }
     }
     if entitlement.breaks_glass() {

@@ -24,9 +24,10 @@ pub(crate) struct Change {
 /// Longer values are cut.
 const LONGEST: usize = 120;
 /// What a gateway is built on when it starts: sections, and keys of sections.
-const FIXED: [&str; 22] = [
+const FIXED: [&str; 23] = [
     "anchor",
     "api.listen",
+    "api.url",
     "api.tls_cert",
     "api.tls_key",
     "version",

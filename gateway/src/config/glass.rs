@@ -3,7 +3,10 @@
 
 use super::section::Section;
 use std::time::Duration;
-use tidegate_grants::{Asking, Mfa, asking::Need};
+use tidegate_grants::{
+    Asking, Mfa,
+    asking::{Clock, Need},
+};
 
 /// Nobody's emergency needs more before somebody else has woken up.
 const LONGEST: Duration = Duration::from_secs(4 * 60 * 60);
@@ -25,6 +28,12 @@ pub(super) fn held(section: &Section<'_>, asking: &Asking, mfa: Mfa, longest: Du
             "extend",
             "has no place where the glass is broken",
             "take it out: who needs more breaks it again",
+        ),
+        (
+            asking.clock != Clock::Approval,
+            "clock",
+            "must not be \"first-use\" where the glass is broken: who breaks it needs it now",
+            "take it out",
         ),
         (asking.reason != Need::Required, "reason", "must be given where the glass is broken", "take it out"),
         (

@@ -147,8 +147,8 @@ pub(super) static ROOT: Table = Table {
         ),
         may("smtp", Value::Table(&SMTP), "The server that sends mail for [[notify]]."),
         may("notify", Value::Tables(&NOTIFY), "Who is told what happens, by mail or by a webhook."),
-        later("workload"),
-        later("oidc"),
+        may("workload", Value::Tables(&WORKLOAD), "A program that an outside issuer vouches for."),
+        may("oidc", Value::Table(&OIDC), "Where people log in whom no key says anything about yet."),
         may("anchor", Value::Tables(&ANCHOR), "Where the ledger's signed heads go, outside the gateway."),
         may("retention", Value::Tables(&RETENTION), "How long recordings of some targets are kept."),
     ],
@@ -240,7 +240,7 @@ static NOTIFY: Table = Table {
         must(
             "kinds",
             Value::List(&Value::Like("^([a-z_]+|[a-z_]+\\.([a-z_]+|\\*))$"), 1),
-            "Of what: break_glass, denial, teardown, orphan, recording, request, lock, mfa, store; or kinds of the ledger, like \"grant.*\".",
+            "Of what: break_glass, denial, teardown, orphan, recording, request, expiry, lock, mfa, store; or kinds of the ledger, like \"grant.*\".",
         ),
         may("to", Value::List(&MAILBOX, 1), "Mail: to whom. It needs [smtp]."),
         may("url", Value::Like("^https?://"), "Webhook: where to. http only to this host itself."),
@@ -336,6 +336,11 @@ static API: Table = Table {
     about: "The door for programs: the HTTPS API, for whoever has a token.",
     keys: &[
         must("listen", LISTEN, "An address of this host, and a port (0: any free one)."),
+        may(
+            "url",
+            Value::Like("^https://[a-z0-9.:\\[\\]-]+$"),
+            "What browsers reach it by. Default: the first of public_names, and the port.",
+        ),
         may("max_token_life", POSITIVE, "For how long a token may be made. Default: \"90d\"."),
         may("requests_per_minute", Value::Number(1, 100_000), "Of one token. Default: 300."),
         may("tls_cert", Value::Text, TLS_CERT),
@@ -394,6 +399,7 @@ static USER: Table = Table {
             Value::Like("^[^:/, \\t]{1,64}$"),
             "This local account, on the gateway's Unix socket, is this user.",
         ),
+        may("oidc", Value::Text, "Their `sub` at the [oidc] provider: by that login they are this user."),
         later("totp"),
         later("email"),
         later("notify"),
@@ -478,9 +484,19 @@ static ENTITLEMENT: Table = Table {
             Value::OneOf(&["once"]),
             "A grant may be extended, once, by whoever approved it, while its sessions go on. Default: not at all.",
         ),
+        may(
+            "clock",
+            Value::OneOf(&["approval", "first-use"]),
+            "When the time of a grant that was asked for starts; \"first-use\": with its first session, within a day. Default: \"approval\".",
+        ),
         may("escalate", Value::Table(&ESCALATE), "Who may say yes too, once a request has waited."),
         may("reason", Value::OneOf(&["required", "optional"]), "Whether who asks must say why. Default: \"required\"."),
         may("hours", Value::Table(&HOURS), "Only then; sessions end with them. Default: always."),
+        may(
+            "when",
+            Value::Text,
+            "Only while this Cedar condition holds, over principal, resource and context (ip, time, ticket, device); sessions end with it.",
+        ),
         may(
             "max_sessions",
             Value::Number(1, 1000),
@@ -497,8 +513,6 @@ static ENTITLEMENT: Table = Table {
             Value::OneOf(&["optional", "required"]),
             "\"required\": a session stands still while no auditor watches it. Default: \"optional\".",
         ),
-        later("clock"),
-        later("when"),
         later("results"),
         later("mask"),
         later("max_rows"),
@@ -554,6 +568,65 @@ static TICKET: Table = Table {
             "check_url",
             Value::Like("^https?://.*\\{ticket\\}"),
             "Where the ticket system is asked with GET: 2xx says that there is such a ticket, no answer is a no.",
+        ),
+    ],
+};
+
+/// Of this host itself in clear, else over TLS.
+const URL: Value = Value::Like("^https?://[^@/]+(/.*)?$");
+const ALGORITHMS: Value =
+    Value::List(&Value::OneOf(&["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA"]), 1);
+
+static OIDC: Table = Table {
+    about: "An OpenID provider: people log in there from within `ssh`, and are here whom it says, for a while.",
+    keys: &[
+        must("issuer", URL, "As it calls itself. http only to this host itself."),
+        must("client_id", Value::Text, "What this gateway is called there."),
+        may(
+            "client_secret_file",
+            Value::Text,
+            "A file of mode 0600 with that client's secret; a public client has none.",
+        ),
+        may("client_secret_env", VARIABLE, "The same: the environment variable that holds it."),
+        may("tls_ca", Value::Text, "Who signs its certificate, a PEM file. Default: the system's."),
+        may("identity", Value::Text, "The claim that is the name here. Default: \"preferred_username\"."),
+        may("suffix", Value::Text, "What follows the name there, like \"@example.com\"; who has it not is not let in."),
+        may("groups_claim", Value::Text, "The claim with the groups. Default: \"groups\"."),
+        must(
+            "groups",
+            Value::Labels,
+            "Groups there, and what they are here. Others mean nothing; no role comes by them.",
+        ),
+        may("scopes", Value::List(&Value::Text, 0), "What is asked for beside openid. Default: [\"profile\"]."),
+        may("algorithms", ALGORITHMS, "Of its ID tokens. Default: [\"RS256\", \"ES256\", \"EdDSA\"]."),
+        may("life", POSITIVE, "For how long a login is good, and the key with it, up to 7 days. Default: \"1d\"."),
+    ],
+};
+
+static WORKLOAD: Table = Table {
+    about: "A program that an outside issuer vouches for: it gets a short token for one of its issuer's.",
+    keys: &[
+        must("name", IDENTITY, "Who it is, in grants and records."),
+        may(
+            "groups",
+            Value::List(&IDENTITY, 0),
+            "What entitlements go by. None of an admin, an auditor or an approver.",
+        ),
+        must("issuer", Value::Text, "The `iss` of its tokens."),
+        must("audience", Value::Text, "What their `aud` must name."),
+        must(
+            "claims",
+            Value::Labels,
+            "What else must stand in them, like { sub = \"repo:acme/shop:ref:refs/heads/main\" }.",
+        ),
+        may("algorithms", ALGORITHMS, "Of their signatures. Default: [\"RS256\", \"ES256\", \"EdDSA\"]."),
+        may("jwks_url", URL, "Where its issuer's public keys are. http only to this host itself."),
+        may("jwks_file", Value::Text, "The same as a file."),
+        may("tls_ca", Value::Text, "Who signs that server's certificate, a PEM file. Default: the system's."),
+        may(
+            "life",
+            POSITIVE,
+            "Of the token that it gets, and of a key that it registers, up to a day. Default: \"15m\".",
         ),
     ],
 };

@@ -28,7 +28,9 @@ mod keys;
 mod limits;
 mod nested;
 mod notify;
+mod oidc;
 mod people;
+mod places;
 pub(crate) mod schema;
 mod secret;
 mod section;
@@ -38,6 +40,7 @@ mod targets;
 #[cfg(test)]
 mod tests;
 mod value;
+mod workloads;
 mod written;
 #[cfg(test)]
 mod wrong;
@@ -45,14 +48,16 @@ mod wrong;
 pub(crate) use api::ApiDoor;
 pub(crate) use fault::Faults;
 pub(crate) use keeping::Keeping;
-pub(crate) use value::{duration, show_duration};
+pub(crate) use value::{duration, show_duration, ssh_key};
 
 use crate::anchor::Anchor;
+use crate::elsewhere::{Workload, oidc::Oidc};
 use crate::notify::Channel;
 use contradictions::Said;
 use fault::Findings;
 use inventory::{Inventory, Listings};
 use limits::Limits;
+use people::People;
 use secret::Secret;
 use section::{Section, Whole};
 use sha2::{Digest, Sha256};
@@ -126,6 +131,10 @@ pub(crate) struct Config {
     pub(crate) secrets: Vec<Secret>,
     /// Who is told what happens.
     pub(crate) notify: Vec<Arc<Channel>>,
+    /// Programs that others vouch for.
+    pub(crate) workloads: Vec<Arc<Workload>>,
+    /// Where people log in.
+    pub(crate) oidc: Option<Arc<Oidc>>,
     /// What is allowed and yet may not be what was meant.
     pub(crate) notes: Vec<String>,
     /// Who else lists targets.
@@ -251,6 +260,16 @@ impl Config {
     /// The same files, as they were read, with other listings.
     pub(crate) fn listing(&self, listings: Listings) -> Result<Config, Faults> {
         parse_texts(&self.texts.main, Some(&self.texts.included), &Known::Listed(listings))
+    }
+}
+
+impl Config {
+    /// Where an entry or a key like `entitlement[shell].hours` stands, as `FILE:LINE:COLUMN`.
+    pub(crate) fn place_of(&self, key: &str) -> Option<String> {
+        let included = self.texts.included.iter().map(Arc::as_ref);
+        let listed = self.listings.values().flat_map(|listing| &listing.texts);
+        let texts = std::iter::once(self.texts.main.as_ref()).chain(included).chain(listed);
+        places::find(texts, key).map(|place| place.to_string())
     }
 }
 
@@ -420,9 +439,13 @@ fn assemble(
     let taken: Vec<SocketAddr> = doors.iter().flat_map(|doors| [doors.ssh, doors.postgres]).flatten().collect();
     let api = api::api(root, &taken);
     let recording = gateway::recording(root);
-    let people = people::people(whole, &nested::nested(whole));
+    let nested = nested::nested(whole);
+    let People { by_name: mut people, subjects } = people::people(whole, &nested);
+    let oidc = oidc::oidc(root, subjects, &nested);
     let targets = targets::targets(whole);
     let entitlements = entitlements::entitlements(whole, &targets);
+    let workloads = workloads::workloads(whole, &roles, &entitlements, &nested);
+    people.extend(workloads.identities.into_iter().map(|identity| (identity.name.clone(), identity)));
     let issuers = issuers::issuers(whole, &entitlements, gateway.as_ref().map(|g| g.name.as_str()));
     let (limits, metrics) = (limits::limits(root), limits::metrics(root));
     let notify = notify::notify(root);
@@ -431,6 +454,7 @@ fn assemble(
     root.unknown();
     whole.parts.iter().for_each(Section::unknown);
     let (doors_, targets_, issuers_) = (doors.as_ref(), &targets.by_name, &issuers.by_name);
+    let provider = oidc.as_ref().and_then(|(oidc, _)| oidc.as_deref());
     let said = Said {
         people: &people,
         roles: &roles,
@@ -439,6 +463,9 @@ fn assemble(
         entitlements: &entitlements,
         issuers: issuers_,
         notify: &notify.channels,
+        workloads: &workloads.list,
+        guests: provider.map(|oidc| oidc.groups.values().flatten().cloned().collect()).unwrap_or_default(),
+        tied: provider.map(|oidc| oidc.declared.values().cloned().collect()).unwrap_or_default(),
     };
     let notes = contradictions::notes(&said, whole, findings);
 
@@ -450,6 +477,7 @@ fn assemble(
             .into_iter()
             .filter_map(|(door, files)| Some(certificate::secret(files.as_ref()?, door)))
             .collect();
+    let (oidc, oidc_secret) = oidc?;
     Some(Config {
         state_dir: state_dir?,
         public_names: gateway.public_names,
@@ -484,8 +512,11 @@ fn assemble(
         ssh_targets: targets.ssh,
         postgres_targets: targets.postgres,
         tls_ca_ends: targets.ends,
-        secrets: [issuers.secrets, targets.secrets, notify.secrets, listeners].concat(),
+        secrets: [issuers.secrets, targets.secrets, notify.secrets, listeners, oidc_secret.into_iter().collect()]
+            .concat(),
         notify: notify.channels,
+        workloads: workloads.list,
+        oidc,
         notes,
         inventories: Vec::new(),
         anchors,

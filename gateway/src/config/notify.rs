@@ -18,7 +18,7 @@ const SMTP_FIX: &str = "write server = \"mail.example.com:587\"";
 const FROM_FIX: &str = "write from = \"tidegate@example.com\"";
 const TO_FIX: &str = "write to = [\"oncall@example.com\"] for mail, or url = \"https://…\" for a webhook";
 const URL_FIX: &str = "write it like \"https://hooks.example.com/services/T1\" (http:// only to this host itself)";
-const KINDS_FIX: &str = "list what it is told of: \"break_glass\", \"denial\", \"teardown\", \"orphan\", \"recording\", \"request\", \"lock\", \"mfa\", \"store\", or kinds of \
+const KINDS_FIX: &str = "list what it is told of: \"break_glass\", \"denial\", \"teardown\", \"orphan\", \"recording\", \"request\", \"expiry\", \"lock\", \"mfa\", \"store\", or kinds of \
                          the ledger like \"grant.*\" and \"session.killed\"";
 const SECRET: [&str; 2] = ["secret_file", "secret_env"];
 /// What belongs to url.

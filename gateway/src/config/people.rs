@@ -10,9 +10,16 @@ use super::{
 use std::collections::BTreeMap;
 use tidegate_grants::{Identity, IdentityName};
 
-/// All users. What was faulty is left out, and has said so.
-pub(super) fn people(whole: &Whole<'_>, nested: &Nested) -> BTreeMap<IdentityName, Identity> {
-    let mut people = BTreeMap::new();
+/// All users, and who they are at the OpenID provider.
+#[derive(Default)]
+pub(super) struct People {
+    pub(super) by_name: BTreeMap<IdentityName, Identity>,
+    pub(super) subjects: BTreeMap<String, IdentityName>,
+}
+
+/// What was faulty is left out, and has said so.
+pub(super) fn people(whole: &Whole<'_>, nested: &Nested) -> People {
+    let mut people = People::default();
     for section in whole.sections("user") {
         let name = section
             .need("name", section.text("name"), "write name = \"alice\"")
@@ -20,6 +27,7 @@ pub(super) fn people(whole: &Whole<'_>, nested: &Nested) -> BTreeMap<IdentityNam
         let groups = nested.all_of(groups(&section, "groups"));
         let ssh_keys = ssh_keys(&section);
         let unix_user = unix_user(&section);
+        let subject = subject(&section, whole);
         section.unknown();
         let Some(name) = name else { continue };
         if let Some(other) = name.seen("user", name.value.as_str()) {
@@ -28,7 +36,8 @@ pub(super) fn people(whole: &Whole<'_>, nested: &Nested) -> BTreeMap<IdentityNam
             continue;
         }
         let identity = Identity { name: name.value.clone(), groups, ssh_keys, unix_user };
-        people.insert(name.value, identity);
+        people.subjects.extend(subject.map(|subject| (subject, name.value.clone())));
+        people.by_name.insert(name.value, identity);
     }
     people
 }
@@ -52,6 +61,20 @@ fn ssh_keys(section: &Section<'_>) -> Vec<String> {
         keys.push(line);
     }
     keys
+}
+
+/// Who they are at the OpenID provider is one identity, too.
+fn subject(section: &Section<'_>, whole: &Whole<'_>) -> Option<String> {
+    let subject = section.text("oidc")?;
+    if !whole.main.has("oidc") {
+        subject.fault("needs an OpenID provider", "write [oidc] in the main file, or take it out");
+    } else if let Some(other) = subject.seen("oidc subject", subject.value) {
+        let wrong = format!("is another user already ({other})");
+        subject.fault(wrong, "tie each login to one user");
+    } else {
+        return Some(subject.value.to_owned());
+    }
+    None
 }
 
 /// A local account is one identity, too.

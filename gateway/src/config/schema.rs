@@ -15,6 +15,7 @@ pub(crate) fn schema(included: bool) -> Value {
         schema.insert("$schema".to_owned(), json!("http://json-schema.org/draft-07/schema#"));
         schema.insert("title".to_owned(), json!(title));
     }
+    schema.sort_all_objects(); // a change is a change of few lines
     schema
 }
 
@@ -99,13 +100,14 @@ fn rules(name: &str, table: &Table) -> Vec<Value> {
                     { "required": ["logins"], "allOf": [none_of(&postgres)] },
                     { "required": ["databases", "roles"], "allOf": [none_of(&ssh)] },
                 ] }),
-                json!({ "dependencies": { "escalate": asked, "extend": asked, "reason": asked, "ticket": asked } }),
+                json!({ "dependencies": { "clock": asked, "escalate": asked, "extend": asked, "reason": asked, "ticket": asked } }),
             ]
         }
         "inventory" => vec![
             one_of(&["command", "directory"]),
             json!({ "dependencies": { "env": ["command"], "deadline": ["command"] } }),
         ],
+        "workload" => vec![one_of(&["jwks_url", "jwks_file"]), json!({ "dependencies": { "tls_ca": ["jwks_url"] } })],
         "issuer" => {
             let secret = ["secret_file", "secret_env"];
             let shared = json!({ "allOf": [one_of(&secret), none_of(&["public_key"])] });

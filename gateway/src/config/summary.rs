@@ -6,7 +6,7 @@ use crate::text::plain;
 use std::{collections::BTreeSet, fmt::Write as _};
 use tidegate_grants::{
     Asking, Entitlement, Files, GroupName, Leftovers, Mfa, Terms,
-    asking::{Escalation, LevelRule, Need},
+    asking::{Clock, Escalation, LevelRule, Need},
     entitlement::Selector,
     grant::IssuerKey,
 };
@@ -83,6 +83,19 @@ fn write_summary(out: &mut String, config: &Config) -> std::fmt::Result {
         let (name, ttl) = (&issuer.name, show_duration(issuer.max_ttl));
         writeln!(out, "issuer {name}: may grant {} for up to {ttl}{counts}", names.join(", "))?;
     }
+    for workload in &config.workloads {
+        let claims: Vec<String> =
+            workload.claims.iter().map(|(name, value)| format!("{} = {}", plain(name), plain(value))).collect();
+        let (issuer, keys) = (plain(&workload.expected.issuer), &workload.expected.keys);
+        writeln!(out, "workload {}: whoever {issuer} (keys: {keys}) says has {}", workload.name, claims.join(", "))?;
+    }
+    if let Some(oidc) = &config.oidc {
+        let names = |here: &BTreeSet<GroupName>| here.iter().map(GroupName::as_str).collect::<Vec<_>>().join(" and ");
+        let groups: Vec<String> =
+            oidc.groups.iter().map(|(there, here)| format!("{} is {}", plain(there), names(here))).collect();
+        let life = show_duration(oidc.life);
+        writeln!(out, "people log in at {}, good for {life}; groups: {}", plain(&oidc.issuer), groups.join(", "))?;
+    }
     for channel in &config.notify {
         let kinds: Vec<String> = channel.kinds.iter().map(ToString::to_string).collect();
         writeln!(out, "notify {}: told of {} by {}", channel.name, kinds.join(", "), channel.way)?;
@@ -150,11 +163,17 @@ fn write_entitlement(out: &mut String, entitlement: &Entitlement) -> std::fmt::R
     if let Some(hours) = &entitlement.conditions.hours {
         writeln!(out, "  {hours} only")?;
     }
+    if let Some(when) = &entitlement.conditions.when {
+        writeln!(out, "  only when {}", plain(&when.to_string()))?;
+    }
     if entitlement.conditions.exclusive {
         writeln!(out, "  one person at a time on each target; others wait for their turn")?;
     }
     if let Some(most) = entitlement.conditions.max_sessions {
         writeln!(out, "  {most} session(s) of one person at once")?;
+    }
+    if entitlement.asking.as_ref().is_some_and(|asking| asking.clock == Clock::FirstUse) {
+        writeln!(out, "  the time of a grant starts with its first session, within a day")?;
     }
     write_asking(out, entitlement.asking.as_ref())
 }

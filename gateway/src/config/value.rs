@@ -90,7 +90,7 @@ pub(super) fn plain_name(text: &str) -> Result<String, String> {
 pub(super) const PLAIN_NAME_FIX: &str = "use a lower-case letter or digit, then up to 31 of a-z 0-9 . _ -";
 
 /// An SSH public key that we can verify: Ed25519, ECDSA, RSA of 2048 bits and more, or one in a security key.
-pub(super) fn ssh_key(text: &str) -> Result<PublicKey, String> {
+pub(crate) fn ssh_key(text: &str) -> Result<PublicKey, String> {
     if text.split_whitespace().next().unwrap_or_default().contains("-cert-v01@") {
         return Err("is a certificate, not a key".to_owned());
     }

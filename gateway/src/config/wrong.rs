@@ -57,6 +57,8 @@ const WRONG: &[Row] = &[
     unseen("[recording]", "[api]\nlisten = \"127.0.0.1:2222\"\n[recording]"),
     seen("[recording]", "[api]\nlisten = \"127.0.0.1:8443\"\nmax_token_life = \"0s\"\n[recording]"),
     seen("[recording]", "[api]\nlisten = \"127.0.0.1:8443\"\nrequests_per_minute = 0\n[recording]"),
+    seen("[recording]", "[api]\nlisten = \"127.0.0.1:8443\"\nurl = \"http://gate.example.com\"\n[recording]"),
+    seen("[recording]", "[api]\nlisten = \"127.0.0.1:8443\"\nurl = \"https://gate.example.com/\"\n[recording]"),
     seen("[recording]", "include = [\"x\"]\n[recording]"),
     unseen(
         "[recording]",
@@ -151,6 +153,15 @@ const WRONG: &[Row] = &[
         "logins = [\"deploy\"]\nhours = { days = \"mon\", from = \"08:00\", to = \"18:00\" }",
     ),
     seen("logins = [\"deploy\"]", "logins = [\"deploy\"]\nhours = \"office\""),
+    seen("logins = [\"deploy\"]", "logins = [\"deploy\"]\nwhen = true"),
+    seen("logins = [\"deploy\"]", "logins = [\"deploy\"]\napprovals = []\nclock = \"first-login\""),
+    seen("logins = [\"deploy\"]", "logins = [\"deploy\"]\nclock = \"first-use\""),
+    unseen("logins = [\"deploy\"]", "logins = [\"deploy\"]\nwhen = 'context.ipp.isIpv4()'"),
+    unseen("logins = [\"deploy\"]", "logins = [\"deploy\"]\nwhen = 'context.ip.isInRange(ip(\"10.0.0.0/33\"))'"),
+    unseen("logins = [\"deploy\"]", "logins = [\"deploy\"]\nwhen = 'principal in Grop::\"sre\"'"),
+    unseen("logins = [\"deploy\"]", "logins = [\"deploy\"]\nwhen = 'context.ip.'"),
+    unseen("logins = [\"deploy\"]", "logins = [\"deploy\"]\nwhen = 'true }; permit(principal, action, resource'"),
+    unseen("logins = [\"deploy\"]", "logins = [\"deploy\"]\nwhen = 'context.device.hardware && false'"),
     seen("logins = [\"deploy\"]", "logins = [\"deploy\"]\nmax_sessions = 0"),
     seen("logins = [\"deploy\"]", "logins = [\"deploy\"]\nexclusive = 1"),
     seen("logins = [\"deploy\"]", "logins = [\"deploy\"]\napprovals = \"sre\""),
@@ -268,6 +279,101 @@ const WRONG: &[Row] = &[
         "[[group]]\nname = \"a\"\ngroups = [\"b\"]\n[[group]]\nname = \"b\"\ngroups = [\"c\"]\n[[group]]\nname = \"c\"\ngroups = [\"a\"]\n[[issuer]]",
     ),
     unseen("[[issuer]]", "[[group]]\nname = \"a\"\ngroups = []\n[[group]]\nname = \"a\"\ngroups = []\n[[issuer]]"),
+    seen(
+        "[[issuer]]",
+        "[[workload]]\nname = \"ci\"\nissuer = \"https://ci.example.com\"\naudience = \"gate\"\njwks_url = \"https://ci.example.com/keys\"\n[[issuer]]",
+    ),
+    unseen(
+        "[[issuer]]",
+        "[[workload]]\nname = \"ci\"\nissuer = \"https://ci.example.com\"\naudience = \"gate\"\nclaims = {}\njwks_url = \"https://ci.example.com/keys\"\n[[issuer]]",
+    ),
+    unseen(
+        "[[issuer]]",
+        "[[workload]]\nname = \"ci\"\nissuer = \"https://ci.example.com\"\naudience = \"gate\"\nclaims = { sub = \"\" }\njwks_url = \"https://ci.example.com/keys\"\n[[issuer]]",
+    ),
+    seen(
+        "[[issuer]]",
+        "[[workload]]\nname = \"ci\"\nissuer = \"https://ci.example.com\"\naudience = \"gate\"\nclaims = { sub = 7 }\njwks_url = \"https://ci.example.com/keys\"\n[[issuer]]",
+    ),
+    seen(
+        "[[issuer]]",
+        "[[workload]]\nname = \"ci\"\nissuer = \"https://ci.example.com\"\naudience = \"gate\"\nclaims = { sub = \"repo\" }\n[[issuer]]",
+    ),
+    unseen(
+        "[[issuer]]",
+        "[[workload]]\nname = \"ci\"\nissuer = \"https://ci.example.com\"\naudience = \"gate\"\nclaims = { sub = \"repo\" }\njwks_url = \"http://ci.example.com/keys\"\n[[issuer]]",
+    ),
+    seen(
+        "[[issuer]]",
+        "[[workload]]\nname = \"ci\"\nissuer = \"https://ci.example.com\"\naudience = \"gate\"\nclaims = { sub = \"repo\" }\njwks_url = \"ci.example.com\"\n[[issuer]]",
+    ),
+    seen(
+        "[[issuer]]",
+        "[[workload]]\nname = \"ci\"\nissuer = \"https://ci.example.com\"\naudience = \"gate\"\nclaims = { sub = \"repo\" }\njwks_url = \"https://ci.example.com/keys\"\njwks_file = \"keys.json\"\n[[issuer]]",
+    ),
+    unseen(
+        "[[issuer]]",
+        "[[workload]]\nname = \"ci\"\nissuer = \"https://ci.example.com\"\naudience = \"gate\"\nclaims = { sub = \"repo\" }\njwks_file = \"no.pem\"\n[[issuer]]",
+    ),
+    seen(
+        "[[issuer]]",
+        "[[workload]]\nname = \"ci\"\nissuer = \"https://ci.example.com\"\naudience = \"gate\"\nclaims = { sub = \"repo\" }\njwks_url = \"https://ci.example.com/keys\"\nalgorithms = [\"HS256\"]\n[[issuer]]",
+    ),
+    seen(
+        "[[issuer]]",
+        "[[workload]]\nname = \"ci\"\nissuer = \"https://ci.example.com\"\naudience = \"gate\"\nclaims = { sub = \"repo\" }\njwks_url = \"https://ci.example.com/keys\"\nalgorithms = []\n[[issuer]]",
+    ),
+    unseen(
+        "[[issuer]]",
+        "[[workload]]\nname = \"ci\"\nissuer = \"https://ci.example.com\"\naudience = \"gate\"\nclaims = { sub = \"repo\" }\njwks_url = \"https://ci.example.com/keys\"\nlife = \"25h\"\n[[issuer]]",
+    ),
+    unseen(
+        "[[issuer]]",
+        "[[workload]]\nname = \"alice\"\nissuer = \"https://ci.example.com\"\naudience = \"gate\"\nclaims = { sub = \"repo\" }\njwks_url = \"https://ci.example.com/keys\"\n[[issuer]]",
+    ),
+    unseen(
+        "[[issuer]]",
+        "[[workload]]\nname = \"ci\"\ngroups = [\"platform\"]\nissuer = \"https://ci.example.com\"\naudience = \"gate\"\nclaims = { sub = \"repo\" }\njwks_url = \"https://ci.example.com/keys\"\n[[issuer]]",
+    ),
+    seen(
+        "[[issuer]]",
+        "[[workload]]\nname = \"ci\"\naudience = \"gate\"\nclaims = { sub = \"repo\" }\njwks_url = \"https://ci.example.com/keys\"\n[[issuer]]",
+    ),
+    unseen(
+        "logins = [\"deploy\"]",
+        "logins = [\"deploy\"]\napprovals = [{ from = [\"leads\"] }]\nmax_duration = \"1h\"\n[[workload]]\nname = \"ci\"\ngroups = [\"leads\"]\nissuer = \"x\"\naudience = \"gate\"\nclaims = { sub = \"x\" }\njwks_url = \"https://ci.example.com/\"\n[[entitlement]]\nname = \"other\"\ngroups = [\"sre\"]\ntargets = { env = \"prod\" }\nlogins = [\"deploy\"]",
+    ),
+    seen("[recording]", "[oidc]\nissuer = \"https://login.example.com\"\ngroups = { Ops = \"sre\" }\n[recording]"),
+    unseen(
+        "[recording]",
+        "[oidc]\nissuer = \"http://login.example.com\"\nclient_id = \"tidegate\"\ngroups = { Ops = \"sre\" }\n[recording]",
+    ),
+    seen("[recording]", "[oidc]\nissuer = \"https://login.example.com\"\nclient_id = \"tidegate\"\n[recording]"),
+    unseen(
+        "[recording]",
+        "[oidc]\nissuer = \"https://login.example.com\"\nclient_id = \"tidegate\"\ngroups = {}\n[recording]",
+    ),
+    unseen(
+        "[recording]",
+        "[oidc]\nissuer = \"https://login.example.com\"\nclient_id = \"tidegate\"\ngroups = { Ops = \"S R E\" }\n[recording]",
+    ),
+    unseen(
+        "[recording]",
+        "[oidc]\nissuer = \"https://login.example.com\"\nclient_id = \"tidegate\"\ngroups = { Ops = \"sre\" }\nlife = \"8d\"\n[recording]",
+    ),
+    unseen(
+        "[recording]",
+        "[oidc]\nissuer = \"https://login.example.com\"\nclient_id = \"tidegate\"\ngroups = { Ops = \"sre\" }\nclient_secret_file = \"open.key\"\n[recording]",
+    ),
+    seen(
+        "[recording]",
+        "[oidc]\nissuer = \"https://login.example.com\"\nclient_id = \"tidegate\"\ngroups = { Ops = \"sre\" }\nalgorithms = [\"HS256\"]\n[recording]",
+    ),
+    seen(
+        "[recording]",
+        "[oidc]\nissuer = \"https://login.example.com\"\nclient_id = \"tidegate\"\ngroups = { Ops = \"sre\" }\nidentity = 7\n[recording]",
+    ),
+    unseen("name = \"alice\"", "name = \"alice\"\noidc = \"4711\""),
     seen("[[issuer]]", "[[inventory]]\nname = \"cloud\"\n[[issuer]]"),
     seen("[[issuer]]", "[[inventory]]\nname = \"cloud\"\ncommand = \"list\"\n[[issuer]]"),
     seen("[[issuer]]", "[[inventory]]\nname = \"cloud\"\ncommand = [\"list\"]\ndirectory = \"d\"\n[[issuer]]"),

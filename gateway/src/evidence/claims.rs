@@ -63,7 +63,7 @@ impl Evidence {
     pub(crate) fn claims(&self) -> Vec<Claim> {
         let mut claims = vec![self.in_ledger()];
         self.request(&mut claims);
-        self.grant(&mut claims);
+        self.grants(&mut claims);
         self.session_claims(&mut claims);
         self.recording(&mut claims);
         self.receipts(&mut claims);
@@ -114,10 +114,25 @@ impl Evidence {
         holds.then(|| key.fingerprint(HashAlg::Sha256).to_string())
     }
 
-    fn grant(&self, claims: &mut Vec<Claim>) {
-        let Some(row) = self.row("grants").next() else {
-            return claims.push(claim(Word::Absent, "the grant is not in here"));
-        };
+    /// The grant, and the one that extended it, if one did.
+    fn grants(&self, claims: &mut Vec<Claim>) {
+        if self.row("grants").next().is_none() {
+            claims.push(claim(Word::Absent, "the grant is not in here"));
+        }
+        self.row("grants").for_each(|row| self.grant(row, claims));
+        for event in self.own("session.extended") {
+            let (text, by) = (|name: &str| event.detail.get(name).and_then(Value::as_str).unwrap_or("?"), event.grant);
+            let by = by.map_or_else(|| "?".to_owned(), |by| by.to_string());
+            let what = format!(
+                "the session, of grant {}, rested on grant {by} from then on, until {}",
+                text("extends"),
+                text("until")
+            );
+            claims.push(claim(Word::Attested, what));
+        }
+    }
+
+    fn grant(&self, row: &StateRow, claims: &mut Vec<Claim>) {
         let part = |at: usize| -> Option<Value> {
             let text = row.text("token")?.split('.').nth(at)?;
             serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()
@@ -127,8 +142,10 @@ impl Evidence {
         let from =
             |name: &str| body.get(name).and_then(Value::as_i64).and_then(|at| jiff::Timestamp::from_second(at).ok());
         let moment = |name: &str| from(name).map_or_else(|| "?".to_owned(), |at| at.to_string());
+        let lasts = body.get("lasts").and_then(Value::as_i64);
+        let lasts = lasts.map(|lasts| format!(" ({lasts} s from its first session)")).unwrap_or_default();
         let what = format!(
-            "grant {} of {} for {} on {}, entitlement {}, from {} until {}, reason {:?}",
+            "grant {} of {} for {} on {}, entitlement {}, from {} until {}{lasts}, reason {:?}",
             row.key,
             text("iss"),
             text("sub"),

@@ -2,7 +2,7 @@
 
 use super::{
     NotTaken,
-    body::{id, is_urgent, sentence},
+    body::{Letter, is_urgent},
 };
 use lettre::{
     AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor,
@@ -17,7 +17,6 @@ use lettre::{
 };
 use secrecy::{ExposeSecret as _, SecretSlice};
 use std::{error::Error, path::PathBuf, sync::Arc, time::Duration};
-use tidegate_grants::ledger::Entry;
 
 /// Of each step of the conversation.
 const STEP: Duration = Duration::from_secs(15);
@@ -58,7 +57,7 @@ pub(crate) struct Mail {
 
 impl Mail {
     /// Sends one entry to each of them, as one mail each: an address that the server knows no more keeps it from nobody else.
-    pub(super) async fn send(&self, gateway: &str, channel: &str, entry: &Entry) -> Result<(), NotTaken> {
+    pub(super) async fn send(&self, letter: &Letter<'_>, channel: &str) -> Result<(), NotTaken> {
         let transport = self.smtp.transport().map_err(NotTaken::Later)?;
         // A server that does not let us in is one that will: nothing is given up for that.
         match tokio::time::timeout(DEADLINE, transport.test_connection()).await {
@@ -69,7 +68,7 @@ impl Mail {
         }
         let mut refused = Vec::new();
         for to in &self.to {
-            let message = self.message(gateway, channel, entry, to).map_err(NotTaken::Never)?;
+            let message = self.message(letter, channel, to).map_err(NotTaken::Never)?;
             match tokio::time::timeout(DEADLINE, transport.send(message)).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) if error.is_permanent() => refused.push(format!("{}: {error}", to.email)),
@@ -80,16 +79,19 @@ impl Mail {
         if refused.is_empty() { Ok(()) } else { Err(NotTaken::Never(refused.join("; "))) }
     }
 
-    fn message(&self, gateway: &str, channel: &str, entry: &Entry, to: &Mailbox) -> Result<Message, String> {
-        let text = sentence(gateway, entry);
-        let details = serde_json::to_string_pretty(entry).map_err(|error| error.to_string())?;
+    fn message(&self, letter: &Letter<'_>, channel: &str, to: &Mailbox) -> Result<Message, String> {
+        let text = letter.sentence();
+        let answer =
+            letter.link().map(|link| format!("Answer, once you have logged in there: {link}\n\n")).unwrap_or_default();
+        let details = serde_json::to_string_pretty(letter.entry).map_err(|error| error.to_string())?;
         // The same mail has the same id, however often it is sent.
-        let message_id = format!("<{}.{channel}@tidegate>", id(gateway, entry).replace('/', "."));
+        let message_id = format!("<{}.{channel}@tidegate>", letter.id().replace('/', "."));
         let mut message = Message::builder().from(self.smtp.from.clone()).message_id(Some(message_id)).subject(&text);
-        if is_urgent(&entry.event) {
+        if is_urgent(&letter.entry.event) {
             message = message.header(Importance);
         }
-        let message = message.to(to.clone()).header(ContentType::TEXT_PLAIN).body(format!("{text}\n\n{details}\n"));
+        let message =
+            message.to(to.clone()).header(ContentType::TEXT_PLAIN).body(format!("{text}\n\n{answer}{details}\n"));
         message.map_err(|error| error.to_string())
     }
 }

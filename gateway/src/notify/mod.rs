@@ -18,6 +18,7 @@ pub(crate) use route::Kind;
 pub(crate) use webhook::Webhook;
 
 use crate::live::Live;
+use body::Letter;
 use cursor::{Cursor, Failing};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -215,10 +216,12 @@ impl Notifier {
 
     /// Until it is taken, or given up.
     async fn tell(&self, channel: &Channel, entry: &Entry) -> Result<(), StoreError> {
-        let gateway = &self.gate.name;
+        let config = self.live.config();
+        let url = config.api.as_ref().and_then(|api| api.url.as_deref());
+        let letter = Letter { gateway: &self.gate.name, entry, url };
         let outcome = match &channel.way {
-            Way::Mail(mail) => mail.send(gateway, &channel.name, entry).await,
-            Way::Webhook(webhook) => webhook.post(gateway, entry, self.gate.now()).await,
+            Way::Mail(mail) => mail.send(&letter, &channel.name).await,
+            Way::Webhook(webhook) => webhook.post(&letter, self.gate.now()).await,
         };
         let now = self.gate.now();
         match outcome {

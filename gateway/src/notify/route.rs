@@ -30,6 +30,8 @@ pub(crate) enum Group {
     Recording,
     /// Somebody asked for a grant, or was answered.
     Request,
+    /// Somebody's grant ends within minutes.
+    Expiry,
     /// Locks.
     Lock,
     /// Somebody was given a second factor, or it was taken away.
@@ -38,13 +40,14 @@ pub(crate) enum Group {
     Store,
 }
 
-const GROUPS: [(&str, Group); 9] = [
+const GROUPS: [(&str, Group); 10] = [
     ("break_glass", Group::BreakGlass),
     ("denial", Group::Denial),
     ("teardown", Group::Teardown),
     ("orphan", Group::Orphan),
     ("recording", Group::Recording),
     ("request", Group::Request),
+    ("expiry", Group::Expiry),
     ("lock", Group::Lock),
     ("mfa", Group::Mfa),
     ("store", Group::Store),
@@ -80,6 +83,7 @@ impl Group {
                 kind == "recording.budget" || matches!(kind, "session.denied" | "session.cut") && unrecorded()
             }
             Self::Request => kind.starts_with("request."),
+            Self::Expiry => kind == "grant.ending",
             Self::Lock => matches!(kind, "lock.added" | "lock.removed"),
             Self::Mfa => matches!(kind, "mfa.enrolled" | "mfa.removed"),
             Self::Store => matches!(kind, "store.distrusted" | "store.restored"),
@@ -136,6 +140,8 @@ mod tests {
             ("recording", Event::new("session.cut").detail(json!({ "check": "expired" })), false),
             ("session.cut", cut, true),
             ("request", Event::new("request.opened"), true),
+            ("expiry", Event::new("grant.ending"), true),
+            ("expiry", Event::new("grant.issued"), false),
             ("lease.*", Event::new("lease.held"), true),
             ("lease.*", Event::new("leases.held"), false),
             ("notify.*", Event::new("notify.dead"), false),

@@ -4,7 +4,7 @@
 
 use super::{
     NotTaken,
-    body::{Format, body, id},
+    body::{Format, Letter, body},
 };
 use crate::outgoing::send;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -18,7 +18,6 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretSlice};
 use sha2::Sha256;
 use std::{path::PathBuf, sync::Arc};
-use tidegate_grants::ledger::Entry;
 
 /// `t=UNIX SECONDS,v1=HEX`, the HMAC-SHA-256 of the time, a dot and the body: a receiver refuses old ones.
 const SIGNATURE: HeaderName = HeaderName::from_static("tidegate-signature");
@@ -40,20 +39,20 @@ pub(crate) struct Webhook {
 
 impl Webhook {
     /// Posts one entry.
-    pub(super) async fn post(&self, gateway: &str, entry: &Entry, now: Timestamp) -> Result<(), NotTaken> {
-        let request = self.request(gateway, entry, now).map_err(NotTaken::Never)?;
+    pub(super) async fn post(&self, letter: &Letter<'_>, now: Timestamp) -> Result<(), NotTaken> {
+        let request = self.request(letter, now).map_err(NotTaken::Never)?;
         judge(send(&self.uri, self.tls_ca.as_deref(), request).await.map_err(NotTaken::Later)?)
     }
 
-    fn request(&self, gateway: &str, entry: &Entry, now: Timestamp) -> Result<Request<Full<Bytes>>, String> {
-        let body = body(self.format, gateway, entry).to_string();
+    fn request(&self, letter: &Letter<'_>, now: Timestamp) -> Result<Request<Full<Bytes>>, String> {
+        let body = body(self.format, letter).to_string();
         let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
         let host = self.uri.authority().map_or("", |authority| authority.as_str());
         let mut request = Request::post(path)
             .header(header::HOST, host)
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::USER_AGENT, concat!("tidegate/", env!("CARGO_PKG_VERSION")))
-            .header(ID, id(gateway, entry));
+            .header(ID, letter.id());
         if let Some(key) = &self.key {
             request = request.header(SIGNATURE, signature(key, now, &body)?);
         }

@@ -119,6 +119,7 @@ pub(super) fn sign(
         ticket: request.ticket.map(|ticket| line(&ticket, 128)),
         approvals: vec![Level { by: by.to_string(), at: iat, level: 1, proof: Proof::Attested }],
         single_use: request.single_use,
+        lasts: None,
     };
     let token = jws::sign(signer, &claims)?;
     // By the same checks as at each use, so that no grant is issued that opens nothing.
@@ -264,14 +265,18 @@ fn view(db: &Connection, rules: &Rules, row: GrantRow, now: Timestamp) -> Result
     Ok(match jws::verify(&row.token, &rules.policy(), rules.own()) {
         Ok(verified) if agrees => {
             let state = row.standing(&verified.claims, now);
-            Some(GrantView { id: row.id, claims: verified.claims, state, revoked: row.revoked })
+            let ends = jws::at(row.end(&verified.claims));
+            Some(GrantView { id: row.id, claims: verified.claims, state, ends, revoked: row.revoked })
         }
         _ => {
             // What was revoked stays that, whatever became of its entitlement.
             let revoked = agrees && row.revoked.is_some();
             let state = if revoked { GrantState::Revoked } else { GrantState::Invalid };
             let claims = rows::claims_of(&row);
-            claims.map(|claims| GrantView { id: row.id, claims, state, revoked: row.revoked })
+            claims.map(|claims| {
+                let ends = jws::at(row.end(&claims));
+                GrantView { id: row.id, claims, state, ends, revoked: row.revoked }
+            })
         }
     })
 }

@@ -4,6 +4,7 @@ use super::{
     Ask, Denied,
     exclusive::{self, Holder},
     factors, locks,
+    met::met,
     permit::{Held, Permit, Rules},
     rows::{self, GrantRow},
 };
@@ -51,6 +52,13 @@ pub(super) struct Active {
     pub(super) counts_as_approval: bool,
 }
 
+impl Active {
+    /// When it ends, as far as that is known.
+    fn end(&self) -> i64 {
+        self.row.end(&self.claims)
+    }
+}
+
 /// All that speaks for or against, gathered before the decision.
 #[derive(Default)]
 pub(super) struct Gathered {
@@ -74,6 +82,7 @@ pub(super) fn authorize(
         let mut gathered = Gathered::default();
         let chosen = choose(tx, rules, &policy, &Wanted::from(ask), &mut gathered);
         let chosen = chosen.and_then(|(active, entitlement)| {
+            met(&policy, &entitlement, ask, active.claims.ticket.as_deref(), now)?;
             factors::proven(tx, ask, &entitlement)?;
             Ok((active, entitlement))
         });
@@ -119,8 +128,8 @@ fn longest(tx: &Tx<'_>, rules: &Rules, policy: &Policy, wanted: &Wanted) -> Resu
     locks::open(tx, &wanted.identity, &wanted.target)?;
     let mut gathered = Gathered::default();
     gather(tx, rules, policy, wanted, &fitting, &mut gathered)?;
-    match gathered.active.iter().map(|active| active.claims.exp).max() {
-        Some(exp) => Ok(jws::at(exp)),
+    match gathered.active.iter().map(Active::end).max() {
+        Some(end) => Ok(jws::at(end)),
         None => Err(none(wanted, &fitting, gathered.ended)),
     }
 }
@@ -143,13 +152,16 @@ fn still_good(tx: &Tx<'_>, rules: &Rules, policy: &Policy, held: &Held) -> Resul
     }
     if let Some(entitlement) = policy.entitlements.get(&held.entitlement.name) {
         open_now(entitlement, &held.ask.target, tx.now())?;
+        if !held.trial {
+            met(policy, entitlement, &held.ask, held.claims.ticket.as_deref(), tx.now())?;
+        }
     }
     let target = held.ask.target.clone();
     match row.standing(&held.claims, tx.now()) {
         GrantState::Active => Ok(()),
         GrantState::Used if row.used.is_some_and(|(_, by)| by == held.session) => Ok(()),
         GrantState::Used => Err(Denied::Used { target }),
-        GrantState::Expired => Err(Denied::Expired { target, at: jws::at(held.claims.exp) }),
+        GrantState::Expired => Err(Denied::Expired { target, at: jws::at(row.end(&held.claims)) }),
         GrantState::Revoked => Err(Denied::Revoked { target }),
         GrantState::Pending | GrantState::Invalid => Err(held.no_grant()),
     }
@@ -173,7 +185,7 @@ fn choose(
     for active in gathered.active.drain(..) {
         // Of two grants of one entitlement the later end serves.
         match by_entitlement.get(&active.claims.entitlement) {
-            Some(other) if other.claims.exp >= active.claims.exp => {}
+            Some(other) if other.end() >= active.end() => {}
             _ => drop(by_entitlement.insert(active.claims.entitlement.clone(), active)),
         }
     }
@@ -284,7 +296,10 @@ impl Gathered {
         let (target, id) = (claims.target.clone(), row.id);
         let (end, denied) = match row.standing(&claims, now) {
             GrantState::Active => return self.active.push(Active { row, claims, counts_as_approval }),
-            GrantState::Expired => (jws::at(claims.exp), Denied::Expired { target, at: jws::at(claims.exp) }),
+            GrantState::Expired => {
+                let at = jws::at(row.end(&claims));
+                (at, Denied::Expired { target, at })
+            }
             GrantState::Revoked => (row.revoked.map_or(now, |r| r.at), Denied::Revoked { target }),
             GrantState::Used => (row.used.map_or(now, |(at, _)| at), Denied::Used { target }),
             GrantState::Pending | GrantState::Invalid => return,
@@ -316,11 +331,16 @@ pub(super) fn open(
     active: Active,
     entitlement: Entitlement,
 ) -> Result<Held, StoreError> {
-    let Active { row, claims, counts_as_approval } = active;
+    let Active { mut row, claims, counts_as_approval } = active;
     let about = |kind| Event::new(kind).session(session).identity(&ask.identity).target(&ask.target).grant(row.id);
     if claims.single_use {
         rows::mark_used(tx, row.id, session, about("grant.used"))?;
+    } else if claims.lasts.is_some() && row.used.is_none() {
+        row.used = Some((tx.now(), session));
+        let detail = json!({ "ends": jws::at(row.end(&claims)) });
+        rows::mark_used(tx, row.id, session, about("grant.started").detail(detail))?;
     }
+    let until = jws::at(row.end(&claims));
     let record = SessionRow {
         id: session,
         identity: ask.identity.clone(),
@@ -338,11 +358,11 @@ pub(super) fn open(
         "source": ask.source,
         "iss": claims.iss,
         "jti": claims.jti,
-        "expires": jws::at(claims.exp),
+        "expires": until,
         "counts_as_approval": counts_as_approval,
     });
     sessions::open(tx, &record, about("session.opened").detail(detail))?;
-    Ok(Held { session, grant: row.id, ask: ask.clone(), token: row.token, claims, entitlement })
+    Ok(Held { session, grant: row.id, ask: ask.clone(), token: row.token, claims, until, entitlement, trial: false })
 }
 
 /// The most reasons why grants did not verify that one denial writes down.

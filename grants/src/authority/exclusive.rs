@@ -45,7 +45,7 @@ pub(super) fn holder(
         // Their own further grants, an extension say, count to the end.
         let theirs = found.as_ref().is_none_or(|holder| holder.identity == claims.sub);
         if here && theirs && holds(rules, &row, &claims, now) && agrees(db, "grants", &row.id.to_string())? {
-            let until = found.and_then(|holder| holder.until).max(Some(jws::at(claims.exp)));
+            let until = found.and_then(|holder| holder.until).max(Some(jws::at(row.end(&claims))));
             found = Some(Holder { until, identity: claims.sub });
         }
     }

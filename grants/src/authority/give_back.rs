@@ -85,7 +85,7 @@ fn over(
     if !own && revoked.reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) {
         return refused("say why: whose it is will be told".to_owned());
     }
-    if row.revoked.is_some() || (claims.exp <= tx.now().as_second() && rules.sessions_of(row.id).is_empty()) {
+    if row.revoked.is_some() || (row.end(&claims) <= tx.now().as_second() && rules.sessions_of(row.id).is_empty()) {
         return refused("this grant is over already".to_owned());
     }
     let linked = requests::linked(tx.db(), &claims.sub, row.id)?;

@@ -7,13 +7,16 @@
 mod admin;
 mod asked;
 mod decide;
+mod ending;
 mod exclusive;
 mod factors;
 mod give_back;
+mod guests;
 mod live;
 #[cfg(test)]
 mod lives_tests;
 mod locks;
+mod met;
 mod offboard;
 mod permit;
 mod requests;
@@ -29,22 +32,26 @@ mod tokens;
 mod trial;
 
 pub use asked::Offer;
+pub use guests::Exchange;
 pub use live::{SessionState, SessionView};
 pub use offboard::UserEnded;
 pub use permit::{Ended, Permit};
 
 use crate::{
     grant::GrantView,
+    guest::{Arrival, LentKey},
     listing::Listing,
     lock::{LockMade, LockRequest, LockView, Locked},
     name::{
         Access, DatabaseName, EntitlementName, GrantId, IdentityName, LockId, Login, RoleName, SessionId, TargetName,
         TokenId,
     },
+    pick,
     policy::Policy,
     reference::Reference,
     store::{SessionRow, Store, StoreError},
     token::{Bearer, TokenHash, TokenMade, TokenRefused, TokenRequest, TokenView},
+    when::Device,
 };
 use decide::Wanted;
 use jiff::Timestamp;
@@ -67,6 +74,8 @@ pub struct Ask {
     pub source: IpAddr,
     /// When they proved the second factor that this login carries by itself, if it does: a password's does.
     pub factor: Option<Timestamp>,
+    /// What they logged in with.
+    pub device: Device,
     /// By which they may ask later why they were refused.
     pub reference: Reference,
 }
@@ -152,6 +161,14 @@ pub enum Denied {
         /// When it opens next.
         next: Option<Timestamp>,
     },
+    /// The condition of the entitlement does not hold.
+    #[error("{target} is open to you only when {when}, and that does not hold now")]
+    Unmet {
+        /// The target.
+        target: TargetName,
+        /// The condition, as the configuration says it.
+        when: String,
+    },
     /// One holds it at a time, and somebody else does.
     #[error("{entitlement} on {target} is held by {by}{}", until.map(|until| format!(" until {until}")).unwrap_or_default())]
     HeldBy {
@@ -222,6 +239,7 @@ impl Denied {
             Self::Used { .. } => "used",
             Self::Ambiguous { .. } => "ambiguous",
             Self::Shut { .. } => "hours",
+            Self::Unmet { .. } => "when",
             Self::HeldBy { .. } => "held",
             Self::TooManyUnder { .. }
             | Self::TooMany { .. }
@@ -460,6 +478,25 @@ impl Authority {
         Ok(id)
     }
 
+    /// Revokes a grant of one's own; another's is no different from none. Live sessions of it end. Revoking twice is fine.
+    ///
+    /// # Errors
+    /// [`GrantError`]: no grant of theirs has this id, or the store failed.
+    pub async fn revoke_own(
+        &self,
+        by: &IdentityName,
+        id: &str,
+        reason: Option<String>,
+        now: Timestamp,
+    ) -> Result<GrantId, GrantError> {
+        let own = self.grants(Listing::of(by), now).await?;
+        let not_one = |why: pick::NotOne| GrantError::NotFound(why.sentence("grant"));
+        let id = pick::one(own, id, |grant| grant.id.to_string()).map_err(not_one)?.id;
+        let (rules, by) = (self.rules.clone(), by.clone());
+        self.store.run(move |writer| admin::revoke(writer, &rules, &by, id, reason.as_deref(), now)).await??;
+        Ok(id)
+    }
+
     /// Sessions, newest first.
     pub async fn sessions(&self, listing: Listing) -> Result<Vec<SessionView>, StoreError> {
         let rows = self.store.sessions(listing).await?;
@@ -496,6 +533,62 @@ impl Authority {
         let Some(hash) = TokenHash::of(secret) else { return Err(TokenRefused::Unknown) };
         let rules = self.rules.clone();
         self.store.run(move |writer| tokens::verify(writer, &rules, &hash, now)).await?
+    }
+
+    /// Gives a workload a token for one from outside, once. Whether that one is good is the caller's to know.
+    ///
+    /// # Errors
+    /// [`GrantError`]: it was exchanged already, or the store failed.
+    pub async fn exchange(&self, outside: Exchange, now: Timestamp) -> Result<TokenMade, GrantError> {
+        let rules = self.rules.clone();
+        self.store.run(move |writer| guests::exchange(writer, &rules, &outside, now)).await?
+    }
+
+    /// Somebody has logged in elsewhere, as the caller has verified: they are there until their login ends.
+    ///
+    /// # Errors
+    /// [`GrantError`]: the name is somebody else's, or the store failed.
+    pub async fn welcome(&self, arrival: Arrival, now: Timestamp) -> Result<(), GrantError> {
+        let rules = self.rules.clone();
+        self.store.run(move |writer| guests::welcome(writer, &rules, &arrival, now)).await?
+    }
+
+    /// For a while this key says who somebody is, as the caller has verified.
+    ///
+    /// # Errors
+    /// [`GrantError`]: it is somebody else's, or the store failed.
+    pub async fn lend_key(&self, lent: LentKey, now: Timestamp) -> Result<(), GrantError> {
+        let rules = self.rules.clone();
+        self.store.run(move |writer| guests::lend(writer, &rules, &lent, now)).await?
+    }
+
+    /// Those are there whom the store knows, after a start.
+    ///
+    /// # Errors
+    /// [`GrantError`]: nobody is, since the store cannot be read or trusted.
+    pub async fn host_guests(&self, now: Timestamp) -> Result<(), GrantError> {
+        let rules = self.rules.clone();
+        self.store.run(move |writer| guests::put_in_force(writer, &rules, now)).await?
+    }
+
+    /// Guests whose time is over are no longer there, and their sessions end.
+    pub fn see_guests_off(&self, now: Timestamp) {
+        self.rules.see_off(now);
+    }
+
+    /// Sessions whose entitlement's condition no longer holds end. (Each further channel looks by itself.)
+    pub fn end_unmet(&self, now: Timestamp) {
+        self.rules.end_unmet(now);
+    }
+
+    /// Writes into the ledger, once of each, which grants end within five minutes (`grant.ending`); how many.
+    pub async fn tell_endings(&self, now: Timestamp) -> Result<usize, StoreError> {
+        let until = now + ending::SOON;
+        if self.store.read(move |db| Ok(rows::ending(db, now, until)?.is_empty())).await? {
+            return Ok(0);
+        }
+        let rules = self.rules.clone();
+        self.store.run(move |writer| ending::tell(writer, &rules, now)).await?
     }
 
     /// Tokens, newest first: all of them, or those of one identity.

@@ -5,7 +5,7 @@ use crate::{
     grant::Revoked,
     ledger::Event,
     name::IdentityName,
-    store::{StoreError, passwords, tokens, writer::Writer},
+    store::{StoreError, guests, passwords, tokens, writer::Writer},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ pub struct UserEnded {
     pub grants: usize,
     /// Passwords that were made void.
     pub passwords: usize,
-    /// Tokens that were revoked.
+    /// Tokens that were revoked, and logins from elsewhere that ended.
     #[serde(default)]
     pub tokens: usize,
     /// Live sessions that ended.
@@ -48,14 +48,18 @@ pub(super) fn end(
         }
         let passwords = passwords::void_all(tx, user, now)?;
         let tokens = tokens::revoke_all(tx, Some(user), &revoked, now)?;
+        let logins = guests::end_all(tx, Some(user), "all that they hold was ended", now)?;
         let requests = requests::cancel_all(tx, user, &revoked)?; // nobody approves them afterwards
         let detail = json!({
             "by": by, "reason": revoked.reason, "grants": grants.len(), "passwords": passwords, "tokens": tokens,
-            "requests": requests,
+            "requests": requests, "logins": logins,
         });
         tx.append(Event::new("user.ended").identity(user).detail(detail))?;
-        Ok((grants.len(), passwords, tokens))
+        Ok((grants.len(), passwords, tokens + logins))
     });
+    if let Err(error) = super::guests::put_in_force(writer, rules, now) {
+        tracing::error!(%error, "who is a guest could not be read anew");
+    }
     rules.requests_changed();
     let sessions = rules.end_identity(user, &Ended::Revoked { by: revoked.by, reason: revoked.reason });
     let named = rules.policy().identities.contains_key(user);

@@ -1,9 +1,10 @@
 //! Permits, and the register of those that are alive.
 
-use super::{Ask, Denied, requests::Extended};
+use super::{Ask, Denied, met::met, requests::Extended};
 use crate::{
     entitlement::{Entitlement, Terms},
     grant::{Claims, jws},
+    guest::Guests,
     lock::Locked,
     name::{Access, EntitlementName, GrantId, IdentityName, RoleName, SessionId, TargetName},
     policy::Policy,
@@ -35,6 +36,8 @@ pub enum Ended {
         /// When.
         at: Timestamp,
     },
+    /// The condition of its entitlement no longer holds.
+    Unmet,
     /// It was revoked.
     Revoked {
         /// By whom.
@@ -65,7 +68,11 @@ pub(super) struct Held {
     pub(super) ask: Ask,
     pub(super) token: String,
     pub(super) claims: Claims,
+    /// When that grant ends.
+    pub(super) until: Timestamp,
     pub(super) entitlement: Entitlement,
+    /// Nobody sits at it: what the entitlement says of people is not asked.
+    pub(super) trial: bool,
 }
 
 /// The in-memory proof, held by one live session, that its grant was verified.
@@ -228,7 +235,7 @@ impl Permit {
             Some(Ended::Expired { at }) => Err(Denied::Expired { target, at }),
             Some(Ended::Shut { at }) => Err(Denied::Expired { target, at }),
             Some(Ended::Locked(locked)) => Err(Denied::Locked(locked)),
-            Some(Ended::Withdrawn) => Err(self.held.no_grant()),
+            Some(Ended::Unmet | Ended::Withdrawn) => Err(self.held.no_grant()),
             None if Instant::now() >= term.deadline => {
                 Err(Denied::Expired { target, at: term.shuts.unwrap_or(term.expires) })
             }
@@ -240,7 +247,7 @@ impl Permit {
 impl Term {
     /// By this grant, under these terms. `start`: the moment that `now` was.
     fn of(held: &Held, now: Timestamp, start: Instant) -> Self {
-        let expires = jws::at(held.claims.exp);
+        let expires = held.until;
         let shuts = held.entitlement.conditions.hours.as_ref().map(|hours| hours.until(now).unwrap_or(now));
         let shuts = shuts.filter(|shuts| *shuts < expires);
         let left = Duration::try_from(shuts.unwrap_or(expires).duration_since(now)).unwrap_or_default();
@@ -302,16 +309,59 @@ struct Seat {
 /// The policy in force and the permits that live under it.
 #[derive(Debug)]
 pub(super) struct Rules {
+    /// What is in force: the configuration's, with those who are guests at the moment.
     policy: ArcSwap<Policy>,
+    hosted: Mutex<Hosted>,
     own: [u8; 32],
     seats: Mutex<HashMap<SessionId, Seat>>,
     /// Moves whenever something was said about a request, or the policy changed.
     requests: watch::Sender<u64>,
 }
 
+/// What the policy in force is made of.
+#[derive(Debug)]
+struct Hosted {
+    base: Arc<Policy>,
+    guests: Guests,
+    /// The moment at which it was looked who is here.
+    at: Timestamp,
+}
+
 impl Rules {
     pub(super) fn new(policy: Policy, own: [u8; 32]) -> Self {
-        Self { policy: ArcSwap::from_pointee(policy), own, seats: Mutex::default(), requests: watch::Sender::new(0) }
+        let base = Arc::new(policy);
+        Self {
+            policy: ArcSwap::new(base.clone()),
+            hosted: Mutex::new(Hosted { base, guests: Guests::default(), at: Timestamp::UNIX_EPOCH }),
+            own,
+            seats: Mutex::default(),
+            requests: watch::Sender::new(0),
+        }
+    }
+
+    fn hosted(&self) -> MutexGuard<'_, Hosted> {
+        self.hosted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the configuration itself names them.
+    pub(super) fn declares(&self, identity: &IdentityName) -> bool {
+        self.hosted().base.identities.contains_key(identity)
+    }
+
+    /// These guests and lent keys are there from now on.
+    pub(super) fn host(&self, guests: Guests, now: Timestamp) {
+        self.swap(|hosted| (hosted.guests, hosted.at) = (guests, now));
+    }
+
+    /// Whoever's time is over is no longer there.
+    pub(super) fn see_off(&self, now: Timestamp) {
+        let ended = {
+            let hosted = self.hosted();
+            hosted.guests.ended_between(hosted.at, now)
+        };
+        if ended {
+            self.swap(|hosted| hosted.at = now);
+        }
     }
 
     pub(super) fn policy(&self) -> Arc<Policy> {
@@ -337,22 +387,54 @@ impl Rules {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Under the register's lock, so that no permit is given between the swap and the look at those that live.
+    /// Another configuration; guests stay.
     pub(super) fn replace(&self, policy: Policy) {
+        self.swap(|hosted| hosted.base = Arc::new(policy));
+    }
+
+    /// Under the register's lock, so that no permit is given between the swap and the look at those that live.
+    fn swap(&self, change: impl FnOnce(&mut Hosted)) {
+        let mut hosted = self.hosted();
+        change(&mut hosted);
         let seats = self.register();
-        let policy = Arc::new(policy);
+        let policy = hosted.guests.join(&hosted.base, hosted.at);
         self.policy.store(policy.clone());
         for seat in seats.values().filter(|seat| !seat.held.fits(&policy, &self.own)) {
             seat.end(&Ended::Withdrawn);
         }
-        drop(seats);
+        drop((seats, hosted));
         self.requests_changed();
+    }
+
+    /// Ends every permit whose entitlement's condition does not hold now, as the policy in force has both.
+    pub(super) fn end_unmet(&self, now: Timestamp) {
+        let policy = self.policy();
+        let conditional = |seat: &Seat| {
+            let entitlement = policy.entitlements.get(&seat.held.entitlement.name)?;
+            entitlement
+                .conditions
+                .when
+                .as_ref()
+                .filter(|_| seat.lives() && !seat.held.trial)
+                .map(|_| (entitlement, seat.held.clone()))
+        };
+        // Judged without the register's lock: nobody at the door waits for it.
+        let conditional: Vec<_> = self.register().values().filter_map(conditional).collect();
+        for (entitlement, Held { session, ask, claims, .. }) in conditional {
+            if met(&policy, entitlement, &ask, claims.ticket.as_deref(), now).is_err() {
+                self.end_session(session, &Ended::Unmet);
+            }
+        }
     }
 
     /// The sessions whose permits would end under this policy.
     pub(super) fn would_end(&self, policy: &Policy) -> Vec<SessionId> {
+        let policy = {
+            let hosted = self.hosted();
+            hosted.guests.join(&Arc::new(policy.clone()), hosted.at)
+        };
         let seats = self.register();
-        let fallen = seats.values().filter(|seat| seat.lives() && !seat.held.fits(policy, &self.own));
+        let fallen = seats.values().filter(|seat| seat.lives() && !seat.held.fits(&policy, &self.own));
         let mut sessions: Vec<_> = fallen.map(|seat| seat.held.session).collect();
         sessions.sort_unstable();
         sessions
@@ -376,10 +458,12 @@ impl Rules {
     /// `now` was.
     pub(super) fn extend(&self, extended: &Extended, now: Timestamp, start: Instant) {
         let Extended { of, id, claims, token } = extended;
+        let until = jws::at(claims.exp);
         let mut seats = self.register();
-        let resting = seats.values_mut().filter(|seat| seat.held.grant == *of && seat.held.claims.exp < claims.exp);
+        let resting = seats.values_mut().filter(|seat| seat.held.grant == *of && seat.held.until < until);
         for seat in resting {
             (seat.held.grant, seat.held.token, seat.held.claims) = (*id, token.clone(), claims.clone());
+            seat.held.until = until;
             let term = Arc::new(Term::of(&seat.held, now, start));
             seat.life.send_modify(|life| life.term = term);
         }

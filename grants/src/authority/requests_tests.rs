@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::{
-    asking::{Asking, Escalation, Proof, TicketRule},
+    asking::{Asking, Clock, Escalation, Proof, TicketRule},
     fixture::*,
     panel::Standing,
-    request::{LIFE, NAMESPACE, RequestState, RequestView, Wish},
+    request::{LIFE, More, NAMESPACE, RequestState, RequestView, Wish},
 };
 use proptest::prelude::*;
 use ssh_key::{HashAlg, LineEnding, PrivateKey};
@@ -468,4 +468,85 @@ async fn of_many_approvers_at_once_exactly_one_makes_the_grant() {
     }
     let counted = approving.join_all().await.into_iter().filter(Result::is_ok).count();
     assert_eq!((counted, authority.grants(crate::Listing::default(), now()).await.unwrap().len()), (3, 1));
+}
+
+#[tokio::test]
+async fn what_does_not_hold_where_somebody_asks_from_is_not_asked_of_anybody() {
+    let (_dir, authority) = asked(asking(&[(&["leads"], 1, WITNESSED)]));
+    let mut policy = authority.policy().as_ref().clone();
+    let when = |text: &str| Some(crate::when::When::new(text).unwrap());
+    let shell: crate::EntitlementName = "shell".parse().unwrap();
+    let condition = r#"context.ip.isInRange(ip("192.0.2.0/24"))"#;
+    policy.entitlements.get_mut(&shell).unwrap().conditions.when = when(condition);
+    authority.replace(policy);
+    let from = |from: Option<&str>| Wish { from: from.map(|from| from.parse().unwrap()), ..wish("web-1") };
+    let refused = authority.request(&name("alice"), from(Some("198.51.100.7")), now()).await.unwrap_err();
+    assert!(refused.to_string().contains("is open to you only when"), "{refused}");
+    authority.request(&name("alice"), from(Some("192.0.2.7")), now()).await.unwrap();
+    // Whence they will come is not known yet: each use is judged.
+    authority.request(&name("bob"), from(None), now()).await.unwrap();
+}
+
+/// A grant whose time starts with its first session, for ten minutes.
+async fn waiting_for_its_first_session() -> (TempDir, Authority, GrantId) {
+    let (dir, authority) = asked(Asking { clock: Clock::FirstUse, extend: true, ..asking(&[]) });
+    let grant = ask(&authority).await.grant.unwrap();
+    (dir, authority, grant)
+}
+
+#[tokio::test]
+async fn time_that_starts_with_the_first_session_runs_from_there_for_every_session() {
+    const DAY: u64 = 24 * 3600;
+    let (_dir, authority, grant) = waiting_for_its_first_session().await;
+    let view = async |at| authority.grant(&grant.to_string(), at).await.unwrap();
+    assert_eq!(view(now()).await.ends, after(DAY + 600));
+    let early = authority.extend(&name("alice"), &grant.to_string(), More::default(), now()).await.unwrap_err();
+    assert!(early.to_string().contains("starts with its first session"), "{early}");
+    let ask = ssh("alice", "deploy", "web-1");
+    let first = authority.authorize(&ask, after(3600)).await.unwrap();
+    assert_eq!((first.expires(), view(after(3600)).await.ends), (after(4200), after(4200)));
+    assert!(first.left() <= Duration::from_secs(600));
+    let second = authority.authorize(&ask, after(4000)).await.unwrap();
+    assert_eq!(second.expires(), after(4200));
+    authority.recheck(&first, after(4199)).await.unwrap();
+    let over = authority.recheck(&first, after(4200)).await;
+    assert!(matches!(&over, Err(Denied::Expired { at, .. }) if *at == after(4200)), "{over:?}");
+    let over = authority.authorize(&ask, after(4200)).await;
+    assert!(matches!(&over, Err(Denied::Expired { at, .. }) if *at == after(4200)), "{over:?}");
+    assert_eq!(view(after(4200)).await.state, crate::GrantState::Expired);
+}
+
+#[tokio::test]
+async fn time_that_has_not_started_within_a_day_ends_all_the_same() {
+    const DAY: u64 = 24 * 3600;
+    let ask = ssh("alice", "deploy", "web-1");
+    let (_dir, authority, _) = waiting_for_its_first_session().await;
+    let late = authority.authorize(&ask, after(DAY + 590)).await.unwrap();
+    assert_eq!(late.expires(), after(DAY + 600), "no later than its claims say");
+    let (_dir, authority, grant) = waiting_for_its_first_session().await;
+    assert!(matches!(authority.authorize(&ask, after(DAY + 600)).await, Err(Denied::Expired { .. })));
+    assert_eq!(authority.grant(&grant.to_string(), after(DAY + 600)).await.unwrap().state, crate::GrantState::Expired);
+}
+
+#[tokio::test]
+async fn a_session_that_never_reached_its_target_starts_no_time_unless_another_has_begun() {
+    let (_dir, authority, grant) = waiting_for_its_first_session().await;
+    let ends = async |at| authority.grant(&grant.to_string(), at).await.unwrap().ends;
+    let ask = ssh("alice", "deploy", "web-1");
+    let failed = authority.authorize(&ask, now()).await.unwrap();
+    authority.store().session_closed(failed.session(), "failed: no route to host", after(1)).await.unwrap();
+    assert_eq!(ends(after(1)).await, after(24 * 3600 + 600));
+    let failed = authority.authorize(&ask, after(2)).await.unwrap();
+    let _other = authority.authorize(&ask, after(3)).await.unwrap();
+    authority.store().session_closed(failed.session(), "failed: no route to host", after(4)).await.unwrap();
+    assert_eq!(ends(after(4)).await, after(602));
+}
+
+#[tokio::test]
+async fn an_extension_moves_the_end_of_time_that_started_with_the_first_session() {
+    let (_dir, authority, grant) = waiting_for_its_first_session().await;
+    let permit = authority.authorize(&ssh("alice", "deploy", "web-1"), after(60)).await.unwrap();
+    let more = More { duration: Some(Duration::from_secs(600)), ..More::default() };
+    authority.extend(&name("alice"), &grant.to_string(), more, after(500)).await.unwrap();
+    assert_eq!(permit.expires(), after(1100));
 }

@@ -22,17 +22,22 @@ pub(super) struct GrantRow {
     pub(super) id: GrantId,
     pub(super) token: String,
     pub(super) revoked: Option<Revoked>,
-    /// The session that used it, if it is good for one.
+    /// The session that used it, if it is good for one; that with which its time started, if it has one of its own.
     pub(super) used: Option<(Timestamp, SessionId)>,
 }
 
 impl GrantRow {
+    /// When it ends, given claims that were verified, in seconds since 1970.
+    pub(super) fn end(&self, claims: &Claims) -> i64 {
+        claims.end(self.used.map(|(at, _)| at))
+    }
+
     /// Where it stands, given claims that were verified.
     pub(super) fn standing(&self, claims: &Claims, now: Timestamp) -> GrantState {
         let second = now.as_second();
         if self.revoked.is_some() {
             GrantState::Revoked
-        } else if claims.exp <= second {
+        } else if self.end(claims) <= second {
             GrantState::Expired
         } else if claims.single_use && self.used.is_some() {
             GrantState::Used
@@ -73,6 +78,18 @@ pub(super) fn good_on(db: &Connection, target: &TargetName, now: Timestamp) -> R
     let sql = "SELECT * FROM grants WHERE target = ?1 AND exp > ?2 AND revoked_at IS NULL ORDER BY id";
     let mut statement = db.prepare_cached(sql).map_err(fail)?;
     let rows = statement.query_map(params![target.as_str(), now.as_second()], from_row).map_err(fail)?;
+    Ok(rows.filter_map(Result::ok).collect())
+}
+
+/// What the ledger says once of a grant that ends soon.
+pub(super) const ENDING: &str = "grant.ending";
+
+/// Those that end by then, as far as columns say, or whose time started with their first session, and of which it was not yet said.
+pub(super) fn ending(db: &Connection, now: Timestamp, until: Timestamp) -> Result<Vec<GrantRow>, StoreError> {
+    let sql = "SELECT * FROM grants WHERE exp > ?1 AND (exp <= ?2 OR used_at IS NOT NULL) AND revoked_at IS NULL AND NOT EXISTS \
+               (SELECT 1 FROM ledger WHERE row_table = 'grants' AND row_key = grants.id AND kind = ?3) ORDER BY id";
+    let mut statement = db.prepare_cached(sql).map_err(fail)?;
+    let rows = statement.query_map(params![now.as_second(), until.as_second(), ENDING], from_row).map_err(fail)?;
     Ok(rows.filter_map(Result::ok).collect())
 }
 
@@ -193,6 +210,14 @@ pub(super) fn mark_used(tx: &mut Tx<'_>, id: GrantId, session: SessionId, event:
     let (key, at) = (id.to_string(), tx.now().to_string());
     let sql = "UPDATE grants SET used_at = ?2, used_by = ?3 WHERE id = ?1";
     tx.change(("grants", &key), event, |db| db.prepare_cached(sql)?.execute(params![key, at, session.to_string()]))
+}
+
+/// Says something of a row that stays as it is: the entry names it.
+pub(super) fn touch(tx: &mut Tx<'_>, id: GrantId, event: Event) -> Result<(), StoreError> {
+    let key = id.to_string();
+    tx.change(("grants", &key), event, |db| {
+        db.prepare_cached("UPDATE grants SET id = id WHERE id = ?1")?.execute(params![key])
+    })
 }
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<GrantRow> {

@@ -7,6 +7,7 @@ use crate::{
     grant::{Claims, GrantState, jws},
 };
 use ed25519_dalek::SigningKey;
+use jiff::SignedDuration;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use proptest::prelude::*;
 use serde_json::json;
@@ -381,4 +382,49 @@ async fn max_sessions_counts_the_sessions_of_one_identity_under_the_entitlement(
     authority.authorize(&ssh("bob", "deploy", "web-1"), now()).await.unwrap();
     drop(first);
     authority.authorize(&ask, now()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_ends_when_the_condition_of_its_entitlement_no_longer_holds() {
+    let (_dir, authority) = authority();
+    let mut policy = policy();
+    let until_one = r#"context.time < datetime("TIME") && context.ip.isInRange(ip("192.0.2.0/24"))"#;
+    let until_one = until_one.replace("TIME", &after(60).strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+    let when = crate::when::When::new(&until_one).unwrap();
+    policy.entitlements.get_mut(&"shell".parse().unwrap()).unwrap().conditions.when = Some(when);
+    authority.replace(policy);
+    issue(&authority, request("alice", "web-1", "shell")).await;
+    let ask = ssh("alice", "deploy", "web-1");
+    let elsewhere = Ask { source: "198.51.100.7".parse().unwrap(), ..ask.clone() };
+    let refused = authority.authorize(&elsewhere, now()).await;
+    assert!(matches!(&refused, Err(Denied::Unmet { .. })), "{refused:?}");
+    let permit = authority.authorize(&ask, now()).await.unwrap();
+    authority.end_unmet(after(59));
+    authority.recheck(&permit, after(59)).await.unwrap();
+    let refused = authority.recheck(&permit, after(60)).await;
+    assert!(matches!(&refused, Err(Denied::Unmet { .. })), "{refused:?}");
+    authority.end_unmet(after(60));
+    assert_eq!(permit.ended().await, Ended::Unmet);
+    assert!(matches!(authority.authorize(&ask, after(60)).await, Err(Denied::Unmet { .. })));
+}
+
+#[tokio::test]
+async fn that_a_grant_ends_soon_is_said_once_and_never_of_what_is_short_or_over() {
+    let (dir, authority) = authority();
+    let long = issue(&authority, request("alice", "web-1", "shell")).await;
+    let short = IssueRequest { duration: Duration::from_secs(300), ..request("bob", "web-1", "shell") };
+    authority.issue(&name("carol"), short, now()).await.unwrap();
+    let revoked = issue(&authority, request("bob", "web-1", "shell")).await;
+    authority.revoke(&name("carol"), &revoked.to_string(), None, now()).await.unwrap();
+    let end = authority.grant(&long.to_string(), now()).await.unwrap().ends;
+    let soon = end - SignedDuration::from_secs(299);
+    assert_eq!(authority.tell_endings(soon - SignedDuration::from_secs(2)).await.unwrap(), 0);
+    assert_eq!(authority.tell_endings(soon).await.unwrap(), 1);
+    assert_eq!(authority.tell_endings(soon).await.unwrap(), 0);
+    let entries = authority.store().tail(1).await.unwrap();
+    assert_eq!((entries[0].event.kind.as_str(), entries[0].event.grant), ("grant.ending", Some(long)));
+    authority.authorize(&ssh("alice", "deploy", "web-1"), soon).await.unwrap();
+    drop(authority);
+    let again = authority_in(dir.path());
+    assert_eq!(again.tell_endings(soon).await.unwrap(), 0, "nor after a restart");
 }

@@ -6,7 +6,7 @@
 use super::{
     Ask, GrantError, Permit,
     decide::{self, Active},
-    permit::Rules,
+    permit::{Held, Rules},
     rows::{self, GrantRow},
 };
 use crate::{
@@ -80,6 +80,7 @@ pub(super) fn prepare(policy: &Policy, signer: &SigningKey, ask: Ask, now: Times
         ticket: None,
         approvals: vec![Level { by: by.to_string(), at: iat, level: 1, proof: Proof::Attested }],
         single_use: false,
+        lasts: None,
     };
     let token = jws::sign(signer, &claims)?;
     let mut entitlement = (*entitlement).clone();
@@ -121,7 +122,7 @@ pub(super) fn open(
         rows::revoke(tx, id, Some((&ask.identity, &ask.target)), &revoked)?;
         let row = GrantRow { id, token: token.clone(), revoked: Some(revoked), used: None };
         let active = Active { row, claims: claims.clone(), counts_as_approval: false };
-        decide::open(tx, session, &ask, active, entitlement.clone()).map(Ok)
+        decide::open(tx, session, &ask, active, entitlement.clone()).map(|held| Ok(Held { trial: true, ..held }))
     })??;
     Ok(rules.admit(held, &policy, now, start))
 }

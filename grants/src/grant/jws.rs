@@ -8,7 +8,7 @@
 //! Stricter than the RFC on purpose: `aud` is one string, times are whole seconds, a header with `crit` is refused.
 //! Claims that we do not know are passed over.
 
-use super::{Claims, IssuerKey};
+use super::{Claims, IssuerKey, WAITS};
 use crate::{asking::LevelRule, entitlement::Terms, name::Access, policy::Policy, text};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ed25519_dalek::{SigningKey, pkcs8::EncodePrivateKey};
@@ -158,6 +158,7 @@ fn wrong_claim(claims: &serde_json::Map<String, serde_json::Value>) -> Invalid {
         ("ticket", TEXT),
         ("approvals", ("a list of objects with by, at and level", Value::is_array)),
         ("single_use", ("true or false", Value::is_boolean)),
+        ("lasts", ("a whole number of seconds", Value::is_i64)),
     ];
     for (claim, (what, fits)) in must {
         match claims.get(claim) {
@@ -235,6 +236,9 @@ fn check(claims: Claims, policy: &Policy, max_ttl: Option<Duration>) -> Result<C
     if !seconds.iter().all(|s| (0..=LAST_SECOND).contains(s)) || claims.exp <= claims.nbf || claims.exp <= claims.iat {
         return invalid("its times make no sense");
     }
+    if claims.lasts.is_some_and(|lasts| lasts <= 0 || lasts > claims.exp - claims.nbf) {
+        return invalid("its times make no sense: it would last longer than it is good");
+    }
     let identity = policy.identities.get(&claims.sub);
     let Some(identity) = identity else { return invalid(format!("there is no user {}", claims.sub)) };
     let Some(target) = policy.targets.get(&claims.target) else {
@@ -251,7 +255,15 @@ fn check(claims: Claims, policy: &Policy, max_ttl: Option<Duration>) -> Result<C
     }
     check_terms(&claims, &entitlement.terms)?;
     let span = claims.exp - claims.iat.min(claims.nbf);
-    for (limit, whose) in [(max_ttl, "max_ttl of its issuer"), (Some(entitlement.max_duration), "max_duration")] {
+    let most = entitlement.max_duration;
+    // What waits for its first session is good for longer, and lasts no longer.
+    let (lasts, good) = claims.lasts.map_or((span, most), |lasts| (lasts, most.saturating_add(WAITS)));
+    let spans = [
+        (span, max_ttl, "max_ttl of its issuer"),
+        (lasts, Some(most), "max_duration"),
+        (span, Some(good), "max_duration"),
+    ];
+    for (span, limit, whose) in spans {
         if limit.is_some_and(|limit| i64::try_from(limit.as_secs()).is_ok_and(|limit| span > limit)) {
             return invalid(format!("it lasts longer than {whose} allows"));
         }

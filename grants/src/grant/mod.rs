@@ -82,6 +82,22 @@ pub struct Claims {
     /// Opens once.
     #[serde(default)]
     pub single_use: bool,
+    /// Its time starts with its first session, and is so many seconds; `exp` is its end whatever happens. Absent: from `nbf` to `exp`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lasts: Option<i64>,
+}
+
+/// How long a grant whose time starts with its first session waits for that.
+pub(crate) const WAITS: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Claims {
+    /// Its end, in seconds since 1970, where its first session began then.
+    pub fn end(&self, first: Option<Timestamp>) -> i64 {
+        match (self.lasts, first) {
+            (Some(lasts), Some(first)) => self.exp.min(first.as_second().saturating_add(lasts)),
+            _ => self.exp,
+        }
+    }
 }
 
 /// One approval inside a grant.
@@ -126,6 +142,8 @@ pub struct GrantView {
     pub claims: Claims,
     /// At the moment of asking.
     pub state: GrantState,
+    /// Its end as far as it is known: that of its claims, or earlier, if its time started with its first session.
+    pub ends: Timestamp,
     /// Revoked when, by whom and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked: Option<Revoked>,

@@ -88,6 +88,14 @@ pub(crate) fn columns_digest<'a>(table: &str, columns: impl Iterator<Item = (&'a
     fields.hash()
 }
 
+/// A detail as an entry has it: keys in their order, whichever order `serde_json` keeps in this build. (Features of other crates decide
+/// that, and who verifies may have another build.)
+pub(crate) fn written(detail: &serde_json::Value) -> String {
+    let mut detail = detail.clone();
+    detail.sort_all_objects();
+    detail.to_string()
+}
+
 /// The hash of an entry, from the columns [`ENTRY`].
 pub(crate) fn entry_hash<'a>(columns: impl Iterator<Item = ValueRef<'a>>) -> String {
     let mut fields = Fields::new("tidegate ledger entry v1");
@@ -145,4 +153,16 @@ fn is_signed(public: &[u8; 32], message: &[u8], signature: &str) -> bool {
         return false;
     };
     VerifyingKey::from_bytes(public).is_ok_and(|key| key.verify_strict(message, &Signature::from_bytes(&bytes)).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_detail_is_written_in_the_order_of_its_keys_in_every_build() {
+        let detail = json!({ "b": 1, "a": { "d": [{ "z": 1, "y": 2 }], "c": 2 } });
+        assert_eq!(written(&detail), r#"{"a":{"c":2,"d":[{"y":2,"z":1}]},"b":1}"#);
+    }
 }

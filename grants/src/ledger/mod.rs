@@ -116,7 +116,7 @@ pub struct Described {
     pub table: String,
     /// Its key as text.
     pub key: String,
-    /// SHA-256 of its content, hex. Something else where the row had been tampered with before it was written again:
+    /// SHA-256 of its content, hex; `removed` where the gateway has removed it. Something else where the row had been tampered with before it was written again:
     /// the ledger does not vouch for such a row ever after.
     pub digest: String,
 }

@@ -6,7 +6,7 @@
 
 use super::{
     Entry,
-    chain::{Head, ORIGIN, entry_hash, head_holds},
+    chain::{Head, ORIGIN, entry_hash, head_holds, written},
 };
 use rusqlite::types::Value;
 use serde::{Deserialize, Serialize};
@@ -40,7 +40,7 @@ pub struct Exported {
 
 impl Exported {
     pub(crate) fn new(place: u64, entry: Entry, detail: String) -> Self {
-        let again = entry.event.detail.to_string();
+        let again = written(&entry.event.detail);
         Self { place, entry, detail_text: (again != detail).then_some(detail) }
     }
 
@@ -48,7 +48,7 @@ impl Exported {
     fn computed(&self) -> Option<String> {
         let Entry { node, seq, at, config, event, row, prev, .. } = &self.entry;
         let detail = match &self.detail_text {
-            None => event.detail.to_string(),
+            None => written(&event.detail),
             Some(text) if serde_json::from_str(text).ok().as_ref() == Some(&event.detail) => text.clone(),
             Some(_) => return None,
         };

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The tables of state, each with its key as SQL and the format of the store since which it exists. Beside them there are
 /// `ledger` and `heads`, which vouch for themselves, and the pseudo table [`SCHEMA`].
-pub(crate) const STATE: [(&str, &str, u32); 12] = [
+pub(crate) const STATE: [(&str, &str, u32); 15] = [
     ("grants", "id", 1),
     ("sessions", "id", 1),
     ("leases", "id", 1),
@@ -27,6 +27,9 @@ pub(crate) const STATE: [(&str, &str, u32); 12] = [
     ("factors", "identity", 5),
     ("password_factors", "password", 5),
     ("reviews", "id", 6),
+    ("guests", "identity", 7),
+    ("lent_keys", "key", 7),
+    ("exchanges", "digest", 7),
 ];
 /// The tables, indices and triggers themselves, as one row: a trigger that edits later is found before it fires.
 pub(crate) const SCHEMA: &str = "schema";
@@ -34,6 +37,9 @@ pub(crate) const SCHEMA: &str = "schema";
 pub(crate) const SCHEMA_KEY: &str = "main";
 /// What stands in place of a digest once a row was written that had been tampered with before.
 pub(crate) const DISPUTED: &str = "disputed";
+/// What stands in place of a digest once the gateway itself has removed the row. (Nothing would do as well for us; but an entry that is
+/// exported has all three, table, key and digest, or none, and is proven by its hash over them.)
+pub(crate) const REMOVED: &str = "removed";
 /// The kind of the entry that says what was found. It is a fault itself from then on, until a restore: else the
 /// gateway's next signed head would heal what was done to the heads, and an edit that was taken back would be forgotten.
 pub(crate) const DISTRUSTED: &str = "store.distrusted";
@@ -140,7 +146,8 @@ pub(crate) fn digest_of(db: &Connection, table: &str, key: &str) -> rusqlite::Re
 /// The digest that the ledger last gave for a row.
 pub(crate) fn known_digest(db: &Connection, table: &str, key: &str) -> rusqlite::Result<Option<String>> {
     let sql = "SELECT row_digest FROM ledger WHERE row_table = ?1 AND row_key = ?2 ORDER BY place DESC LIMIT 1";
-    db.prepare_cached(sql)?.query_row([table, key], |row| row.get(0)).optional().map(Option::flatten)
+    let known: Option<Option<String>> = db.prepare_cached(sql)?.query_row([table, key], |row| row.get(0)).optional()?;
+    Ok(known.flatten().filter(|digest| digest != REMOVED))
 }
 
 fn text(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<String>> {
@@ -211,7 +218,7 @@ impl Walk {
             self.distrusted(&node, seq, &text(row, 3)?.unwrap_or_default(), &text(row, 11)?.unwrap_or_default());
         }
         if let (Some(table), Some(key)) = (text(row, 12)?, text(row, 13)?) {
-            let digest = text(row, 14)?;
+            let digest = text(row, 14)?.filter(|digest| digest != REMOVED);
             self.known.entry((table, key)).or_insert(Known { digest, place, good });
         }
         Ok(())

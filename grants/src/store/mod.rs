@@ -9,6 +9,7 @@
 
 mod clock;
 pub(crate) mod factors;
+pub(crate) mod guests;
 pub(crate) mod leases;
 pub(crate) mod locks;
 mod marker;
@@ -237,6 +238,12 @@ impl Store {
     pub async fn after(&self, node: &str, seq: u64, most: u32) -> Result<Vec<Entry>, StoreError> {
         let node = node.to_owned();
         self.read(move |db| offline::after(db, &node, seq, most)).await
+    }
+
+    /// When entries of these kinds were written, from then on, oldest first.
+    pub async fn moments_of(&self, kinds: &[&str], since: Timestamp) -> Result<Vec<Timestamp>, StoreError> {
+        let kinds: Vec<String> = kinds.iter().map(|kind| (*kind).to_owned()).collect();
+        self.read(move |db| offline::moments_of(db, &kinds, since)).await
     }
 
     /// What was refused of the visit with this reference, oldest first; empty if the ledger knows of none.

@@ -5,6 +5,7 @@ use crate::{
     ledger::{Described, Entry, Event, Verdict, chain::ENTRY, verify::inspect},
     reference::Reference,
 };
+use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, Row};
 use std::path::Path;
 
@@ -72,6 +73,19 @@ pub(crate) fn after(db: &Connection, node: &str, seq: u64, most: u32) -> Result<
     let seq = i64::try_from(seq).unwrap_or(i64::MAX);
     let rows = statement.query_map(rusqlite::params![node, seq, most], from_row).map_err(fail)?;
     rows.collect::<Result<Vec<_>, _>>().map_err(fail)
+}
+
+/// When entries of these kinds were written, from then on, oldest first.
+pub(crate) fn moments_of(db: &Connection, kinds: &[String], since: Timestamp) -> Result<Vec<Timestamp>, StoreError> {
+    let sql = "SELECT at FROM ledger WHERE kind = ?1 ORDER BY place";
+    let mut statement = db.prepare_cached(sql).map_err(fail)?;
+    let mut moments = Vec::new();
+    for kind in kinds {
+        let rows = statement.query_map([kind], |row| parsed::<Timestamp>(row, "at")).map_err(fail)?;
+        moments.extend(rows.collect::<Result<Vec<_>, _>>().map_err(fail)?.into_iter().filter(|at| *at >= since));
+    }
+    moments.sort_unstable();
+    Ok(moments)
 }
 
 /// How many entries about one visit are looked at: what a session was refused over and over says nothing new.

@@ -1,7 +1,7 @@
 //! A copy of the store for a backup, and what a store that came out of one may do.
 //!
 //! What always holds: nothing that a backup holds opens anything by itself. What was revoked, used or voided after it was made
-//! is not known in it, so before a restored store serves anybody, every grant and token in it is revoked and every password
+//! is not known in it, so before a restored store serves anybody, every grant and token in it is revoked, every login from elsewhere over and every password
 //! gone, with entries of their own; and a grant from outside that was signed before then is not taken in again.
 
 use super::{
@@ -78,6 +78,7 @@ pub(super) fn void(writer: &mut Writer, dir: &Path) -> Result<(), StoreError> {
         let grants = revoke_all(tx)?;
         let passwords = void_all(tx)?;
         let tokens = revoke_tokens(tx)?;
+        super::guests::end_all(tx, None, "restored from a backup: log in anew", now)?;
         // One that was denied or taken back since the backup would be open again: who still wants it asks again.
         let requests = cancel_requests(tx)?;
         // One that was spent since the backup would be good again.

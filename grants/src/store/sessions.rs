@@ -93,7 +93,10 @@ fn give_back(tx: &mut Tx<'_>, session: SessionId) -> Result<(), StoreError> {
     let Some(grant) = used else { return Ok(()) };
     let sql = "SELECT count(*) FROM ledger WHERE session = ?1 AND kind = 'target.connected'";
     let reached: i64 = tx.db().query_row(sql, [&id], |row| row.get(0)).map_err(fail)?;
-    if reached > 0 {
+    // Another session may have begun since, where the time of the grant starts with the first.
+    let sql = "SELECT count(*) FROM sessions WHERE grant_id = ?1 AND id <> ?2";
+    let others: i64 = tx.db().query_row(sql, [&grant, &id], |row| row.get(0)).map_err(fail)?;
+    if reached > 0 || others > 0 {
         return Ok(());
     }
     let mut event = Event::new("grant.returned").session(session);

@@ -34,7 +34,7 @@ fn plan() -> LeasePlan {
 
 /// A store with a row in every table: a revoked grant, a used one, a session, an open lease, a password, a token, a request
 /// that somebody has
-/// approved, a lock, a second factor, a review.
+/// approved, a lock, a second factor, a review, a guest, a lent key, an exchange.
 async fn lived_in() -> (TempDir, Authority, Lease) {
     let (dir, authority) = authority();
     let lease = live_in(&authority).await;
@@ -55,7 +55,29 @@ async fn lived_in() -> (TempDir, Authority, Lease) {
     authority.lock(&"carol".parse().unwrap(), lock, now()).await.unwrap();
     second_factor(&authority).await;
     broken_glass(&authority).await;
+    logins_from_elsewhere(&authority).await;
     (dir, authority, lease)
+}
+
+/// A guest with a key of theirs, and a token that was exchanged.
+async fn logins_from_elsewhere(authority: &Authority) {
+    let issuer = "https://login.example.com".to_owned();
+    let arrival = crate::guest::Arrival {
+        issuer: issuer.clone(),
+        subject: "4711".to_owned(),
+        identity: "zoe".parse().unwrap(),
+        declared: false,
+        groups: ["sre".parse().unwrap()].into(),
+        ends: after(600),
+    };
+    authority.welcome(arrival, now()).await.unwrap();
+    let (key, how, identity) = ("ssh-ed25519 AAAA".to_owned(), "oidc".to_owned(), "zoe".parse().unwrap());
+    let lent = crate::guest::LentKey { key, identity, how, since: now(), ends: after(600) };
+    authority.lend_key(lent, now()).await.unwrap();
+    let (one_of_a_kind, subject, life) = ("jti".to_owned(), "repo".to_owned(), Duration::from_secs(600));
+    let workload = "alice".parse().unwrap();
+    let outside = crate::authority::Exchange { workload, issuer, one_of_a_kind, subject, ends: after(60), life };
+    authority.exchange(outside, now()).await.unwrap();
 }
 
 /// Alice's, proven, and behind a password of hers.

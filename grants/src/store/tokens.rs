@@ -76,6 +76,13 @@ pub(crate) fn revoke_all(
     Ok(all.iter().filter(|row| now < row.expires).count())
 }
 
+/// The row of a token that has ended goes.
+pub(crate) fn forget(tx: &mut Tx<'_>, token: TokenId) -> Result<(), StoreError> {
+    let key = token.to_string();
+    let event = Event::new("token.forgotten").detail(json!({ "token": key }));
+    tx.remove((TABLE, &key), event, |db| db.prepare_cached("DELETE FROM tokens WHERE id = ?1")?.execute([&key]))
+}
+
 pub(crate) fn by_hash(db: &Connection, hash: &TokenHash) -> Result<Option<TokenRow>, StoreError> {
     let mut statement = db.prepare_cached("SELECT * FROM tokens WHERE hash = ?1").map_err(fail)?;
     statement.query_row([hash.as_str()], from_row).optional().map_err(fail)

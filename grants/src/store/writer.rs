@@ -13,8 +13,8 @@ use super::{
 use crate::{
     ledger::{
         Event,
-        chain::{ENTRY, Head, entry_hash, sign_head},
-        verify::{self, DISPUTED, Inspection},
+        chain::{ENTRY, Head, entry_hash, sign_head, written},
+        verify::{self, DISPUTED, Inspection, REMOVED},
     },
     name::LeaseId,
 };
@@ -330,8 +330,8 @@ impl Tx<'_> {
         event: Event,
         write: impl FnOnce(&Connection) -> rusqlite::Result<usize>,
     ) -> Result<(), StoreError> {
-        let gone = self.written((table, key), write)? == (true, None);
-        self.enter(event, Some((table, key, (!gone).then_some(DISPUTED))))
+        let digest = if self.written((table, key), write)? == (true, None) { REMOVED } else { DISPUTED };
+        self.enter(event, Some((table, key, Some(digest))))
     }
 
     /// Whether the row was untampered before this, and its digest since.
@@ -351,7 +351,7 @@ impl Tx<'_> {
     }
 
     fn enter(&mut self, event: Event, row: Option<(&str, &str, Option<&str>)>) -> Result<(), StoreError> {
-        let mut detail = event.detail.to_string();
+        let mut detail = written(&event.detail);
         // A lease is rebuilt from its entries, so they are whole.
         if detail.len() > MOST_DETAIL && row.is_none() {
             detail = serde_json::json!({ "omitted_bytes": detail.len() }).to_string();

@@ -1,6 +1,7 @@
 //! Who is at the door: the identity of an SSH key or certificate, and the short-lived passwords of `ssh gate password`.
 
 mod certificate;
+mod elsewhere;
 mod factors;
 mod guesses;
 mod password;
@@ -9,6 +10,7 @@ mod sources;
 pub mod verifier;
 
 pub use certificate::{NotAdmitted, identity_of_certificate};
+pub use elsewhere::{Arrived, Elsewhere, Invitation};
 pub use factors::{Enrolled, FactorError, Factors};
 pub use password::{Expected, PasswordError, Passwords};
 pub use revoked_keys::{RevokedKeys, Unknown};

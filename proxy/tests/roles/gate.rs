@@ -14,7 +14,7 @@ use std::{
 use tempfile::TempDir;
 use tidegate_ca::{Keys, TlsIdentity};
 use tidegate_grants::{
-    Access, Ask, Authority, Entitlement, Identity, Kind, Lease, Leftovers, Permit, Policy, Receipt, Reference,
+    Access, Ask, Authority, Device, Entitlement, Identity, Kind, Lease, Leftovers, Permit, Policy, Receipt, Reference,
     SessionLimits, Store, Target, Terms, authority::IssueRequest, entitlement::Selector,
 };
 use tidegate_proxy::{
@@ -93,6 +93,7 @@ impl Gate {
             entitlement: Some(entitlement.parse().unwrap()),
             source: "127.0.0.1".parse().unwrap(),
             factor: None,
+            device: Device::default(),
             reference: Reference::new(),
         };
         let permit = self.authority.authorize(&ask, now()).await.unwrap();

@@ -8,8 +8,11 @@ mod asciicast;
 mod fate;
 mod harmless;
 mod jsonl;
+mod png;
 mod sql;
 mod text;
+
+pub use png::png;
 
 use crate::{
     Header,

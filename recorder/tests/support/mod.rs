@@ -1,6 +1,8 @@
 //! A recorder in a temporary directory, with an auditor who can read it.
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "tests, each using a part")]
 
+pub(crate) mod forge;
+
 use bytes::Bytes;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use jiff::Timestamp;

@@ -24,6 +24,7 @@ use crate::{
     },
     target::Target,
     text::{LINE, line},
+    when::{Facts, Judged},
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -72,6 +73,7 @@ pub(super) fn enter(
     let (entitlement, asking) = asked_for(policy, by, wish)?;
     let wanted = wanted(policy, by, wish, id, entitlement, asking)?;
     let now = tx.now();
+    could_hold(policy, entitlement, &wanted, wish, now)?;
     let own: Vec<RequestRow> =
         requests::open_of(tx.db(), by)?.into_iter().filter(|row| row.state_at(now) == RequestState::Open).collect();
     let alike = |row: &&RequestRow| {
@@ -212,6 +214,22 @@ fn wanted(
         ticket,
         extends: wish.extends,
     })
+}
+
+/// What does not hold where they ask from is refused before anybody is asked. What cannot be told yet is judged at each use.
+fn could_hold(
+    policy: &Policy,
+    entitlement: &Entitlement,
+    wanted: &Wanted,
+    wish: &Wish,
+    now: Timestamp,
+) -> Result<(), GrantError> {
+    let Some(when) = &entitlement.conditions.when else { return Ok(()) };
+    let Some((identity, target)) = here(policy, &wanted.identity, wish) else { return Ok(()) };
+    let (source, ticket) = (wish.from, wanted.ticket.as_deref());
+    let judged = when.judge(&Facts { identity, target, at: now, source, ticket, device: None });
+    let unmet = || Denied::Unmet { target: wanted.target.clone(), when: when.to_string() }.to_string();
+    refused_unless(judged != Judged::Fails, unmet)
 }
 
 fn short_of(wanted: &Wanted, asking: &Asking, level: u32) -> String {

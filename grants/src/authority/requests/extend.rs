@@ -101,6 +101,9 @@ fn active(
         return refused(crate::Denied::Untrusted.to_string());
     }
     match row.standing(&claims, tx.now()) {
+        GrantState::Active if claims.lasts.is_some() && row.used.is_none() => {
+            refused("its time starts with its first session: there is nothing to extend yet")
+        }
         GrantState::Active | GrantState::Used => Ok((row.id, claims)),
         _ => refused("this grant is over: ask for a new one"),
     }

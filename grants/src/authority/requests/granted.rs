@@ -2,8 +2,9 @@
 
 use super::about;
 use crate::{
+    asking::Clock,
     authority::{GrantError, GrantSigner, permit::Rules, reviews, rows},
-    grant::{Claims, Level, Revoked, jws},
+    grant::{Claims, Level, Revoked, WAITS, jws},
     name::{GrantId, IdentityName},
     policy::Policy,
     request::{Approval, RequestState},
@@ -35,6 +36,14 @@ pub(super) fn made(
     let (iat, seconds) = (now.as_second(), i64::try_from(wanted.seconds).unwrap_or(i64::MAX));
     let level =
         |yes: &Approval| Level { by: yes.by.to_string(), at: yes.at.as_second(), level: yes.level, proof: yes.proof };
+    // An extension is of a time that runs already.
+    let waits = wanted.extends.is_none()
+        && policy
+            .entitlements
+            .get(&wanted.entitlement)
+            .and_then(|it| it.asking.as_ref())
+            .is_some_and(|it| it.clock == Clock::FirstUse);
+    let waiting = if waits { i64::try_from(WAITS.as_secs()).unwrap_or(0) } else { 0 };
     let claims = Claims {
         iss: policy.gateway.clone(),
         sub: wanted.identity.clone(),
@@ -43,7 +52,7 @@ pub(super) fn made(
         jti: format!("request-{}", wanted.id),
         iat,
         nbf: iat,
-        exp: iat.saturating_add(seconds),
+        exp: iat.saturating_add(seconds).saturating_add(waiting),
         target: wanted.target.clone(),
         entitlement: wanted.entitlement.clone(),
         login: wanted.login.clone(),
@@ -53,6 +62,7 @@ pub(super) fn made(
         ticket: wanted.ticket.clone(),
         approvals: approvals.iter().map(level).collect(),
         single_use: false,
+        lasts: waits.then_some(seconds),
     };
     let token = jws::sign(signer, &claims)?;
     // By the same checks as at each use, so that nothing is granted that opens nothing.

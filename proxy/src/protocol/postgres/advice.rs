@@ -13,12 +13,13 @@ use crate::issuer::{Advice, ELSEWHERE};
 use tidegate_grants::{Lease, Receipt};
 
 /// What of a receipt is of others: an admin may accept it. The rest is the role itself.
-const OF_OTHERS: [(&str, Recipe); 15] = [
+const OF_OTHERS: [(&str, Recipe); 16] = [
     ("prepared transactions of roles that it could become", prepared),
     ("changed while it lived: roles", roles),
     ("changed while it lived: memberships", memberships),
     ("changed while it lived: default privileges", default_privileges),
     ("changed while it lived: privileges given on", privileges),
+    ("changed while it lived: privileges on parameters, given on", parameters),
     ("changed while it lived: settings", settings),
     ("made or changed while it lived: SECURITY DEFINER routines of roles that it could become", routines),
     ("made or changed while it lived: routines of group roles", changed_routines),
@@ -185,6 +186,21 @@ fn privileges(names: &Names) -> (String, String) {
         ),
         format!(
             "select format('set role %s; revoke %s on %s from %s cascade; reset role', x.grantor::regrole, x.privilege_type, c.oid::regclass, case x.grantee when 0 then 'public' else x.grantee::regrole::text end) {of};"
+        ),
+    )
+}
+
+fn parameters(names: &Names) -> (String, String) {
+    let of = format!(
+        "from pg_parameter_acl c, aclexplode(c.paracl) x where x.grantor in {} and x.grantor <> x.grantee and age(c.xmin) < {}",
+        names.reach, names.mint
+    );
+    (
+        format!(
+            "select c.parname, x.privilege_type, case x.grantee when 0 then 'public' else x.grantee::regrole::text end as grantee, x.grantor::regrole {of};"
+        ),
+        format!(
+            "select format('set role %s; revoke %s on parameter %s from %s cascade; reset role', x.grantor::regrole, x.privilege_type, c.parname, case x.grantee when 0 then 'public' else x.grantee::regrole::text end) {of};"
         ),
     )
 }

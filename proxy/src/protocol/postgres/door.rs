@@ -24,7 +24,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tidegate_grants::{Access, Ask, Reference};
+use tidegate_grants::{Access, Ask, Device, Reference};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
@@ -105,7 +105,7 @@ enum Visit {
     /// A request to cancel.
     Cancel(CancelKey),
     /// A session with these names, proven, and settings.
-    Session(Names, Box<Startup>, Option<jiff::Timestamp>),
+    Session(Names, Box<Startup>, Proven),
 }
 
 /// Serves one connection to its end.
@@ -135,8 +135,8 @@ pub(super) async fn welcome(door: Arc<Door>, mut tcp: TcpStream, visitor: Visito
     let presented = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first()).cloned();
     let channel = Channel { presented: presented.as_ref(), end_point: &current.end_point };
     match in_time(deadline, door.inside(&mut tls, source, &channel)).await {
-        Ok(Visit::Session(names, startup, factor)) if visitor.known() => {
-            let came = Came { source, factor };
+        Ok(Visit::Session(names, startup, proven)) if visitor.known() => {
+            let came = Came { source, proven };
             let client = PgClient::new(door.clone(), *tls, names, *startup, came);
             let postgres = &door.postgres;
             Box::pin(session::run(&postgres.gate, &*postgres.issuer, client)).await; // it lives as long as they stay
@@ -226,12 +226,14 @@ impl Door {
             name: Some(startup.user.clone()),
             delay: Duration::ZERO,
         })?;
+        let certificate = self.knows(channel.presented, &names, source).await?;
         let mut factor = None;
-        if !self.knows(channel.presented, &names, source).await? {
+        if !certificate {
             let claim = Claim { names: &names, source, end_point: channel.end_point, clock: self.postgres.gate.clock };
             factor = login::prove(stream, &self.postgres.passwords, &claim).await?;
         }
-        Ok(Visit::Session(names, Box::new(startup), factor))
+        let device = Device { certificate, password: !certificate, ..Device::default() };
+        Ok(Visit::Session(names, Box::new(startup), Proven { factor, device }))
     }
 
     /// Whether their certificate says who they are; else their password must.
@@ -305,15 +307,22 @@ impl Door {
 /// How somebody came in.
 struct Came {
     source: IpAddr,
+    proven: Proven,
+}
+
+/// How somebody proved who they are.
+struct Proven {
     /// When the second factor was proven that their password carries.
     factor: Option<jiff::Timestamp>,
+    device: Device,
 }
 
 impl PgClient {
     fn new(door: Arc<Door>, stream: TlsStream<TcpStream>, names: Names, startup: Startup, came: Came) -> Self {
         let Names { identity, target, database, entitlement } = names;
         let (access, reference) = (Access::Database(database.clone()), Reference::new());
-        let ask = Ask { identity, target, access, entitlement, source: came.source, factor: came.factor, reference };
+        let Came { source, proven: Proven { factor, device } } = came;
+        let ask = Ask { identity, target, access, entitlement, source, factor, device, reference };
         let Startup { settings, ours, version, .. } = startup;
         let (unsent, code, welcomed) = (Unsent::default(), None, false);
         Self { stream, ask, database, settings, ours, version, door, unsent, code, welcomed }

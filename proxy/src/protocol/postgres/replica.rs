@@ -8,7 +8,7 @@ use super::{
     fault::{Fault, Step},
     issuer::PostgresIssuer,
     role::Notes,
-    teardown::{Watch, sever},
+    teardown::{TWICE, Watch, sever},
 };
 use crate::issuer::TargetError;
 use std::time::Duration;
@@ -52,7 +52,7 @@ impl PostgresIssuer {
         }
         let notes = Notes::of(lease).map_err(Fault::Refused)?;
         let (link, name) = (self.replica(lease, &notes).await?, lease.name());
-        let mut watch = Watch::until(give_up);
+        let mut watch = Watch::until(give_up, TWICE);
         while watch.goes_on(still_there(&link, name, oid).await?).await {}
         if !watch.is_quiet() {
             return Err(Fault::Silent(format!("the replica still lets {name} work, or has sessions of it")));

@@ -20,8 +20,10 @@ use tidegate_grants::{DatabaseName, Lease, LeasePlan, Receipt, TargetName, lease
 use tokio::time::{Instant, sleep};
 use tokio_postgres::types::Type;
 
-/// Between two looks at the backends that were told to end.
+/// Between two looks at backends that were told to end.
 const SEVER_PAUSE: Duration = Duration::from_millis(25);
+/// Before looking a second time where none was seen: one may have been between its log-in and the lock by which it is found.
+const QUIET_PAUSE: Duration = Duration::from_millis(5);
 /// Backends that have not ended by then are the next attempt's.
 const SEVER_PATIENCE: Duration = Duration::from_secs(8);
 /// Objects of each kind per call: locks are held until its end, and lock memory is finite.
@@ -96,7 +98,7 @@ impl PostgresIssuer {
         }
         let link = self.teardown_link(lease, &notes, Lane::Quick).await?;
         if let Whereabouts::Oid(oid) = self.whereabouts(lease, &notes, &link).await? {
-            self.lock_out(lease, &link, oid).await.map_err(|fault| blame(fault, lease))?;
+            self.lock_out(lease, &link, oid, TWICE).await.map_err(|fault| blame(fault, lease))?;
         }
         link.keep();
         Ok(())
@@ -109,8 +111,8 @@ impl PostgresIssuer {
         }
         let link = self.teardown_link(lease, &notes, Lane::Slow).await?;
         if let Whereabouts::Oid(oid) = self.whereabouts(lease, &notes, &link).await? {
-            // Again, and first: the caller may know only that an earlier attempt succeeded.
-            self.lock_out(lease, &link, oid).await.map_err(|fault| blame(fault, lease))?;
+            // Again, and first: the caller may know only that an earlier attempt succeeded. That one looked twice.
+            self.lock_out(lease, &link, oid, 1).await.map_err(|fault| blame(fault, lease))?;
             self.roll_back_prepared(lease, &link, oid).await.map_err(|fault| blame(fault, lease))?;
             self.clean_everywhere(lease, &notes, link, oid).await?;
         }
@@ -183,7 +185,9 @@ impl PostgresIssuer {
     ///
     /// A session, or a transaction that it prepared, can hold its role's row locked: those end first then, so that what a
     /// session holds puts its end off by no more than a moment.
-    async fn lock_out(&self, lease: &Lease, link: &Link, oid: u32) -> Result<(), Fault> {
+    ///
+    /// So many times running none of its backends may be seen.
+    async fn lock_out(&self, lease: &Lease, link: &Link, oid: u32, quiet: u8) -> Result<(), Fault> {
         let name = lease.name();
         let role = [(&name as _, Type::TEXT), (&oid as _, Type::OID)];
         let give_up = Instant::now() + SEVER_PATIENCE;
@@ -199,7 +203,7 @@ impl PostgresIssuer {
                 Err(fault) => return Err(fault),
             }
         }
-        let mut watch = Watch::until(give_up);
+        let mut watch = Watch::until(give_up, quiet);
         while watch.goes_on(sever(link, name, oid).await? > 0).await {}
         if !watch.is_quiet() {
             return Err(Fault::Silent(format!("backends of {name} were told to end and have not")));
@@ -285,17 +289,20 @@ async fn prepared_by_groups(link: &Link, lease: &Lease) -> Result<Option<Fault>,
     Ok((!todo.is_empty()).then_some(Fault::Human(why)))
 }
 
-/// Looks again and again, until nothing was seen twice running (a backend may have been starting up at the first look), or until
-/// it is too late.
+/// How often running nothing must be seen by who has only just disabled a role: a backend may have been starting up at the first look.
+pub(super) const TWICE: u8 = 2;
+
+/// Looks again and again, until nothing was seen so many times running, or until it is too late.
 pub(super) struct Watch {
     quiet: u8,
+    enough: u8,
     give_up: Instant,
 }
 
 impl Watch {
     /// Not beyond this moment while something is seen.
-    pub(super) fn until(give_up: Instant) -> Self {
-        Self { quiet: 0, give_up }
+    pub(super) fn until(give_up: Instant, enough: u8) -> Self {
+        Self { quiet: 0, enough, give_up }
     }
 
     /// After a look that saw something, or nothing: whether to look again, once a moment has passed.
@@ -303,14 +310,14 @@ impl Watch {
         self.quiet = if seen { 0 } else { self.quiet + 1 };
         let over = self.is_quiet() || seen && Instant::now() > self.give_up;
         if !over {
-            sleep(SEVER_PAUSE).await;
+            sleep(if seen { SEVER_PAUSE } else { QUIET_PAUSE }).await;
         }
         !over
     }
 
-    /// Whether nothing was seen twice running.
+    /// Whether nothing was seen often enough.
     pub(super) fn is_quiet(&self) -> bool {
-        self.quiet == 2
+        self.quiet >= self.enough
     }
 }
 

@@ -11,17 +11,17 @@ use super::{
     Ssh,
     name::{self, DoorName, Malformed},
 };
-use crate::authenticate::{FactorError, identity_of_certificate, identity_of_key};
+use crate::authenticate::{Arrived, FactorError, Invitation, identity_of_certificate, identity_of_key};
 use russh::{
     MethodKind, MethodSet,
-    keys::{Algorithm, Certificate, HashAlg, PublicKey},
+    keys::{Algorithm, Certificate, HashAlg, PublicKey, ssh_key::public::KeyData},
     server::{Auth, PublicKeyOffer},
 };
 use std::{
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
 };
-use tidegate_grants::{Access, Event, IdentityName};
+use tidegate_grants::{Access, Device, Event, IdentityName, guest::LentKey};
 use tokio_util::sync::CancellationToken;
 
 /// How far a connection has come, for the task that watches it.
@@ -31,6 +31,8 @@ pub(super) struct Progress {
     pub(super) admitted: CancellationToken,
     /// Its key was accepted, and a second factor is awaited.
     pub(super) proven: CancellationToken,
+    /// It was shown where to log in elsewhere.
+    pub(super) invited: CancellationToken,
     /// The last name that it gave.
     pub(super) name: Mutex<Option<String>>,
     /// Why a key or certificate that was proven was turned down, the last time.
@@ -42,6 +44,8 @@ pub(super) struct Progress {
 pub(super) struct Admitted {
     pub(super) identity: IdentityName,
     pub(super) name: Result<DoorName, Malformed>,
+    /// By what.
+    pub(super) device: Device,
 }
 
 /// The attempts of one connection, and what came of the last.
@@ -51,6 +55,24 @@ pub(super) struct Admission {
     progress: Arc<Progress>,
     admitted: Option<Admitted>,
     awaited: Option<Awaited>,
+    guest: Option<Guest>,
+    /// The first key that was proven and is nobody's, and the name that came with it: it may become theirs who log in elsewhere.
+    nobodys: Option<(String, PublicKey)>,
+}
+
+/// Somebody who logs in elsewhere, under the name that they gave: another one begins anew.
+#[derive(Debug)]
+struct Guest {
+    user: String,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// They were shown where.
+    Invited(Invitation),
+    /// They were told why not.
+    Told,
 }
 
 /// Somebody whose key is proven, and whose second factor is awaited.
@@ -66,7 +88,7 @@ struct Awaited {
 impl Admission {
     /// `source` is where the connection comes from.
     pub(super) fn new(ssh: Arc<Ssh>, source: IpAddr, progress: Arc<Progress>) -> Self {
-        Self { ssh, source, progress, admitted: None, awaited: None }
+        Self { ssh, source, progress, admitted: None, awaited: None, guest: None, nobodys: None }
     }
 
     /// Who is in, for the one that takes them further.
@@ -74,10 +96,14 @@ impl Admission {
         self.admitted.take()
     }
 
-    /// Nothing was shown.
+    /// Nothing was shown. Clients show their keys first, whatever else they could do.
     pub(super) fn none(&self, user: &str) -> Auth {
         self.note_name(user);
-        Auth::reject()
+        if !self.ssh.elsewhere.is_open() {
+            return Auth::reject();
+        }
+        let methods = MethodSet::from(&[MethodKind::PublicKey, MethodKind::KeyboardInteractive][..]);
+        Auth::Reject { proceed_with_methods: Some(methods), partial_success: false }
     }
 
     /// Whether this key may sign. The answer depends on the key alone: it says nothing about names.
@@ -88,7 +114,8 @@ impl Admission {
         self.note_name(user);
         let sha1 = matches!(offer.algorithm, Algorithm::Rsa { hash: None } | Algorithm::Dsa);
         let may_be_certified = !self.ssh.vouching.load().user_ca.is_empty();
-        if !sha1 && (may_be_certified || self.identity(offer.public_key).is_some()) {
+        let may_become_theirs = self.may_become_theirs(user);
+        if !sha1 && (may_be_certified || may_become_theirs || self.identity(offer.public_key).is_some()) {
             Auth::Accept
         } else {
             Auth::reject()
@@ -99,14 +126,20 @@ impl Admission {
     pub(super) async fn key(&mut self, user: &str, key: &PublicKey) -> Auth {
         self.note_name(user);
         let judged = self.identity_unless_revoked(key).await;
-        self.judge(user, judged).await
+        if judged.as_ref().is_err_and(String::is_empty) && self.may_become_theirs(user) {
+            // It is theirs to whom it turns out to belong. A later key may still be one that is known: clients begin anew with all.
+            self.nobodys = Some((user.to_owned(), key.clone()));
+            let methods = MethodSet::from(&[MethodKind::PublicKey, MethodKind::KeyboardInteractive][..]);
+            return Auth::Reject { proceed_with_methods: Some(methods), partial_success: true };
+        }
+        self.judge(user, judged, device(key.key_data(), false)).await
     }
 
     /// It has signed with the key of a certificate.
     pub(super) async fn certificate(&mut self, user: &str, certificate: &Certificate) -> Auth {
         self.note_name(user);
         let judged = self.identity_by_certificate(certificate).await;
-        self.judge(user, judged).await
+        self.judge(user, judged, device(certificate.public_key(), true)).await
     }
 
     /// Whose key this is by the configuration.
@@ -145,11 +178,75 @@ impl Admission {
         Ok(identity.name.clone())
     }
 
-    async fn judge(&mut self, user: &str, judged: Result<IdentityName, String>) -> Auth {
+    /// Whether a key that is nobody's may sign: one on each connection, where people log in elsewhere.
+    fn may_become_theirs(&self, user: &str) -> bool {
+        self.ssh.elsewhere.is_open() && self.nobodys.as_ref().is_none_or(|(name, _)| name != user)
+    }
+
+    /// The key that somebody has signed with who has just logged in elsewhere is theirs, as long as their login is good. Who has shown
+    /// none is in for this once.
+    async fn take_for_theirs(&mut self, user: &str, arrived: Arrived) -> Result<IdentityName, String> {
+        let Some((_, key)) = self.nobodys.take().filter(|(name, _)| name == user) else { return Ok(arrived.identity) };
+        let gate = &self.ssh.gate;
+        match self.ssh.vouching.load_full().revoked_keys.now().await {
+            Ok(revoked) if revoked.has_key(key.key_data()) => return Err("a key that is revoked".to_owned()),
+            Ok(_) => {}
+            Err(unknown) => return Err(format!("whether it is revoked is not known: {unknown}")),
+        }
+        let line = key.to_openssh().map_err(|error| error.to_string())?;
+        let key = line.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
+        let (identity, how, since) = (arrived.identity.clone(), "oidc".to_owned(), gate.now());
+        let lent = LentKey { key, identity: identity.clone(), how, since, ends: arrived.ends };
+        gate.authority.lend_key(lent, since).await.map_err(|error| error.to_string())?;
+        Ok(identity)
+    }
+
+    /// Who has no key that is known may log in elsewhere: they are shown where, and awaited.
+    async fn elsewhere(&mut self, user: &str, answered: bool) -> Auth {
+        let ours = self.guest.take().filter(|guest| guest.user == user && answered);
+        let user = user.to_owned();
+        let stage = match ours.map(|guest| guest.stage) {
+            None if answered || !self.ssh.elsewhere.is_open() => return Auth::reject(),
+            None => self.ssh.elsewhere.invite(self.source).await,
+            Some(Stage::Invited(invitation)) => {
+                self.progress.invited.cancel();
+                let shown = self.nobodys.as_ref().filter(|(name, _)| *name == user);
+                let device = shown.map(|(_, key)| device(key.key_data(), false)).unwrap_or_default();
+                let arrives = invitation.arrives.into_inner().unwrap_or_else(PoisonError::into_inner);
+                let theirs = match arrives.await {
+                    Ok(arrived) => self.take_for_theirs(&user, arrived).await,
+                    Err(why) => Err(why),
+                };
+                match theirs {
+                    Ok(identity) => return self.judge(&user, Ok(identity), device).await,
+                    Err(why) => Err(why),
+                }
+            }
+            Some(Stage::Told) => return only_keys(),
+        };
+        let (stage, text) = match stage {
+            Ok(invitation) => {
+                let text = invitation.text.clone();
+                (Stage::Invited(invitation), text)
+            }
+            Err(why) => {
+                self.note_why(&format!("it could not log in elsewhere: {why}"));
+                (Stage::Told, why)
+            }
+        };
+        self.guest = Some(Guest { user, stage });
+        Auth::Partial {
+            name: "".into(),
+            instructions: format!("tidegate: {text}\n").into(),
+            prompts: Vec::new().into(),
+        }
+    }
+
+    async fn judge(&mut self, user: &str, judged: Result<IdentityName, String>, device: Device) -> Auth {
         (self.admitted, self.awaited) = (None, None);
         match judged {
             Ok(identity) => {
-                let admitted = Admitted { identity, name: name::parse(user) };
+                let admitted = Admitted { identity, name: name::parse(user), device };
                 if !self.wants_factor(&admitted).await {
                     self.admitted = Some(admitted);
                     return Auth::Accept;
@@ -185,7 +282,7 @@ impl Admission {
     pub(super) async fn code(&mut self, user: &str, typed: Option<Option<String>>) -> Auth {
         self.note_name(user);
         let Some(mut awaited) = self.awaited.take().filter(|awaited| awaited.user == user) else {
-            return Auth::reject();
+            return self.elsewhere(user, typed.is_some()).await;
         };
         let Some(typed) = typed else {
             let question = question(&awaited);
@@ -223,6 +320,19 @@ impl Admission {
         let name = user.chars().take(256).collect();
         *self.progress.name.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
     }
+}
+
+/// By which key somebody came in, for conditions. (That a security key was touched is not asked here.)
+fn device(key: &KeyData, certificate: bool) -> Device {
+    let hardware = matches!(key.algorithm(), Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256);
+    let key = Some(key.fingerprint(HashAlg::Sha256).to_string());
+    Device { key, hardware, certificate, password: false }
+}
+
+/// Nothing but another key is of use now.
+fn only_keys() -> Auth {
+    let methods = MethodSet::from(&[MethodKind::PublicKey][..]);
+    Auth::Reject { proceed_with_methods: Some(methods), partial_success: false }
 }
 
 fn question(awaited: &Awaited) -> Auth {

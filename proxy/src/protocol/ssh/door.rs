@@ -129,9 +129,9 @@ impl Door {
         match admitted.name {
             Ok(DoorName::Target { login, entitlement, target }) => {
                 self.to_target = true;
-                let identity = admitted.identity;
+                let (identity, device) = (admitted.identity, admitted.device);
                 let (access, reference) = (Access::Login(login), Reference::new());
-                let ask = Ask { identity, target, access, entitlement, source, factor: None, reference };
+                let ask = Ask { identity, target, access, entitlement, source, factor: None, device, reference };
                 tasks.spawn(relay::session(ssh, ask, seat));
             }
             Ok(DoorName::Shell) => {

@@ -41,7 +41,7 @@ pub use trust::trust;
 
 use super::proxied::Network;
 use crate::{
-    authenticate::{Factors, Passwords, RevokedKeys, Sources},
+    authenticate::{Elsewhere, Factors, Passwords, RevokedKeys, Sources},
     gate::Gate,
     listener::Doorway,
     places::{Full, Places},
@@ -101,6 +101,8 @@ pub struct Ssh {
     pub issuer: Arc<SshIssuer>,
     /// For `ssh gate password`.
     pub passwords: Passwords,
+    /// Where people log in whose key says nothing yet.
+    pub elsewhere: Arc<dyn Elsewhere>,
     /// What people prove beside their keys.
     pub factors: Factors,
     /// Recordings that are being verified for `play`, which reads all of each.

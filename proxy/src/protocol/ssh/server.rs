@@ -165,9 +165,14 @@ async fn connection(config: Arc<server::Config>, ssh: Arc<Ssh>, stream: TcpStrea
 
 /// Whoever has shown a key may look for their phone.
 const TO_TYPE: Duration = Duration::from_secs(120);
+/// Whoever was shown where to log in may do so; the login itself ends before.
+const TO_LOG_IN: Duration = Duration::from_secs(330);
 
 async fn too_late(progress: &Progress, most: Duration) {
     tokio::time::sleep(most).await;
+    if progress.invited.is_cancelled() {
+        tokio::time::sleep(TO_LOG_IN).await;
+    }
     if progress.proven.is_cancelled() {
         tokio::time::sleep(TO_TYPE).await;
     }

@@ -29,7 +29,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
-use tidegate_grants::{Access, Ask, IdentityName, Login, Reference, TargetName, authority::GrantError};
+use tidegate_grants::{Access, Ask, Device, IdentityName, Login, Reference, TargetName, authority::GrantError};
 use tokio::time::timeout;
 
 /// As far as a clock may be off and a certificate of a usual length still be good (`valid from 30 s ago to 60 s ahead`).
@@ -63,6 +63,7 @@ pub async fn trial(gate: &Gate, issuer: &SshIssuer, by: &IdentityName, tested: T
         entitlement: None,
         source,
         factor: None,
+        device: Device::default(),
         reference: Reference::new(),
     };
     let permit = gate.authority.permit_trial(ask.clone(), gate.now()).await?;

@@ -259,6 +259,45 @@ async fn memberships_that_it_can_administer_are_shown() {
 }
 
 #[tokio::test]
+async fn options_of_memberships_that_it_changes_are_shown() {
+    let before = "create role vault nologin; create role friend login; grant vault to shop_writer with admin option";
+    let attack = Attack::by("write", before).await;
+    // As the group, before it has the session: the membership was there, and the session turns it into more.
+    attack.gate.server.script("shop", "set role shop_writer; grant vault to friend;");
+    let (lease, credential) = attack.gate.minted("write").await;
+    let client = attack.gate.login(&credential).await.unwrap();
+    let role = if attack.version() < 16 { "set role shop_writer;" } else { "" };
+    client.batch_execute(&format!("{role} grant vault to friend with admin option")).await.unwrap();
+    let receipt = attack.gate.tear_down(&lease).await.unwrap();
+    let shown = receipt.findings.iter().find(|finding| finding.what == "changed while it lived: memberships").unwrap();
+    assert!(!receipt.clean);
+    assert!(
+        shown.items.iter().any(|item| item.starts_with("+ friend in vault") && item.contains("with admin_option")),
+        "{shown:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_privilege_on_a_parameter_that_it_gives_on_as_a_group_is_shown() {
+    let attack = Attack::by(
+        "write",
+        "create role friend login; do $$ begin if current_setting('server_version_num')::int >= 150000 then
+           execute 'grant set on parameter log_statement to shop_writer with grant option'; end if; end $$",
+    )
+    .await;
+    if attack.version() < 15 {
+        return attack.leaves_nothing().await; // there are no such privileges
+    }
+    attack.does("grant set on parameter log_statement to friend").await;
+    attack
+        .is_shown(
+            "changed while it lived: privileges on parameters, given on",
+            "SET on parameter log_statement to friend, granted by shop_writer",
+        )
+        .await;
+}
+
+#[tokio::test]
 async fn its_own_password_opens_nothing() {
     let attack = Attack::by("write", "").await;
     let role = attack.lease.name().to_owned();

@@ -1,3 +1,6 @@
+-- What teardown asks each time is PL/pgSQL: it keeps its plans as long as the connection is kept, where a function in SQL would plan these
+-- long queries anew each time (several times what it takes to run them).
+
 -- Whether nobody should be given what others will make: everybody, roles of sessions or of ours, who is or can become a superuser.
 create function tidegate._is_open(p_grantee oid) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp as $$
@@ -43,10 +46,12 @@ language plpgsql volatile set search_path = pg_catalog, pg_temp as $$ begin retu
     select 'server', system_identifier::text from pg_control_system()
     union all select 'transaction', pg_current_xact_id()::text
     union all select r.kind, r.line from tidegate._role_rows(array(select oid from reach)) r
-    union all select 'memberships', format('%s in %s, granted by %s', member::regrole, roleid::regrole, grantor::regrole)
-      from pg_auth_members
+    -- With its options: admin always, inherit and set from PostgreSQL 16 on.
+    union all select 'memberships', format('%s in %s, granted by %s%s', member::regrole, roleid::regrole, grantor::regrole,
+                (select ' with ' || string_agg(key, ', ' order by key) from jsonb_each(to_jsonb(m)) where value = 'true'))
+      from pg_auth_members m
      where (grantor in (select oid from reach)
-            or roleid in (select m.roleid from pg_auth_members m join reach on reach.oid = m.member where m.admin_option))
+            or roleid in (select a.roleid from pg_auth_members a join reach on reach.oid = a.member where a.admin_option))
        and member not in (select oid from ours) and roleid not in (select oid from ours)
        and roleid not in ('tidegate_sessions'::regrole, 'tidegate_quarantine'::regrole)
     union all select 'default privileges', format('%s for role %s in schema %s: %s', defaclobjtype, defaclrole::regrole,
@@ -109,7 +114,9 @@ $$;
 -- own is what the session is for.
 create function tidegate._younger(p_groups text[], p_owner text, p_before jsonb)
 returns table (what text, found bigint, items text[], harmless boolean)
-language sql stable set search_path = pg_catalog, pg_temp as $$
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_column
+begin return query
   with recursive reach (oid) as (
     select oid from pg_roles where rolname = any (p_groups) or rolname in (p_owner, 'tidegate_sessions')
     union select m.roleid from pg_auth_members m join reach on m.member = reach.oid
@@ -179,12 +186,28 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
          lateral (select coalesce(c.relowner, y.typowner)) owner (oid)
    where owner.oid not in (select oid from owners)
      and owner.oid not in (select member from pg_auth_members where roleid = 'tidegate_quarantine'::regrole)
-     and (classid = 'pg_trigger'::regclass or owner.oid in (select oid from reach))
-$$;
+     and (classid = 'pg_trigger'::regclass or owner.oid in (select oid from reach));
+  -- From PostgreSQL 15 on.
+  if to_regclass('pg_parameter_acl') is not null then
+    return query execute $younger$
+      select 'changed while it lived: privileges on parameters, given on', count(*), array_agg(format('%s on parameter %s to %s, granted by %s',
+             x.privilege_type, t.parname, case x.grantee when 0 then 'public' else x.grantee::regrole::text end, x.grantor::regrole)), false
+        from pg_parameter_acl t, aclexplode(t.paracl) x, (
+          with recursive reach (oid) as (
+            select oid from pg_roles where rolname = any ($1) or rolname in ($2, 'tidegate_sessions')
+            union select m.roleid from pg_auth_members m join reach on m.member = reach.oid)
+          select array_agg(oid) from reach) reach (oids)
+       where age(t.xmin) < age(($3 -> 'transaction' ->> 0)::xid8::xid) and x.grantor = any (reach.oids) and x.grantor <> x.grantee
+         and x.grantee not in (select member from pg_auth_members where roleid in ('tidegate_sessions'::regrole, 'tidegate_quarantine'::regrole))
+    $younger$ using p_groups, p_owner, p_before;
+  end if;
+end $$;
 
 -- What of others hangs on what the session left with its heir: it would run its code, or what is left of it.
 create function tidegate._hanging(p_heir text) returns table (what text, found bigint, items text[], harmless boolean)
-language sql stable set search_path = pg_catalog, pg_temp as $$
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_column
+begin return query
   with heir (oid) as (select oid from pg_roles where rolname = p_heir),
   left_here (classid, objid) as (
     select s.classid, s.objid from pg_shdepend s join heir on heir.oid = s.refobjid
@@ -220,8 +243,8 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
     from heir, tidegate._calling(heir.oid) c
   union all
   select 'schemas that come first for the role of their name', count(*), array_agg(nspname::text), false
-    from pg_namespace join heir on heir.oid = nspowner where nspname in (select rolname from pg_roles)
-$$;
+    from pg_namespace join heir on heir.oid = nspowner where nspname in (select rolname from pg_roles);
+end $$;
 
 -- What the target knows of the role now, by OID: names can come back. "clean" says whether the line may be more than zero.
 -- p_groups and p_owner are the roles that the session could become; p_before is what mint saw of them.

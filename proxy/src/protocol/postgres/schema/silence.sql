@@ -173,7 +173,9 @@ $$;
 -- check say, built-in functions at least. Only tables know how to switch rules and triggers off. A subscription has a process of
 -- its own. Whoever reads a foreign table goes where its server says, as whom a user mapping says.
 create function tidegate._calling(p_heir oid) returns table (thing text, name text, off text, or_else text, definition text)
-language sql stable set search_path = pg_catalog, pg_temp as $$
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_column
+begin return query
   with relation (oid, name, kind) as (
     select oid, oid::regclass::text, case relkind when 'v' then 'view' when 'f' then 'foreign table' else 'table' end
       from pg_class where relowner = p_heir and relkind in ('r', 'p', 'f', 'v') and relpersistence <> 't'
@@ -231,8 +233,8 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
       from pg_operator o join pg_namespace n on n.oid = o.oprnamespace
      where o.oprowner = p_heir and n.nspname <> 'tidegate_attic' and n.nspname !~ '^pg_temp_'
   )
-  select coalesce(c.thing, c.name), c.name, c.off, c.or_else, c.definition from calling c
-$$;
+  select coalesce(c.thing, c.name), c.name, c.off, c.or_else, c.definition from calling c;
+end $$;
 
 create function tidegate._silence_rest(p_heir oid, p_max int) returns table (what text, item text)
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$

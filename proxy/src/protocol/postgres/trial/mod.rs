@@ -37,7 +37,7 @@ use std::{
     time::Duration,
 };
 use tidegate_grants::{
-    Access, Ask, DatabaseName, EntitlementName, IdentityName, Reference, TargetName, authority::GrantError,
+    Access, Ask, DatabaseName, Device, EntitlementName, IdentityName, Reference, TargetName, authority::GrantError,
 };
 
 /// SQLSTATE `read_only_sql_transaction`.
@@ -71,7 +71,8 @@ pub async fn trial(
     let (identity, access) = (by.clone(), Access::Database(tested.database.clone()));
     let (name, entitlement) = (tested.target.clone(), tested.entitlement.clone());
     let (source, reference) = (IpAddr::V4(Ipv4Addr::LOCALHOST), Reference::new());
-    let ask = Ask { identity, target: name.clone(), access, entitlement, source, factor: None, reference };
+    let (factor, device) = (None, Device::default());
+    let ask = Ask { identity, target: name.clone(), access, entitlement, source, factor, device, reference };
     let permit = gate.authority.permit_trial(ask.clone(), gate.now()).await?;
     let target = &*issuer.admin.target(&name).map_err(|error| GrantError::NotFound(error.to_string()))?;
     let (session, notes) = (permit.session(), Notes::new(name, ask.access.clone()));

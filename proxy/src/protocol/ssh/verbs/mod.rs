@@ -56,6 +56,7 @@ const VERBS: &[Verb] = &[
     permissions::GRANTS,
     lives::EXTEND,
     lives::RETURN,
+    permissions::REVOKE,
     permissions::PASSWORD,
     factor::MFA,
     certificate::CERT,
@@ -66,9 +67,6 @@ const VERBS: &[Verb] = &[
     config::CONFIG,
 ];
 
-/// Verbs of the contract that do not work yet.
-const LATER: [&str; 1] = ["revoke"];
-
 /// Runs one command line.
 pub(super) async fn run(visitor: &Visitor<'_>, words: &[String]) -> Reply {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -77,9 +75,6 @@ pub(super) async fn run(visitor: &Visitor<'_>, words: &[String]) -> Reply {
         Some((&"--help" | &"-h", typed)) => ("help", typed),
         Some((verb, typed)) => (*verb, typed),
     };
-    if LATER.contains(&verb) {
-        return Reply::fault(1, &format!("{verb} is not supported yet"));
-    }
     let Some(entry) = VERBS.iter().find(|entry| entry.name == verb) else {
         return Reply::usage("there is no such command");
     };
@@ -95,6 +90,7 @@ async fn answer(visitor: &Visitor<'_>, verb: &str, arguments: &Arguments<'_>) ->
         "whoami" => about::whoami(visitor, arguments),
         "targets" => permissions::targets(visitor, arguments),
         "grants" => permissions::grants(visitor, arguments).await,
+        "revoke" => permissions::revoke(visitor, arguments).await,
         "request" => requests::request(visitor, arguments).await,
         "requests" => requests::requests(visitor, arguments).await,
         "approve" => requests::approve(visitor, arguments).await,

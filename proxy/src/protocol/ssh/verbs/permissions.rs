@@ -4,7 +4,9 @@ use super::{Arguments, Reply, Verb, Visitor};
 use crate::{refusal::Refusal, text::table};
 use secrecy::ExposeSecret;
 use serde_json::json;
-use tidegate_grants::{Denied, Entitlement, GrantView, Identity, Kind, Listing, Policy, Target, TargetName, Terms};
+use tidegate_grants::{
+    Denied, Entitlement, GrantView, Identity, Kind, Listing, Policy, Target, TargetName, Terms, authority::GrantError,
+};
 
 pub(super) const TARGETS: Verb = Verb {
     name: "targets",
@@ -24,6 +26,16 @@ pub(super) const GRANTS: Verb = Verb {
     words: 0..=0,
     flags: &["--json"],
     options: &[],
+};
+
+pub(super) const REVOKE: Verb = Verb {
+    name: "revoke",
+    usage: "GRANT [--reason WHY]",
+    about: "give back a grant of yours",
+    more: "GRANT is its id, or any unique first or last digits of it. Your sessions under it end.",
+    words: 1..=1,
+    flags: &[],
+    options: &["--reason"],
 };
 
 pub(super) const PASSWORD: Verb = Verb {
@@ -103,7 +115,7 @@ pub(super) async fn grants(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -> 
             claims.target.to_string(),
             claims.entitlement.to_string(),
             format!("{:?}", grant.state).to_lowercase(),
-            jiff::Timestamp::from_second(claims.exp).map(|at| at.to_string()).unwrap_or_default(),
+            grant.ends.to_string(),
             claims.reason.clone().unwrap_or_default(),
         ]
     };
@@ -112,6 +124,16 @@ pub(super) async fn grants(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -> 
         super::reviews::owed(visitor).await
             + &table(["ID", "TARGET", "ENTITLEMENT", "STATE", "UNTIL", "REASON"], &rows),
     )
+}
+
+pub(super) async fn revoke(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -> Reply {
+    let (gate, id) = (&visitor.ssh.gate, arguments.word(0).unwrap_or_default());
+    let reason = arguments.value("--reason").map(str::to_owned);
+    match gate.authority.revoke_own(&visitor.identity.name, id, reason, gate.now()).await {
+        Ok(id) => Reply::text(format!("revoked {id}\n")),
+        Err(GrantError::Store(error)) => Reply::refused(&Refusal::from(&error)),
+        Err(error) => Reply::fault(1, &format!("{error}; `grants` lists yours")),
+    }
 }
 
 /// When the second factor was proven that the password will carry; asked for if something on the target needs it.
