@@ -22,7 +22,7 @@ pub struct Film {
     stage: Stage,
     /// Read, and not seen yet.
     next: Option<Moment>,
-    /// Of the last that was seen.
+    /// Of what was seen, the latest.
     at: Duration,
     end: Option<End>,
 }
@@ -97,7 +97,7 @@ impl Film {
     }
 
     fn see(&mut self, moment: &Moment) {
-        self.at = moment.elapsed;
+        self.at = self.at.max(moment.elapsed);
         match moment.what {
             What::End => self.end = Some(End::Whole),
             What::Truncated { after } => self.end = Some(End::Truncated(after)),

@@ -98,15 +98,17 @@ impl Outline {
         let mut text = String::new();
         for moment in replay {
             let moment = moment?;
-            if moment.elapsed > row.elapsed {
-                break;
-            }
             match &moment.what {
                 What::Event(Event::Statement { text: whole, number, .. }) if row.is_of(*number, moment.frame) => {
                     text = inert::lines(whole);
+                    if row.bound.is_none() {
+                        break;
+                    }
                 }
+                // What is bound comes after the statement that it is bound to.
                 What::Event(Event::Bound { number: Some(number), .. }) if row.bound == Some(*number) => {
                     text.extend(sentence(&moment.what).map(|line| format!("\n\n{line}")));
+                    break;
                 }
                 _ => {}
             }
@@ -140,7 +142,8 @@ struct Sql {
 
 impl Reading {
     fn take(&mut self, moment: &Moment) {
-        self.outline.length = moment.elapsed;
+        // What a server answers may be written down before what another frame has of a moment earlier.
+        self.outline.length = self.outline.length.max(moment.elapsed);
         if let Some(line) = self.stage.take(moment) {
             self.mark(moment, MarkKind::Command, &line);
         }
@@ -172,10 +175,10 @@ impl Reading {
     fn sql(&mut self, moment: &Moment, event: &Event) {
         let row = Row { elapsed: moment.elapsed, frame: moment.frame, ..Row::default() };
         match event {
-            Event::Statement { text, prepared: None, number } => {
+            Event::Statement { text, prepared: None, number, .. } => {
                 self.sent(moment, Row { text: cut(text), number: *number, statement: *number, ..row });
             }
-            Event::Statement { text, prepared: Some(_), number } => {
+            Event::Statement { text, prepared: Some(_), number, .. } => {
                 if let Some(number) = number {
                     self.sql.prepared.insert(*number, (cut(text), moment.frame));
                     forget(&mut self.sql.prepared, MOST_PREPARED);

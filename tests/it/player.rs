@@ -123,7 +123,6 @@ fn a_session_is_played_searched_and_copied_from_and_the_terminal_is_as_it_was() 
 }
 
 #[test]
-#[ignore = "fails: the player of a database session does not come to its end, and Enter shows nothing"]
 fn a_database_session_is_a_table_of_statements_and_each_is_there_whole() {
     let world = World::postgres_only();
     world.gateway.grant("alice", "orders", "readonly", "30m");
@@ -167,6 +166,17 @@ fn a_signal_ends_the_player_and_the_terminal_is_as_it_was_however_large_it_is() 
         rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
         played.left(code);
     }
+}
+
+#[test]
+fn a_player_whose_terminal_is_gone_ends() {
+    let (world, id) = shell("send {echo seen}\nsend \"\\r\"\nexpect seen\n");
+    let played = Played::start(&world, (80, 20), &["--speed", "0.01", &id]);
+    played.until("▶ 0:0");
+    let pid = played.told("pid").parse().unwrap();
+    played.running.signal(Signal::KILL);
+    let player = rustix::process::Pid::from_raw(pid).unwrap();
+    wait_until(PATIENCE, "the player has ended", || rustix::process::test_kill_process(player).is_err().then_some(()));
 }
 
 #[test]

@@ -227,7 +227,9 @@ fn over(frame: &mut Frame<'_>, area: Rect, title: &str, content: &str, top: u16)
     }
     let content = content.replace('\t', "    ");
     let widest = content.lines().map(|line| line.chars().count()).max().unwrap_or_default();
-    let lines = content.lines().count();
+    // Lines are broken between words, so some room at their ends stays empty.
+    let room = usize::from(area.width).saturating_sub(2 + 10).max(1);
+    let lines = content.lines().map(|line| line.chars().count().div_ceil(room).max(1)).sum();
     let side = |size: usize, most: u16| u16::try_from(size + 2).unwrap_or(most).min(most);
     let (width, height) = (side(widest, area.width), side(lines, area.height));
     let window = Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height };

@@ -14,19 +14,23 @@ use ratatui::{
 };
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM},
-    flag,
+    iterator,
 };
 use std::{
     io,
-    process::ExitCode,
+    process::{self, ExitCode},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicI32, Ordering},
     },
+    thread,
+    time::Duration,
 };
 
 /// Nobody looks at more; and what is drawn takes memory for each cell.
 const MOST: (u16, u16) = (1000, 500);
+/// The loop has so long to see that a signal came.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// See the module.
 pub(super) struct Screen {
@@ -56,10 +60,14 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // Where the terminal is gone, there is nothing to put back.
-        let _ = ratatui::try_restore();
-        let _ = execute!(io::stdout(), Show);
+        put_back();
     }
+}
+
+/// Where the terminal is gone, there is nothing to put back.
+fn put_back() {
+    let _ = ratatui::try_restore();
+    let _ = execute!(io::stdout(), Show);
 }
 
 fn area() -> io::Result<Rect> {
@@ -68,15 +76,23 @@ fn area() -> io::Result<Rect> {
 }
 
 /// Which signal came.
-pub(super) struct Signals(Arc<AtomicUsize>);
+pub(super) struct Signals(Arc<AtomicI32>);
 
 impl Signals {
-    /// From now on these do not end the program by themselves.
+    /// From now on these do not end the program at once.
     pub(super) fn listen() -> io::Result<Self> {
-        let came = Arc::new(AtomicUsize::new(0));
-        for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM] {
-            flag::register_usize(signal, came.clone(), usize::try_from(signal).unwrap_or_default())?;
-        }
+        let came = Arc::new(AtomicI32::new(0));
+        let mut signals = iterator::Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM])?;
+        let told = came.clone();
+        thread::spawn(move || {
+            if let Some(signal) = signals.forever().next() {
+                told.store(signal, Ordering::Relaxed);
+                thread::sleep(GRACE);
+                // Reading from a terminal that is gone never ends: then nobody looks.
+                put_back();
+                process::exit(128 + signal);
+            }
+        });
         Ok(Self(came))
     }
 
