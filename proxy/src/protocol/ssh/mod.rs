@@ -7,6 +7,7 @@
 //! nowhere else.
 
 mod admission;
+mod ahead;
 mod algorithms;
 mod channel;
 mod door;

@@ -3,6 +3,7 @@
 use super::{
     Ssh,
     admission::Progress,
+    ahead::Ahead,
     algorithms,
     door::Door,
     flow::{Cut, Held, START},
@@ -21,10 +22,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::{
-    io::BufReader,
-    net::{TcpListener, TcpStream},
-};
+use tokio::net::{TcpListener, TcpStream};
 
 /// Every rejected key takes this long: an agent full of keys gets through all the same. Who comes again and again without
 /// a key that fits waits longer from connection to connection ([`Sources`](crate::authenticate::Sources)).
@@ -115,8 +113,7 @@ async fn connection(config: Arc<server::Config>, ssh: Arc<Ssh>, stream: TcpStrea
     let _hang_up = connection.cut.clone().drop_guard();
     let progress = Arc::new(Progress::default());
     let door = Door::new(ssh.clone(), peer, connection.clone(), arrivals, progress.clone());
-    let stream = BufReader::with_capacity(64 << 10, stream);
-    let stream = Cut::new(stream, Held::new(connection.hold.clone()), connection.cut.clone());
+    let stream = Cut::new(Ahead::new(stream), Held::new(connection.hold.clone()), connection.cut.clone());
     let whole = async {
         match server::run_stream(config, stream, door).await {
             Ok(running) => running.await,

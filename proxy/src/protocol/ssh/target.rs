@@ -7,6 +7,7 @@
 
 use super::{
     SshTarget,
+    ahead::Ahead,
     flow::{Budget, Cut, Gated, OPEN, Queue},
     hearing::{FromTarget, Hearing},
     host::{HostTrust, Impostor},
@@ -24,7 +25,7 @@ use russh::{
 use std::{borrow::Cow, net::SocketAddr, sync::Arc};
 use tidegate_ca::SshCredential;
 use tidegate_grants::{TargetName, forward::SocketPath};
-use tokio::{io::BufReader, net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::task_tracker::TaskTrackerToken,
@@ -126,8 +127,7 @@ pub(super) async fn greet(
     let cut = CancellationToken::new();
     let guard = cut.clone().drop_guard(); // a handshake that is given up closes its connection
     let watched = Watched::new(stream).map_err(|error| lost(&target.name, &error.into()))?;
-    let stream = BufReader::with_capacity(64 << 10, watched);
-    let stream = Cut::new(stream, Gated::new(down.clone()), cut).counted(open);
+    let stream = Cut::new(Ahead::new(watched), Gated::new(down.clone()), cut).counted(open);
     let hearing = Hearing::new(down.clone(), target.host.clone(), now);
     let impostor = hearing.impostor();
     let connecting = client::connect_stream(Arc::new(config(&target.host)), stream, hearing);
