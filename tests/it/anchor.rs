@@ -123,16 +123,21 @@ print(f"at {server.server_port}.", flush=True)
 server.serve_forever()
 "#;
 
-#[test]
-fn a_server_gets_each_head_over_https_and_is_asked_again_after_it_said_no() {
-    let dir = tempfile::TempDir::new().unwrap();
+/// `key.pem` and `cert.pem` of a server on loopback, which vouches for itself.
+pub(crate) fn certificate(dir: &Path) {
     let mut openssl = Command::new("openssl");
     let extensions = "subjectAltName = IP:127.0.0.1\nbasicConstraints = critical,CA:FALSE\n";
     let config = format!("[req]\ndistinguished_name = dn\nx509_extensions = v3\n[dn]\n[v3]\n{extensions}");
-    fs::write(dir.path().join("openssl.cnf"), config).unwrap();
-    openssl.current_dir(dir.path()).args(["req", "-x509", "-newkey", "ed25519", "-nodes", "-config", "openssl.cnf"]);
-    openssl.args(["-subj", "/CN=anchors", "-keyout", "key.pem", "-out", "cert.pem"]);
+    fs::write(dir.join("openssl.cnf"), config).unwrap();
+    openssl.current_dir(dir).args(["req", "-x509", "-newkey", "ed25519", "-nodes", "-config", "openssl.cnf"]);
+    openssl.args(["-subj", "/CN=loopback", "-keyout", "key.pem", "-out", "cert.pem"]);
     run(openssl, PATIENCE).ok();
+}
+
+#[test]
+fn a_server_gets_each_head_over_https_and_is_asked_again_after_it_said_no() {
+    let dir = tempfile::TempDir::new().unwrap();
+    certificate(dir.path());
     let mut python = Command::new("/usr/bin/python3");
     python.current_dir(dir.path()).args(["-c", SERVER]);
     let server = Running::start(python);

@@ -26,7 +26,7 @@ struct Load {
 }
 
 /// Whole sessions cost the target's own servers more than the door: one for this many log-ins.
-const SHARE: u32 = 5;
+const SHARE: u32 = 10;
 
 fn load() -> Load {
     match std::env::var("TIDEGATE_TEST_RATE").ok().and_then(|text| text.parse().ok()) {

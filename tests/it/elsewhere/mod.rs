@@ -41,6 +41,7 @@ impl Outside {
             return None;
         }
         let folder = tempfile::tempdir_in(tidegate_tests::scratch::base()).unwrap();
+        crate::anchor::certificate(folder.path());
         let mut outside = Self { folder, modules, daemon: None, issuer: 0, provider: 0 };
         outside.restart();
         Some(outside)

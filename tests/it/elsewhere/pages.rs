@@ -5,8 +5,15 @@ use crate::{
     asking,
     https::{Answer, get, raw, token},
 };
-use serde_json::json;
-use tidegate_tests::{World, config::PUBLIC_NAME, scratch::Port, world::Plan};
+use serde_json::{Value, json};
+use std::process::Command;
+use tidegate_tests::{
+    World,
+    config::PUBLIC_NAME,
+    running::run,
+    scratch::Port,
+    world::{PATIENCE, Plan},
+};
 
 /// carol's group approves; so do those whose group at the provider is `Leads`.
 fn plan(outside: &Outside, port: u16) -> Plan {
@@ -187,4 +194,37 @@ fn an_approver_without_a_login_says_who_they_are_by_a_token_and_nobody_answers_t
     // The API itself is as shut to pages as ever.
     assert_eq!(browse(&world, "GET", "/v1/grants", &origin(number), "").status, 403);
     assert_eq!(browse(&world, "POST", &link, &origin(number), &"x".repeat(20_000)).status, 400);
+}
+
+#[test]
+fn a_real_browser_follows_the_link_logs_in_and_approves() {
+    let Some(outside) = Outside::start() else { return };
+    let chromium = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+    let Some(chromium) = chromium.into_iter().find(|program| std::path::Path::new(program).exists()) else {
+        assert!(std::env::var_os("CI").is_none(), "chromium is missing: ./tests/run installs it");
+        eprintln!("SKIPPED: chromium is missing; ./tests/run installs it");
+        return;
+    };
+    let port = Port::take();
+    let number = port.number();
+    let world = plan(&outside, number).start();
+    outside.provider("/test/person", &json!({ "login": "7", "preferred_username": "lee", "groups": ["Leads"] }));
+    let id = request(&world);
+    let link = format!("https://{PUBLIC_NAME}:{number}/approve/{id}");
+    let mut browser = Command::new("node");
+    browser.arg(format!("{}/it/fixtures/browser.js", env!("CARGO_MANIFEST_DIR")));
+    browser.args([link.as_str(), "7", chromium]).arg(world.gateway.dir().join("browser"));
+    browser.env("NODE_PATH", &outside.modules).env("HOME", world.gateway.dir());
+    let said: Value = serde_json::from_str(&run(browser, 2 * PATIENCE).ok().out()).unwrap();
+    let text = |nth: usize| said["texts"][nth].as_str().unwrap().to_owned();
+    assert!(text(0).contains("A request awaits an answer") && !text(0).contains("alice"), "{said:#}");
+    assert!(text(1).contains("alice") && text(1).contains("<b>fix</b> the disk"), "as text: {said:#}");
+    assert!(text(2).contains("shell is granted"), "{said:#}");
+    assert!(!text(3).contains("is granted"), "what was answered is not answered again: {said:#}");
+    let complaints: Vec<&str> = said["complaints"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let other: Vec<_> = complaints.iter().filter(|one| !one.contains("403")).collect();
+    assert!(other.is_empty(), "nothing in it is against its own policy: {said:#}");
+    assert!(said["wide"].as_u64().unwrap() <= 320, "it fits a telephone: {said:#}");
+    world.exec("alice", "true").ok();
+    assert_eq!(world.gateway.list(&["grant", "list"]).remove(0)["approvals"][0]["by"], "lee");
 }

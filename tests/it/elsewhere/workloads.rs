@@ -284,3 +284,24 @@ fn keys_rotate_and_a_server_of_keys_that_misbehaves_lets_nobody_in_and_keeps_nob
     until(&outside.token("newer", &claims()), 200);
     exchange(&world, &outside.token("es", &claims())).refused(403);
 }
+
+#[test]
+fn keys_come_over_https_from_a_server_that_the_named_ca_vouches_for_and_from_no_other() {
+    let Some(outside) = Outside::start() else { return };
+    let port = outside.issuer("/test/secure", &json!({}))["port"].as_u64().unwrap();
+    let plain = format!("http://127.0.0.1:{}/keys", outside.issuer);
+    let ca = outside.folder.path().join("cert.pem");
+    let secure = format!("https://127.0.0.1:{port}/keys\"\ntls_ca = {ca:?}\n# \"");
+    let world = plan(&outside, "[]").change(&plain, &secure).start();
+    given(&world, &outside.token("es", &claims()));
+    // Keys of its own vouch for nobody else, nor do those of the system.
+    let other = tempfile::tempdir_in(tidegate_tests::scratch::base()).unwrap();
+    crate::anchor::certificate(other.path());
+    for ca in [format!("\"\ntls_ca = {:?}\n# \"", other.path().join("cert.pem")), String::new()] {
+        let secure = format!("https://127.0.0.1:{port}/keys{ca}");
+        let world = plan(&outside, "[]").change(&plain, &secure).start();
+        let answer = exchange(&world, &outside.token("es", &claims()));
+        assert!(answer.status >= 400, "{answer:?}");
+        assert!(world.gateway.log().to_lowercase().contains("certificate"), "{}", world.gateway.log());
+    }
+}
