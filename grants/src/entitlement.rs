@@ -6,6 +6,7 @@ use crate::{
     forward::ForwardRules,
     hours::Hours,
     identity::Identity,
+    keeps::Keeps,
     name::{Access, DatabaseName, EntitlementName, GroupName, Login, RoleName, TargetName},
     target::{Kind, Target},
     when::When,
@@ -88,6 +89,8 @@ pub enum Terms {
         leftovers: Leftovers,
         /// How many connections one login may open at once.
         max_connections: u16,
+        /// What its recordings keep of results, and what never.
+        keeps: Keeps,
     },
 }
 

@@ -62,6 +62,7 @@ fn postgres(name: &str, roles: &[&str]) -> Entitlement {
             leftovers: Leftovers::Quarantine,
             inherit: true,
             max_connections: 2,
+            keeps: crate::Keeps::default(),
         },
         max_duration: Duration::from_secs(1800),
         idle_timeout: None,

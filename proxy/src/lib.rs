@@ -32,4 +32,6 @@ pub mod watching;
 
 pub use door::{Door, TurnedAway};
 pub use gate::{Clock, Gate};
+#[cfg(fuzzing)]
+pub use protocol::postgres::fuzzing;
 pub use refusal::Refusal;

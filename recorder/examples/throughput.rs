@@ -11,7 +11,7 @@ use tidegate_recorder::{Event, Header, Keep, LiveRecording, Recorder, Settings, 
 
 fn main() {
     let dir = tempfile::TempDir::new().unwrap();
-    let settings = Settings { recipients: vec![generate_identity().1], stream_limit: 1 << 20, fsync: false };
+    let settings = Settings { recipients: vec![generate_identity().1], stream_limit: 1 << 20, ..Settings::default() };
     let signer = Arc::new(ed25519_dalek::SigningKey::from_bytes(&[7; 32]));
     let recorder = Recorder::open(dir.path(), settings, signer).unwrap();
     let start = |name: &str| {
@@ -36,6 +36,7 @@ fn main() {
                 text: "SELECT abalance FROM accounts WHERE aid = 4711".to_owned(),
                 prepared: None,
                 number: None,
+                masked: false,
             },
             data(Stream::FromClient, Keep::Count, Bytes::from_static(&[0; 64])),
         ]

@@ -60,13 +60,15 @@ pub enum Parameter {
         /// In hex.
         hex: String,
     },
+    /// Not written down, by a rule.
+    Masked,
 }
 
 impl Parameter {
     /// What it holds, as text.
     pub(crate) fn text_mut(&mut self) -> Option<&mut String> {
         match self {
-            Self::Null => None,
+            Self::Null | Self::Masked => None,
             Self::Text(text) | Self::Binary(text) | Self::Typed { text, .. } | Self::Raw { hex: text, .. } => {
                 Some(text)
             }
@@ -219,6 +221,9 @@ pub enum Event {
         /// Its number among what was sent in this session: results say whose they are by it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         number: Option<u64>,
+        /// Its values were taken out before it was written down, because it names what must not be seen.
+        #[serde(default, skip_serializing_if = "is_false")]
+        masked: bool,
     },
     /// Parameters were bound (Bind).
     Bound {
@@ -250,6 +255,22 @@ pub enum Event {
         /// The number of the statement, if it is known which one that is.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         statement: Option<u64>,
+    },
+    /// What the rows of a result look like that are kept: they follow.
+    Columns {
+        /// The number of what they answer.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        of: Option<u64>,
+        /// Each of them, in order.
+        columns: Vec<Column>,
+    },
+    /// A row of a result.
+    Row {
+        /// The number of what it answers.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        of: Option<u64>,
+        /// Its values. What was sent as binary and is understood is text here, too.
+        values: Vec<Parameter>,
     },
     /// A statement completed.
     Completed {
@@ -303,6 +324,19 @@ pub enum Event {
     },
 }
 
+/// A column of a result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    /// What the result calls it.
+    pub name: String,
+    /// Its type, as in [`Event::Bound`].
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its values are not written down.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub masked: bool,
+}
+
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn is_false(value: &bool) -> bool {
     !value
@@ -319,7 +353,12 @@ mod tests {
         for (json, event) in [
             (
                 r#"{"event":"statement","text":"select 1","prepared":"s"}"#,
-                Event::Statement { text: "select 1".to_owned(), prepared: Some("s".to_owned()), number: None },
+                Event::Statement {
+                    text: "select 1".to_owned(),
+                    prepared: Some("s".to_owned()),
+                    number: None,
+                    masked: false,
+                },
             ),
             (
                 r#"{"event":"bound","prepared":"s","portal":"p","parameters":["null",{"text":"a"},{"binary":"00"}]}"#,

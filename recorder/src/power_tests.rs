@@ -89,6 +89,7 @@ impl Story {
         let preamble = Preamble {
             header,
             recipients: recipients.names().to_vec(),
+            keystroke_recipients: Vec::new(),
             signing_key: frame::hex(key.as_bytes()),
             stream_limit: 64,
             main_key,

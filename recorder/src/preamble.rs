@@ -67,13 +67,16 @@ pub struct Preamble {
     pub header: Header,
     /// Auditors' public keys.
     pub recipients: Vec<String>,
+    /// Of those who may see what was typed; empty: the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keystroke_recipients: Vec<String>,
     /// The gateway's signing key, Ed25519, hex; for information.
     pub signing_key: String,
     /// Bytes of content kept of each limited stream.
     pub stream_limit: u64,
     /// Wrapped for the recipients.
     pub main_key: String,
-    /// Wrapped for the recipients.
+    /// Wrapped for those of keystrokes.
     pub keystroke_key: String,
     /// For so many seconds after its end the gateway itself can open it, all but the keystrokes; 0: never.
     #[serde(default, skip_serializing_if = "is_zero")]

@@ -152,6 +152,7 @@ impl Held {
     fn shown(&mut self, event: Event) -> Option<Event> {
         match event {
             Event::Data { stream: Stream::Stdin, .. } | Event::Data { keep: Keep::Count, .. } => None,
+            Event::Columns { .. } | Event::Row { .. } => None,
             Event::Data { channel, stream: Stream::Stdout, .. } if self.decoded.contains(&channel) => None,
             Event::Data { channel, stream, keep, data } => {
                 let last = data.get(data.len().saturating_sub(MOST / 2)..).unwrap_or_default();
@@ -342,7 +343,7 @@ mod tests {
         let recent = Recent::default();
         let typed =
             Event::Data { channel: 1, stream: Stream::Stdin, keep: Keep::Whole, data: Bytes::from_static(b"secret") };
-        let sql = |text: &str| Event::Statement { text: text.to_owned(), prepared: None, number: None };
+        let sql = |text: &str| Event::Statement { text: text.to_owned(), prepared: None, number: None, masked: false };
         recent.take(vec![typed, sql("select\n  1\x1b[2J")], Timestamp::UNIX_EPOCH, true);
         assert_eq!(news(&recent, None).unwrap().seen.len(), 1);
         assert_eq!(recent.glance().last.as_deref(), Some("select 1\\x1b[2J"));
@@ -357,7 +358,7 @@ mod tests {
                 let value = Parameter::Text(text.clone());
                 let event = match nth % 4 {
                     0 => data(&vec![b'a'; *size]),
-                    1 => Event::Statement { text, prepared: None, number: None },
+                    1 => Event::Statement { text, prepared: None, number: None, masked: false },
                     2 => Event::Reported { severity: text.clone(), code: text.clone(), message: text, of: None },
                     _ => Event::Bound {
                         prepared: text.clone(), portal: text, parameters: vec![value; *size / 64], number: None,

@@ -49,10 +49,12 @@ pub struct Header {
 }
 
 /// How recordings are made.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Settings {
     /// Auditors' public keys: `age1…` or `ssh-ed25519 …`.
     pub recipients: Vec<String>,
+    /// Of those who may see what was typed; empty: the same.
+    pub keystroke_recipients: Vec<String>,
     /// Bytes of content kept per stream under [`Keep::UpToLimit`](crate::Keep::UpToLimit).
     pub stream_limit: u64,
     /// `fsync` after each write (`durability = "disk"`).
@@ -72,12 +74,17 @@ pub struct Recorder {
 /// Settings whose recipients were understood.
 struct How {
     recipients: Recipients,
+    /// None: the same.
+    of_keystrokes: Option<Recipients>,
     settings: Settings,
 }
 
 impl How {
     fn new(settings: Settings) -> Result<Self, RecordError> {
-        Ok(Self { recipients: Recipients::parse(&settings.recipients)?, settings })
+        let recipients = Recipients::parse(&settings.recipients)?;
+        let other = &settings.keystroke_recipients;
+        let of_keystrokes = (!other.is_empty()).then(|| Recipients::parse(other)).transpose()?;
+        Ok(Self { recipients, of_keystrokes, settings })
     }
 }
 
@@ -148,14 +155,15 @@ impl Recorder {
             return Err(RecordError::Full);
         }
         let how = self.how();
-        let How { recipients, settings } = &*how;
+        let How { recipients, of_keystrokes, settings } = &*how;
         let (main, main_key) = recipients.fresh_key()?;
-        let (keystrokes, keystroke_key) = recipients.fresh_key()?;
+        let (keystrokes, keystroke_key) = of_keystrokes.as_ref().unwrap_or(recipients).fresh_key()?;
         let (session, start) = (header.session.clone(), header.start);
         let window = self.window.as_ref().filter(|window| !window.length().is_zero());
         let preamble = Preamble {
             header,
             recipients: recipients.names().to_vec(),
+            keystroke_recipients: of_keystrokes.as_ref().map(|those| those.names().to_vec()).unwrap_or_default(),
             signing_key: frame::hex(self.signer.verifying_key().as_bytes()),
             stream_limit: settings.stream_limit,
             main_key,
@@ -308,7 +316,7 @@ mod tests {
     #[test]
     fn failed_write_releases_nothing_and_is_the_last() {
         let dir = tempfile::TempDir::new().unwrap();
-        let settings = Settings { recipients: vec![generate_identity().1], stream_limit: 0, fsync: false };
+        let settings = Settings { recipients: vec![generate_identity().1], ..Settings::default() };
         let signer = Arc::new(ed25519_dalek::SigningKey::from_bytes(&[7; 32]));
         let recorder = Recorder::open(dir.path(), settings, signer).unwrap();
         let (text, start) = (|| "s".to_owned(), Timestamp::UNIX_EPOCH);

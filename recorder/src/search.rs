@@ -157,7 +157,9 @@ impl<R: Read, M: Fn(&str) -> bool> Lines<R, M> {
             }
             What::Event(Event::Opened { .. }) => Kind::Command,
             What::Event(Event::File(_)) => Kind::File,
-            What::Event(Event::Statement { .. } | Event::Bound { .. } | Event::Reported { .. }) => Kind::Sql,
+            What::Event(Event::Statement { .. } | Event::Bound { .. } | Event::Row { .. } | Event::Reported { .. }) => {
+                Kind::Sql
+            }
             _ => return self.seen.note(&moment.what),
         };
         self.seen.note(&moment.what);

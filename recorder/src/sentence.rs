@@ -2,7 +2,7 @@
 
 use crate::{
     Event, FileEvent, Stream,
-    event::{Ended, Parameter},
+    event::{Column, Ended, Parameter},
     frame, inert,
     replay::{Moment, What},
 };
@@ -62,7 +62,12 @@ pub(crate) fn note(moment: &Moment) -> String {
         What::Event(Event::Statement { number, .. } | Event::Bound { number, .. } | Event::Executed { number, .. }) => {
             *number
         }
-        What::Event(Event::Completed { of, .. } | Event::Reported { of, .. }) => *of,
+        What::Event(
+            Event::Completed { of, .. }
+            | Event::Reported { of, .. }
+            | Event::Columns { of, .. }
+            | Event::Row { of, .. },
+        ) => *of,
         _ => None,
     };
     let number = number.map(|number| format!("#{number}"));
@@ -102,6 +107,12 @@ fn event_sentence(event: &Event) -> Option<String> {
             let most = if *rows == 0 { String::new() } else { format!(", at most {rows} rows") };
             format!("execute {}{}{most}", quoted(portal), numbered(*statement))
         }
+        Event::Columns { columns, .. } => {
+            let name =
+                |column: &Column| if column.masked { format!("{} (masked)", column.name) } else { column.name.clone() };
+            format!("columns: {}", columns.iter().map(name).collect::<Vec<_>>().join(", "))
+        }
+        Event::Row { values, .. } => format!("row: {}", values.iter().map(literal).collect::<Vec<_>>().join(", ")),
         Event::Completed { tag, rows, .. } => format!("{tag} ({rows} rows sent)"),
         Event::Reported { severity, code, message, .. } => format!("{severity} {code}: {message}"),
         Event::Notified { name, payload, process } => {
@@ -165,6 +176,7 @@ fn literal(value: &Parameter) -> String {
         Parameter::Text(text) => quote(text),
         Parameter::Typed { kind, text } => format!("{}::{kind}", quote(text)),
         Parameter::Binary(hex) => format!("'\\x{hex}' (binary, of a type that is not known)"),
+        Parameter::Masked => "(masked)".to_owned(),
         Parameter::Raw { oid, hex } => format!("'\\x{hex}' (binary, of the type with OID {oid})"),
     }
 }

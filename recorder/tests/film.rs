@@ -111,9 +111,14 @@ fn statements_are_listed_with_what_came_of_each_and_are_there_whole() {
     let completed = |tag: &str, rows, of| Event::Completed { tag: tag.to_owned(), rows, of, suspended: false };
     let prepared = Some("s".to_owned());
     let events = [
-        Event::Statement { text: long.clone(), prepared: None, number: Some(1) },
+        Event::Statement { text: long.clone(), prepared: None, number: Some(1), masked: false },
         completed("SELECT 2", 2, Some(1)),
-        Event::Statement { text: "insert into t values ($1)".to_owned(), prepared: prepared.clone(), number: Some(2) },
+        Event::Statement {
+            text: "insert into t values ($1)".to_owned(),
+            prepared: prepared.clone(),
+            number: Some(2),
+            masked: false,
+        },
         Event::Bound {
             prepared: "s".to_owned(),
             portal: "p".to_owned(),
@@ -124,7 +129,7 @@ fn statements_are_listed_with_what_came_of_each_and_are_there_whole() {
         },
         Event::Executed { portal: "p".to_owned(), rows: 0, number: Some(4), statement: Some(2) },
         error(Some(4)),
-        Event::Statement { text: "selec".to_owned(), prepared, number: Some(5) },
+        Event::Statement { text: "selec".to_owned(), prepared, number: Some(5), masked: false },
         error(Some(5)),
     ];
     let reel = recorded(&bench, &events);
@@ -148,7 +153,8 @@ fn statements_are_listed_with_what_came_of_each_and_are_there_whole() {
 #[test]
 fn statements_of_recordings_without_numbers_have_their_results_too() {
     let bench = bench(1 << 20);
-    let statement = |text: &str| Event::Statement { text: text.to_owned(), prepared: None, number: None };
+    let statement =
+        |text: &str| Event::Statement { text: text.to_owned(), prepared: None, number: None, masked: false };
     let completed = Event::Completed { tag: "SELECT 1".to_owned(), rows: 1, of: None, suspended: false };
     let reel = recorded(&bench, &[statement("select 1"), completed, statement("select 2")]);
     let rows = outline(&reel).statements;
@@ -160,7 +166,12 @@ fn statements_of_recordings_without_numbers_have_their_results_too() {
 fn very_many_statements_are_cut_and_counted() {
     let bench = bench(1 << 20);
     let live = bench.start();
-    let many = (1..=100_500).map(|n| Event::Statement { text: "select 1".to_owned(), prepared: None, number: Some(n) });
+    let many = (1..=100_500).map(|n| Event::Statement {
+        text: "select 1".to_owned(),
+        prepared: None,
+        number: Some(n),
+        masked: false,
+    });
     drop(live.record(many.collect(), bytes::Bytes::new(), at(1)).unwrap());
     live.seal(at(2)).unwrap();
     let outline = outline(&Reel::new(&bench.only_path(), &bench.auditor, false).unwrap());

@@ -19,7 +19,7 @@ fn shown(bytes: &[u8]) -> Event {
 }
 
 fn statement(text: &str) -> Event {
-    Event::Statement { text: text.to_owned(), prepared: None, number: None }
+    Event::Statement { text: text.to_owned(), prepared: None, number: None, masked: false }
 }
 
 /// In an order of their own: of one moment there may be several.

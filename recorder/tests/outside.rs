@@ -24,7 +24,7 @@ use tidegate_recorder::{
 
 /// A sealed recording with some of everything.
 fn recorded(dir: &Path, recipients: Vec<String>) -> PathBuf {
-    let settings = Settings { recipients, stream_limit: 8, fsync: false };
+    let settings = Settings { recipients, stream_limit: 8, ..Settings::default() };
     let recorder = Recorder::open(dir, settings, Arc::new(SigningKey::from_bytes(&[7; 32]))).unwrap();
     let live = recorder.start(header(support::SESSION)).unwrap();
     for (second, event) in (1..).zip([
@@ -33,7 +33,7 @@ fn recorded(dir: &Path, recipients: Vec<String>) -> PathBuf {
         data(Stream::Stdout, Keep::Whole, "a b ü\r\n".as_bytes()),
         data(Stream::Stdout, Keep::Whole, &[b'x'; 600_000]),
         data(Stream::Stderr, Keep::UpToLimit, b"kept to here, then counted"),
-        Event::Statement { text: "y".repeat(400_000), prepared: None, number: Some(1) },
+        Event::Statement { text: "y".repeat(400_000), prepared: None, number: Some(1), masked: false },
         Event::Exited { channel: 1, status: Some(3), signal: None },
         Event::Closed { channel: 1 },
     ]) {
@@ -145,7 +145,12 @@ fn a_recording_of_version_1_still_verifies_and_replays() {
     let has = |wanted: &What| moments.contains(wanted);
     assert!(has(&What::Event(data(Stream::Stdin, Keep::Whole, b"ls\r"))));
     assert!(has(&What::Event(data(Stream::Stdout, Keep::Whole, b"a b c\r\n"))));
-    assert!(has(&What::Event(Event::Statement { text: "x".repeat(300_000), prepared: None, number: None })));
+    assert!(has(&What::Event(Event::Statement {
+        text: "x".repeat(300_000),
+        prepared: None,
+        number: None,
+        masked: false
+    })));
 }
 
 #[test]
@@ -154,7 +159,12 @@ fn a_recording_of_version_2_still_verifies_and_replays() {
     let has = |wanted: &What| moments.contains(wanted);
     assert!(has(&What::Event(data(Stream::Stdin, Keep::Whole, b"secret\r"))));
     assert!(has(&What::Event(data(Stream::Stdout, Keep::Whole, "a b ü\r\n".as_bytes()))));
-    assert!(has(&What::Event(Event::Statement { text: "y".repeat(400_000), prepared: None, number: Some(1) })));
+    assert!(has(&What::Event(Event::Statement {
+        text: "y".repeat(400_000),
+        prepared: None,
+        number: Some(1),
+        masked: false
+    })));
 }
 
 /// The data key that is in a recording's preamble, as `age` itself opens it.

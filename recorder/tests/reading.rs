@@ -64,6 +64,7 @@ fn sql_session(bench: &Bench) -> std::path::PathBuf {
             text: "SELECT $1\n  AS \x1b[2J a".to_owned(),
             prepared: Some("s1".to_owned()),
             number: None,
+            masked: false,
         },
         Event::Bound {
             prepared: "s1".to_owned(),
@@ -75,7 +76,7 @@ fn sql_session(bench: &Bench) -> std::path::PathBuf {
         },
         Event::Executed { portal: String::new(), rows: 0, number: None, statement: None },
         Event::Completed { tag: "SELECT 1".to_owned(), rows: 1, of: None, suspended: false },
-        Event::Statement { text: "SELEC 1;".to_owned(), prepared: None, number: None },
+        Event::Statement { text: "SELEC 1;".to_owned(), prepared: None, number: None, masked: false },
         Event::Reported {
             severity: "ERROR".to_owned(),
             code: "42601".to_owned(),
@@ -158,6 +159,7 @@ fn sql_export_runs_the_statement_that_is_known_to_have_run_whatever_has_its_name
         text: text.to_owned(),
         prepared: Some("s".to_owned()),
         number: Some(number),
+        masked: false,
     };
     let bound = |portal: &str, statement| Event::Bound {
         prepared: "s".to_owned(),

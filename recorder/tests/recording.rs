@@ -12,11 +12,13 @@ mod support;
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use secrecy::{ExposeSecret as _, SecretString};
 use std::{fs, os::unix::fs::PermissionsExt};
 use support::{SESSION, at, bench, data, noise, terminal};
 use tidegate_recorder::{
     Event, FileEvent, Keep, RecordError, Recorder, Settings, Stream,
     event::{Ended, Parameter},
+    keys::{Identities, generate_identity},
     replay::{self, What},
     storage::{self, State},
     verify::{Outcome, verify},
@@ -73,7 +75,7 @@ fn file_holds_no_content_in_clear() {
     let path = bench.sealed(&[
         data(Stream::Stdin, Keep::Whole, b"hunter2-in"),
         data(Stream::Stdout, Keep::Whole, b"hunter2-out"),
-        Event::Statement { text: "SELECT 'hunter2-sql'".to_owned(), prepared: None, number: None },
+        Event::Statement { text: "SELECT 'hunter2-sql'".to_owned(), prepared: None, number: None, masked: false },
     ]);
     let file = fs::read(path).unwrap();
     assert!(!file.windows(7).any(|window| window == b"hunter2"));
@@ -166,7 +168,7 @@ fn event_longer_than_a_frame_comes_back_whole() {
     let text = "SELECT '".to_owned() + &"é".repeat(1_500_000) + "'";
     let events = [
         Event::Said { text: "before".to_owned() },
-        Event::Statement { text, prepared: None, number: Some(1) },
+        Event::Statement { text, prepared: None, number: Some(1), masked: false },
         Event::Said { text: "after".to_owned() },
     ];
     let live = bench.start();
@@ -255,7 +257,6 @@ fn tick_signs_an_idle_tail_only_when_it_is_due() {
 
 #[test]
 fn ssh_key_and_age_key_both_open_a_recording_and_others_do_not() {
-    use tidegate_recorder::keys::{Identities, generate_identity};
     let (age_secret, age_public) = generate_identity();
     let (stranger, _) = generate_identity();
     let dir = tempfile::TempDir::new().unwrap();
@@ -267,7 +268,8 @@ fn ssh_key_and_age_key_both_open_a_recording_and_others_do_not() {
         .unwrap();
     assert!(made.success());
     let ssh_public = fs::read_to_string(ssh_file.with_extension("pub")).unwrap();
-    let settings = Settings { recipients: vec![age_public, ssh_public], stream_limit: 1, fsync: true };
+    let settings =
+        Settings { recipients: vec![age_public, ssh_public], stream_limit: 1, fsync: true, ..Settings::default() };
     let signer = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
     let recorder = Recorder::open(dir.path(), settings, std::sync::Arc::new(signer)).unwrap();
     let live = recorder.start(support::header("s")).unwrap();
@@ -282,10 +284,34 @@ fn ssh_key_and_age_key_both_open_a_recording_and_others_do_not() {
 }
 
 #[test]
+fn what_was_typed_may_be_for_other_auditors_alone() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let ((secret, public), (others_secret, others)) = (generate_identity(), generate_identity());
+    let settings = Settings { recipients: vec![public], keystroke_recipients: vec![others], ..Settings::default() };
+    let signer = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
+    let recorder = Recorder::open(dir.path(), settings, std::sync::Arc::new(signer)).unwrap();
+    let live = recorder.start(support::header("s")).unwrap();
+    live.note(data(Stream::Stdin, Keep::Whole, b"secret"), at(1)).unwrap();
+    live.note(data(Stream::Stdout, Keep::Whole, b"seen"), at(1)).unwrap();
+    let path = dir.path().join(live.seal(at(2)).unwrap().path);
+    let seen = |identities: &SecretString| -> Result<Vec<What>, _> {
+        let replay = replay::open(&path, &Identities::parse(identities).unwrap(), true)?;
+        Ok::<_, tidegate_recorder::verify::ReadError>(replay.map(|moment| moment.unwrap().what).collect())
+    };
+    let (typed, told) = (data(Stream::Stdin, Keep::Whole, b"secret"), data(Stream::Stdout, Keep::Whole, b"seen"));
+    let auditor = seen(&secret).unwrap();
+    assert!(auditor.contains(&What::Event(told.clone())) && !auditor.contains(&What::Event(typed.clone())));
+    assert!(auditor.iter().any(|what| matches!(what, What::Withheld { .. })), "{auditor:?}");
+    let both = seen(&[secret.expose_secret(), others_secret.expose_secret()].join("\n").into()).unwrap();
+    assert!(both.contains(&What::Event(told)) && both.contains(&What::Event(typed)));
+    assert!(seen(&others_secret).is_err(), "they need the other key as well");
+}
+
+#[test]
 fn recipients_that_cannot_be_wrapped_for_are_refused() {
     let dir = tempfile::TempDir::new().unwrap();
     for recipients in [vec![], vec!["age1nonsense".to_owned()], vec!["ssh-rsa AAAA".to_owned()], vec![String::new()]] {
-        let settings = Settings { recipients, stream_limit: 1, fsync: false };
+        let settings = Settings { recipients, stream_limit: 1, ..Settings::default() };
         let signer = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
         let opened = Recorder::open(dir.path(), settings, std::sync::Arc::new(signer));
         assert!(matches!(opened, Err(RecordError::Recipient(_))));
@@ -321,7 +347,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         (text, proptest::option::of(text)).prop_map(|(text, prepared)| Event::Statement {
             text,
             prepared,
-            number: None
+            number: None,
+            masked: false
         }),
         (text, text).prop_map(|(prepared, value)| Event::Bound {
             prepared,

@@ -62,7 +62,8 @@ fn a_program_that_has_the_whole_screen_is_searched_too_and_nothing_found_steers(
     let hits = found(&[terminal(None), shown(drawn)], &[Kind::Text], "secret plan");
     assert_eq!(lines(&hits), ["         secret plan"]);
     assert!(found(&[terminal(None), shown(drawn)], &[Kind::Text], "needle").is_empty(), "nobody saw that");
-    let sql = Event::Statement { text: "drop\ntable \x1b]52;x\x07t".to_owned(), prepared: None, number: None };
+    let sql =
+        Event::Statement { text: "drop\ntable \x1b]52;x\x07t".to_owned(), prepared: None, number: None, masked: false };
     let hits = found(&[sql], &[Kind::Sql], "drop\ntable");
     assert!(hits.len() == 1 && !hits[0].line.contains(['\x1b', '\n', '\x07']), "{hits:?}");
 }
@@ -73,7 +74,7 @@ fn each_kind_is_found_by_its_name_and_not_by_another() {
     let events = [
         terminal(Some("run needle")),
         Event::File(file),
-        Event::Statement { text: "select needle".to_owned(), prepared: None, number: None },
+        Event::Statement { text: "select needle".to_owned(), prepared: None, number: None, masked: false },
         shown(b"needle\r\n"),
     ];
     for (kind, number) in [(Kind::Command, 2), (Kind::File, 3), (Kind::Sql, 4), (Kind::Text, 5)] {

@@ -66,6 +66,7 @@ mod reload;
 mod replay;
 mod replayed;
 mod replica;
+mod results;
 mod rogue_target;
 mod roles;
 mod sameness;

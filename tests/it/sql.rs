@@ -62,7 +62,7 @@ fn world() -> World {
 }
 
 /// A session of tokio-postgres through the gate, to its end; then its recording.
-fn session(world: &World, work: impl AsyncFnOnce(&mut Client)) -> Recorded {
+pub(crate) fn session(world: &World, work: impl AsyncFnOnce(&mut Client)) -> Recorded {
     let mut config = tokio_postgres::Config::new();
     config.host(PUBLIC_NAME).hostaddr("127.0.0.1".parse().unwrap()).port(world.gateway.postgres().port());
     config.user("alice").password(world.password("alice", "orders")).dbname("orders/shop");
@@ -81,14 +81,14 @@ fn session(world: &World, work: impl AsyncFnOnce(&mut Client)) -> Recorded {
 
 /// What the recording of a session says.
 #[derive(Debug)]
-struct Recorded {
-    id: String,
-    events: Vec<Value>,
+pub(crate) struct Recorded {
+    pub(crate) id: String,
+    pub(crate) events: Vec<Value>,
 }
 
 impl Recorded {
     /// Of the session that began last, once all are over.
-    fn newest(world: &World) -> Self {
+    pub(crate) fn newest(world: &World) -> Self {
         world.gateway.until_no_lease(PATIENCE);
         let recordings = world.gateway.recordings();
         let newest = recordings.iter().max_by_key(|r| r["start"].as_str().map(str::to_owned)).unwrap();
@@ -98,13 +98,13 @@ impl Recorded {
         Self { events: world.gateway.events(&id), id }
     }
 
-    fn all(&self, kind: &str) -> Vec<&Value> {
+    pub(crate) fn all(&self, kind: &str) -> Vec<&Value> {
         self.events.iter().filter(|event| event["event"] == kind).collect()
     }
 
     /// The number of the only statement with this text, or the last.
     #[track_caller]
-    fn statement(&self, text: &str) -> &Value {
+    pub(crate) fn statement(&self, text: &str) -> &Value {
         let found = self.all("statement").into_iter().rfind(|event| event["text"].as_str().unwrap().contains(text));
         found.unwrap_or_else(|| panic!("no statement {text:?} in {:#?}", self.events))
     }

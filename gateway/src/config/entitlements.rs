@@ -5,6 +5,7 @@ use super::{
     conditions::conditions,
     gateway::groups,
     glass,
+    keeps::keeps,
     section::{Section, Spot, TextSpot, Whole},
     targets::Targets,
     value::{self, DURATION_FIX},
@@ -15,16 +16,22 @@ use std::{
     time::Duration,
 };
 use tidegate_grants::{
-    Entitlement, EntitlementName, Files, ForwardRules, InvalidName, Kind, Leftovers, Mfa, RoleName, TargetName, Terms,
+    Entitlement, EntitlementName, Files, ForwardRules, InvalidName, Keeps, Kind, Leftovers, Mfa, Results, RoleName,
+    TargetName, Terms,
     entitlement::Selector,
     forward::{InvalidRule, Rule},
 };
 
 const SSH_KEYS: [&str; 3] = ["logins", "files", "forward"];
-const POSTGRES_KEYS: [&str; 6] = ["databases", "roles", "inherit", "owner", "leftovers", "max_connections"];
+const POSTGRES_KEYS: [&str; 8] =
+    ["databases", "roles", "inherit", "owner", "leftovers", "max_connections", "results", "mask"];
 
 /// All entitlements. What was faulty is left out, and has said so.
-pub(super) fn entitlements(whole: &Whole<'_>, targets: &Targets) -> BTreeMap<EntitlementName, Entitlement> {
+pub(super) fn entitlements(
+    whole: &Whole<'_>,
+    targets: &Targets,
+    recorded: &Keeps,
+) -> BTreeMap<EntitlementName, Entitlement> {
     let mut entitlements = BTreeMap::new();
     for section in whole.sections("entitlement") {
         let name = section
@@ -38,7 +45,7 @@ pub(super) fn entitlements(whole: &Whole<'_>, targets: &Targets) -> BTreeMap<Ent
             groups
         });
         let selector = selector(&section, targets, whole.has_inventories());
-        let terms = terms(&section);
+        let terms = terms(&section, recorded);
         if let (Some(selector), Some(terms)) = (&selector, &terms) {
             fits(selector, terms, targets);
         }
@@ -64,7 +71,7 @@ pub(super) fn entitlements(whole: &Whole<'_>, targets: &Targets) -> BTreeMap<Ent
         if let (
             Some(groups),
             Some(selector),
-            Some(((terms, max_duration), idle_timeout)),
+            Some(((mut terms, max_duration), idle_timeout)),
             Some(asking),
             Some(mfa),
             Some(conditions),
@@ -72,6 +79,12 @@ pub(super) fn entitlements(whole: &Whole<'_>, targets: &Targets) -> BTreeMap<Ent
         {
             if asking.as_ref().is_some_and(|asking| !glass::held(&section, asking, mfa, max_duration)) {
                 continue;
+            }
+            if asking.as_ref().is_some_and(|asking| asking.break_glass)
+                && !section.has("results")
+                && let Terms::Postgres { keeps, .. } = &mut terms
+            {
+                keeps.results = Results::All;
             }
             let (name, targets) = (name.value, selector.value);
             let entitlement = Entitlement {
@@ -141,7 +154,7 @@ pub(super) fn or_write(what: &str, near: Option<&str>) -> String {
 }
 
 /// What it is for is told by its terms: logins for SSH, databases and roles for PostgreSQL.
-fn terms<'a>(section: &Section<'a>) -> Option<Terms> {
+fn terms<'a>(section: &Section<'a>, recorded: &Keeps) -> Option<Terms> {
     let ssh = section.has("logins");
     let postgres = POSTGRES_KEYS.iter().any(|key| section.has(key));
     match (ssh, postgres) {
@@ -159,7 +172,7 @@ fn terms<'a>(section: &Section<'a>) -> Option<Terms> {
             section.pass_over(&SSH_KEYS);
             let wrong = "is for SSH, and this entitlement has databases or roles, which are for PostgreSQL";
             section.misplaced(&["files", "forward"], wrong, "take it out");
-            postgres_terms(section)
+            postgres_terms(section, recorded)
         }
         (true, true) => {
             section.pass_over(&SSH_KEYS);
@@ -228,7 +241,7 @@ fn forward_rules(section: &Section<'_>) -> Option<ForwardRules> {
     rules.into_iter().collect()
 }
 
-fn postgres_terms(section: &Section<'_>) -> Option<Terms> {
+fn postgres_terms(section: &Section<'_>, recorded: &Keeps) -> Option<Terms> {
     let databases = names(section, "databases", "list databases, like [\"shop\"]");
     let roles = names(section, "roles", "list what the ephemeral role is made a member of, like [\"shop_reader\"]");
     let owner = match section.text("owner") {
@@ -251,6 +264,7 @@ fn postgres_terms(section: &Section<'_>) -> Option<Terms> {
         }
         None => Some(10),
     };
+    let keeps = keeps(section, recorded);
     Some(Terms::Postgres {
         databases: databases?,
         roles: roles?,
@@ -258,6 +272,7 @@ fn postgres_terms(section: &Section<'_>) -> Option<Terms> {
         owner,
         leftovers: leftovers?,
         max_connections: max_connections?,
+        keeps: keeps?,
     })
 }
 

@@ -4,6 +4,7 @@ use super::{
     certificate::certificate,
     fault::KeyRole,
     keeping::{Keeping, keeping},
+    keeps::keeps,
     limits::proxied,
     section::{Section, Spot, TextSpot},
     value::{self, DURATION_FIX, PLAIN_NAME_FIX, SSH_KEY_FIX},
@@ -15,7 +16,7 @@ use std::{
     path::PathBuf,
     time::Duration,
 };
-use tidegate_grants::GroupName;
+use tidegate_grants::{GroupName, Keeps};
 use tidegate_proxy::{
     authenticate::RevokedKeys,
     protocol::{proxied::Network, ssh::Vouching},
@@ -227,8 +228,20 @@ fn vouching(section: &Section<'_>) -> Vouching {
     Vouching { user_ca, revoked_keys }
 }
 
-/// How recordings are made, for how long after a session the gateway can read its own, and how long they are kept.
-pub(super) fn recording(root: &Section<'_>) -> Option<(Settings, Duration, Keeping)> {
+/// `[recording]`.
+pub(super) struct Recording {
+    /// How recordings are made.
+    pub(super) settings: Settings,
+    /// For how long after a session the gateway can read its own.
+    pub(super) replay_window: Duration,
+    /// How long they are kept.
+    pub(super) keeping: Keeping,
+    /// What they have of results, where an entitlement does not say.
+    pub(super) keeps: Keeps,
+}
+
+/// How recordings are made.
+pub(super) fn recording(root: &Section<'_>) -> Option<Recording> {
     const RECIPIENTS: &str = "list the auditors' public keys, like [\"age1…\"]; `tidegate init` makes one";
     let Some(section) = root.section("recording") else {
         if !root.has("recording") {
@@ -236,10 +249,12 @@ pub(super) fn recording(root: &Section<'_>) -> Option<(Settings, Duration, Keepi
         }
         return None;
     };
-    let recipients = section.need("recipients", section.texts("recipients"), RECIPIENTS).and_then(|list| {
+    let parse = |list: Spot<'_, Vec<TextSpot<'_>>>| {
         let parse = |key: TextSpot<'_>| key.parse(value::recipient, RECIPIENTS).map(|key| key.value);
         list_of(list.value.clone(), &list.with(""), RECIPIENTS, parse)
-    });
+    };
+    let recipients = section.need("recipients", section.texts("recipients"), RECIPIENTS).and_then(parse);
+    let keystroke_recipients = section.texts("keystroke_recipients").map_or(Some(Vec::new()), parse);
     let stream_limit = match section.text("stream_limit") {
         Some(limit) => limit.parse(value::size, "write it like \"1MiB\", \"64KiB\" or \"0B\"").map(|limit| limit.value),
         None => Some(1 << 20),
@@ -257,8 +272,13 @@ pub(super) fn recording(root: &Section<'_>) -> Option<(Settings, Duration, Keepi
         Some(window) => window.parse(value::duration, DURATION_FIX).map(|window| window.value),
         None => Some(Duration::ZERO),
     };
-    let keeping = keeping(&section);
+    let (keeping, keeps) = (keeping(&section), keeps(&section, &Keeps::default()));
     section.unknown();
-    let settings = Settings { recipients: recipients?, stream_limit: stream_limit?, fsync: fsync? };
-    Some((settings, replay_window?, keeping?))
+    let settings = Settings {
+        recipients: recipients?,
+        keystroke_recipients: keystroke_recipients?,
+        stream_limit: stream_limit?,
+        fsync: fsync?,
+    };
+    Some(Recording { settings, replay_window: replay_window?, keeping: keeping?, keeps: keeps? })
 }

@@ -111,6 +111,8 @@ const LISTEN: Value = Value::Like("^(\\[[0-9A-Fa-f:.]+\\]|[0-9.]+):[0-9]{1,5}$")
 const PUBLIC_KEY: Value = Value::Like("^(ssh-|ecdsa-sha2-|sk-)[a-z0-9@.-]+ +[A-Za-z0-9+/]{40,}=*( .*)?$");
 const HOST_KEY: Value = Value::Like("^(ssh-|ecdsa-sha2-)[a-z0-9@.-]+ +[A-Za-z0-9+/]{40,}=*( .*)?$");
 const RECIPIENT: Value = Value::Like("^(age1[a-z0-9]{58}|ssh-ed25519 +[A-Za-z0-9+/]{40,}=*( .*)?)$");
+const RESULTS: Value = Value::OneOf(&["none", "head", "all"]);
+const MASK: Value = Value::Like("^[A-Za-z0-9_*]*[A-Za-z0-9_][A-Za-z0-9_*]*$");
 const PUBLIC_NAME: Value = Value::Like("^[A-Za-z0-9:][A-Za-z0-9.:-]*$");
 const IP: Value = Value::Like("^[0-9A-Fa-f.:]+$");
 const PRINCIPAL: Value = Value::Like("^[A-Za-z0-9@._:/+{}-]*\\{login\\}[A-Za-z0-9@._:/+{}-]*$");
@@ -353,6 +355,11 @@ static RECORDING: Table = Table {
     keys: &[
         must("recipients", Value::List(&RECIPIENT, 1), "The auditors' public keys: age or ssh-ed25519."),
         may(
+            "keystroke_recipients",
+            Value::List(&RECIPIENT, 1),
+            "Of those who may see what was typed, passwords included. Default: recipients.",
+        ),
+        may(
             "stream_limit",
             SIZE,
             "Of scp, rsync, COPY and the like; the rest is counted and digested. Default: \"1MiB\".",
@@ -373,10 +380,17 @@ static RECORDING: Table = Table {
             SIZE,
             "Recordings take at most so much: at 80 % it is told, and when it is full no session begins.",
         ),
-        later("results"),
-        later("mask"),
+        may(
+            "results",
+            RESULTS,
+            "Rows of SQL's results that are kept, where an entitlement does not say. Default: \"none\".",
+        ),
+        may(
+            "mask",
+            Value::List(&MASK, 0),
+            "Columns whose values are never written down, * for any letters; an entitlement adds its own.",
+        ),
         later("anchor"),
-        later("keystroke_recipients"),
     ],
 };
 
@@ -513,8 +527,16 @@ static ENTITLEMENT: Table = Table {
             Value::OneOf(&["optional", "required"]),
             "\"required\": a session stands still while no auditor watches it. Default: \"optional\".",
         ),
-        later("results"),
-        later("mask"),
+        may(
+            "results",
+            RESULTS,
+            "PostgreSQL: rows of results that its recordings keep. Default: as [recording] has it; \"all\" where the glass is broken.",
+        ),
+        may(
+            "mask",
+            Value::List(&MASK, 0),
+            "PostgreSQL: columns whose values are never written down, beside those of [recording].",
+        ),
         later("max_rows"),
     ],
 };

@@ -24,6 +24,7 @@ mod include;
 pub(crate) mod inventory;
 mod issuers;
 mod keeping;
+mod keeps;
 mod keys;
 mod limits;
 mod nested;
@@ -443,7 +444,8 @@ fn assemble(
     let People { by_name: mut people, subjects } = people::people(whole, &nested);
     let oidc = oidc::oidc(root, subjects, &nested);
     let targets = targets::targets(whole);
-    let entitlements = entitlements::entitlements(whole, &targets);
+    let keeps = recording.as_ref().map(|recording| recording.keeps.clone()).unwrap_or_default();
+    let entitlements = entitlements::entitlements(whole, &targets, &keeps);
     let workloads = workloads::workloads(whole, &roles, &entitlements, &nested);
     people.extend(workloads.identities.into_iter().map(|identity| (identity.name.clone(), identity)));
     let issuers = issuers::issuers(whole, &entitlements, gateway.as_ref().map(|g| g.name.as_str()));
@@ -470,7 +472,8 @@ fn assemble(
     let notes = contradictions::notes(&said, whole, findings);
 
     version?;
-    let (gateway, doors, (recording, replay_window, keeping)) = (gateway?, doors?, recording?);
+    let (gateway, doors, recording) = (gateway?, doors?, recording?);
+    let gateway::Recording { settings: recording, replay_window, keeping, keeps: _ } = recording;
     let (limits, api) = (limits?, api?);
     let listeners =
         [("postgres", &doors.postgres_certificate), ("api", &api.as_ref().and_then(|it| it.certificate.clone()))]

@@ -93,7 +93,8 @@ fn rules(name: &str, table: &Table) -> Vec<Value> {
         }
         "entitlement" => {
             let ssh = ["logins", "files", "forward"];
-            let postgres = ["databases", "roles", "inherit", "owner", "leftovers", "max_connections"];
+            let postgres =
+                ["databases", "roles", "inherit", "owner", "leftovers", "max_connections", "results", "mask"];
             let asked = json!({ "anyOf": [{ "required": ["approvals"] }, { "required": ["break_glass"] }] });
             vec![
                 json!({ "oneOf": [

@@ -5,7 +5,7 @@ use super::{Config, Keeping, inventory::Origin, limits::write_limits, show_durat
 use crate::text::plain;
 use std::{collections::BTreeSet, fmt::Write as _};
 use tidegate_grants::{
-    Asking, Entitlement, Files, GroupName, Leftovers, Mfa, Terms,
+    Asking, Entitlement, Files, GroupName, Keeps, Leftovers, Mfa, Results, Terms,
     asking::{Clock, Escalation, LevelRule, Need},
     entitlement::Selector,
     grant::IssuerKey,
@@ -48,6 +48,9 @@ fn write_summary(out: &mut String, config: &Config) -> std::fmt::Result {
         recording.recipients.len(),
         recording.stream_limit
     )?;
+    if !recording.keystroke_recipients.is_empty() {
+        writeln!(out, "  what is typed is for {} other key(s)", recording.keystroke_recipients.len())?;
+    }
     if config.replay_window.is_zero() {
         writeln!(out, "  the gateway cannot read them (recording.replay_window)")?;
     } else {
@@ -144,7 +147,7 @@ fn write_entitlement(out: &mut String, entitlement: &Entitlement) -> std::fmt::R
                 writeln!(out, "  with connections from the target to {forward}")?;
             }
         }
-        Terms::Postgres { databases, roles, inherit, owner, leftovers, max_connections } => {
+        Terms::Postgres { databases, roles, inherit, owner, leftovers, max_connections, keeps } => {
             let databases = join(databases.iter().map(|name| name.as_str()).collect());
             let roles = join(roles.iter().map(|name| name.as_str()).collect());
             let how = if *inherit { "with the privileges of" } else { "after SET ROLE with those of one of" };
@@ -158,6 +161,7 @@ fn write_entitlement(out: &mut String, entitlement: &Entitlement) -> std::fmt::R
                 (None, Leftovers::Quarantine) => writeln!(out, "  what a session makes is kept aside for a human")?,
                 (None, Leftovers::Drop) => writeln!(out, "  what a session makes is dropped with its role")?,
             }
+            write_keeps(out, keeps)?;
         }
     }
     if let Some(hours) = &entitlement.conditions.hours {
@@ -176,6 +180,20 @@ fn write_entitlement(out: &mut String, entitlement: &Entitlement) -> std::fmt::R
         writeln!(out, "  the time of a grant starts with its first session, within a day")?;
     }
     write_asking(out, entitlement.asking.as_ref())
+}
+
+/// What its recordings have of results, and what never.
+fn write_keeps(out: &mut String, keeps: &Keeps) -> std::fmt::Result {
+    match keeps.results {
+        Results::None => {}
+        Results::Head => writeln!(out, "  the first rows of results are recorded")?,
+        Results::All => writeln!(out, "  all rows of results are recorded")?,
+    }
+    if !keeps.masks.is_empty() {
+        let masks: Vec<String> = keeps.masks.iter().map(ToString::to_string).collect();
+        writeln!(out, "  values of {} are not written down", masks.join(", "))?;
+    }
+    Ok(())
 }
 
 /// Who must say yes.

@@ -220,6 +220,7 @@ fn policy() -> Policy {
             leftovers,
             inherit: true,
             max_connections: 10,
+            keeps: tidegate_grants::Keeps::default(),
         },
         max_duration: Duration::from_secs(3600),
         idle_timeout: None,

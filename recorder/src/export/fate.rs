@@ -123,7 +123,7 @@ impl Fates {
 
     fn take(&mut self, what: &What) {
         match what {
-            What::Event(Event::Statement { text, prepared, number: Some(number) }) => match prepared {
+            What::Event(Event::Statement { text, prepared, number: Some(number), .. }) => match prepared {
                 Some(_) => {
                     let backs = Back::of(text);
                     if !backs.is_empty() && self.prepared.len() < MOST {

@@ -9,7 +9,7 @@ fn of(events: impl IntoIterator<Item = Event>, last: What) -> Fates {
 }
 
 fn query(number: u64, text: &str) -> Event {
-    Event::Statement { text: text.to_owned(), prepared: None, number: Some(number) }
+    Event::Statement { text: text.to_owned(), prepared: None, number: Some(number), masked: false }
 }
 
 fn executed(number: u64) -> Event {

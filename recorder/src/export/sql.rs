@@ -75,12 +75,12 @@ impl Exporter for Sql {
                 comment(&moment, "", out)?;
                 self.settings(environment, out)
             }
-            Event::Statement { text, prepared: None, number } => {
+            Event::Statement { text, prepared: None, number, .. } => {
                 head(&moment, "", out)?;
                 self.mind_the_encoding(text);
                 self.simple(text, *number, out)
             }
-            Event::Statement { text, prepared: Some(name), number } => {
+            Event::Statement { text, prepared: Some(name), number, .. } => {
                 head(&moment, &format!(" prepared \"{name}\""), out)?;
                 self.mind_the_encoding(text);
                 self.prepare(*number, text);
@@ -155,7 +155,7 @@ impl Sql {
     fn simple(&mut self, text: &str, number: Option<u64>, out: &mut dyn Write) -> Result<(), ExportError> {
         let written = match (fate(self.fates.told(number)), parts(text)) {
             (Err(why), _) => Err(why),
-            (Ok(()), None) => Err(Why("psql might take it for something else than a statement", true)),
+            (Ok(()), None) => Err(unlike(text)),
             (Ok(()), Some(parts)) => {
                 let told = self.fates.told(number);
                 let whole = told.len() == parts.len();
@@ -198,7 +198,7 @@ impl Sql {
         let text = match parts(&text).as_deref() {
             Some([one]) => inert::lines(one),
             Some([]) => return Err(Why("it is empty", false)),
-            _ => return Err(Why("psql might take it for something else than a statement", true)),
+            _ => return Err(unlike(&text)),
         };
         if parameters.is_empty() {
             return Ok(format!("{text};"));
@@ -251,7 +251,7 @@ impl Sql {
         let Some(statement) = statement else { return };
         let Some(text) = self.statements.get(&statement).cloned() else { return };
         let size = |value: &Parameter| match value {
-            Parameter::Null => 0,
+            Parameter::Null | Parameter::Masked => 0,
             Parameter::Text(text) | Parameter::Binary(text) => text.len(),
             Parameter::Typed { kind, text } => kind.len() + text.len(),
             Parameter::Raw { hex, .. } => hex.len(),
@@ -279,6 +279,12 @@ impl Sql {
 }
 
 const UNSURE: Why = Why("whether it was committed is not known", true);
+
+/// Why it cannot stand as a statement.
+fn unlike(text: &str) -> Why {
+    let masked = text.contains("‹masked");
+    Why(if masked { "its values are masked" } else { "psql might take it for something else than a statement" }, true)
+}
 
 /// Why what was answered like this is not run again at all, if so.
 fn fate(told: &[Fate]) -> Result<(), Why> {

@@ -30,7 +30,7 @@ pub(crate) fn bench(stream_limit: u64) -> Bench {
     let auditor = Identities::parse(&secret).unwrap();
     let signer = SigningKey::from_bytes(&[7; 32]);
     let key = signer.verifying_key();
-    let settings = Settings { recipients: vec![public], stream_limit, fsync: false };
+    let settings = Settings { recipients: vec![public], stream_limit, ..Settings::default() };
     let recorder = Recorder::open(&dir.path().join("recordings"), settings, Arc::new(signer)).unwrap();
     Bench { dir, recorder, key, auditor }
 }

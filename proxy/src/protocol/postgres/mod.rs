@@ -15,6 +15,8 @@ mod door;
 mod fault;
 mod fields;
 mod frame;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod issuer;
 mod login;
 mod names;

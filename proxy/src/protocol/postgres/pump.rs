@@ -16,12 +16,19 @@ use futures::{
     StreamExt as _,
     stream::{self, BoxStream},
 };
-use std::{io, pin::pin, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
 use tidegate_recorder::{Event, Keep, LiveRecording, RecordError, Recorded, Stream};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     time::timeout,
 };
+use tokio_util::io::poll_read_buf;
 
 /// What is read at once, and all that one direction holds beside a message that comes in pieces.
 const BUFFER: usize = 32 * 1024;
@@ -111,7 +118,7 @@ pub(super) struct Pump<'a, R, W> {
 impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<'a, R, W> {
     pub(super) fn new((sender, talk): (Sender, Talk), from: R, to: W, unsent: &'a mut Unsent, out: Out<'a>) -> Self {
         let plain = if sender == Sender::Client { Stream::FromClient } else { Stream::FromTarget };
-        let (framer, watch, buffer) = (Framer::new(sender), Watch::new(sender, talk), BytesMut::with_capacity(BUFFER));
+        let (framer, watch, buffer) = (Framer::new(sender), Watch::new(sender, talk), BytesMut::new());
         let words = stream::pending().boxed();
         Self { from, to, unsent, framer, watch, plain, buffer, out, greeting: false, words }
     }
@@ -138,7 +145,8 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<'a, R, W> {
             if let Err(stopped) = self.carry().await {
                 return stopped;
             }
-            if self.buffer.capacity() - self.buffer.len() < LEAST_ROOM {
+            let room = self.buffer.capacity();
+            if room > 0 && room - self.buffer.len() < LEAST_ROOM {
                 self.buffer.reserve(BUFFER); // takes the same memory again where it can
             }
             let may_say = self.framer.between_messages();
@@ -235,7 +243,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<'a, R, W> {
             (Vec::with_capacity(found.len() + 1), BytesMut::new(), BytesMut::new());
         let copied_event = |copied: &mut BytesMut| {
             let run = (!copied.is_empty()).then(|| copied.split().freeze());
-            run.map(|run| data(self.watch.copy_stream(), Keep::UpToLimit, run))
+            run.map(|run| data(self.watch.copy_stream(), self.watch.copied(), run))
         };
         let mut at = 0;
         for found in found {
@@ -275,13 +283,23 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<'a, R, W> {
 }
 
 /// Waits for bytes, then takes all that are there, up to the buffer's room: TLS hands out one record at a time.
-/// Zero means that no more will come.
+/// Zero means that no more will come. While nothing waits in it, the buffer holds no memory.
 async fn fill<R: AsyncRead + Unpin>(from: &mut R, buffer: &mut BytesMut) -> io::Result<usize> {
-    let count = from.read_buf(buffer).await?;
+    let count = poll_fn(|context| {
+        if buffer.capacity() == 0 {
+            buffer.reserve(BUFFER);
+        }
+        let polled = poll_read_buf(Pin::new(&mut *from), context, buffer);
+        if polled.is_pending() && buffer.is_empty() {
+            *buffer = BytesMut::new();
+        }
+        polled
+    })
+    .await?;
     let mut more = count;
     while more > 0 && buffer.capacity() > buffer.len() {
         // An end or an error behind bytes that count comes again at the next call.
-        more = std::future::poll_fn(|context| match pin!(from.read_buf(buffer)).poll(context) {
+        more = poll_fn(|context| match pin!(from.read_buf(buffer)).poll(context) {
             Poll::Ready(Ok(more)) => Poll::Ready(more),
             Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(0),
         })

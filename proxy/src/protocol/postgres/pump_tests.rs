@@ -71,7 +71,7 @@ impl Bench {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let (_, public) = generate_identity();
-        let settings = Settings { recipients: vec![public], stream_limit: 1 << 20, fsync: false };
+        let settings = Settings { recipients: vec![public], stream_limit: 1 << 20, ..Settings::default() };
         let signer = Arc::new(ed25519_dalek::SigningKey::from_bytes(&[7; 32]));
         let text = |text: &str| text.to_owned();
         let header = Header {

@@ -23,6 +23,7 @@ use crate::{
 use bytes::Bytes;
 use futures::stream;
 use std::{pin::pin, time::Duration};
+use tidegate_grants::{Entitlement, Keeps, Terms};
 use tidegate_recorder::{Event, Keep, RecordError, Stream};
 use tokio::{
     io::{AsyncWriteExt as _, split},
@@ -54,7 +55,7 @@ pub(super) async fn carry(client: &mut PgClient, link: Link, way: &Way<'_, Postg
         let (target_reads, target_writes) = split(&mut to_target);
         let (client_reads, client_writes) = split(&mut client.stream);
         let out = || Out { recording: way.recording, clock: way.gate.clock, eyes: way.eyes };
-        let talk = Talk::default();
+        let talk = Talk::new(keeps(way.permit.entitlement()));
         let up = Pump::new((Sender::Client, talk.clone()), client_reads, target_writes, &mut behind, out());
         let down = Pump::new((Sender::Target, talk), target_reads, client_writes, &mut client.unsent, out());
         let words = stream::select(stream::once(way.gate.drain.begun()), announce::ends(way.permit));
@@ -64,6 +65,14 @@ pub(super) async fn carry(client: &mut PgClient, link: Link, way: &Way<'_, Postg
     };
     let _ = timeout(LINGER, to_target.shutdown()).await;
     ending(client, stopped)
+}
+
+/// What its recording has of results, and what never.
+fn keeps(entitlement: &Entitlement) -> Keeps {
+    match &entitlement.terms {
+        Terms::Postgres { keeps, .. } => keeps.clone(),
+        Terms::Ssh { .. } => Keeps::default(), // no such session comes here
+    }
 }
 
 /// Which side stopped, and why.

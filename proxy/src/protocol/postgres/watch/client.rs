@@ -5,12 +5,12 @@ use super::{
         fields::{Fields, bounded},
         frame::{Go, Piece},
     },
-    Found, MOST_KEPT, MOST_OF_A_MESSAGE, MOST_OF_A_NAME, Watch,
-    parameters::{parameters, type_names},
-    talk::{Asked, Note, State},
+    Found, MOST_KEPT, MOST_OF_A_MESSAGE, MOST_OF_A_NAME, Watch, mask,
+    parameters::{formats, parameters, type_names},
+    talk::{Asked, Note, Reading, State},
 };
 use std::sync::Arc;
-use tidegate_recorder::Event;
+use tidegate_recorder::{Event, event::Parameter};
 
 /// Ends and starts the parts of a statement that is cut over several events.
 pub(super) const GOES_ON: [&str; 2] = ["… (goes on)", "(goes on) …"];
@@ -27,6 +27,8 @@ pub(super) struct Sql {
     begun: bool,
     /// Running it may give a name another statement.
     renames: bool,
+    /// So many of its words are masked.
+    masked: usize,
     /// The text's NUL has come.
     ended: bool,
 }
@@ -44,12 +46,15 @@ impl Watch {
         self.pending.extend_from_slice(rest);
         if piece.last {
             self.part(piece.tag, true);
-            let number = std::mem::take(&mut self.sql).number;
+            let Sql { number, masked: named, .. } = std::mem::take(&mut self.sql);
+            let mut talk = self.talk.lock();
             if piece.tag == b'Q' {
-                self.talk.lock().defined.opened(number);
+                talk.defined.opened(number);
             }
             let asked = if piece.tag == b'P' { Asked::Parse(number) } else { Asked::Whole { number, begun: false } };
-            let note = self.talk.lock().ask(asked);
+            let reading = talk.reads().then(|| Arc::new(Reading { named, statement: Some(number), formats: None }));
+            let note = talk.ask_so(asked, reading);
+            drop(talk);
             self.note(note);
         }
         Go::On
@@ -77,6 +82,12 @@ impl Watch {
         let text = body.text();
         // A word that is cut would not be seen.
         self.sql.renames |= !self.sql.ended || may_rename(text);
+        if !self.keeps.masks.is_empty() {
+            // Nor what a string is, behind a cut.
+            let whole = self.sql.ended && !self.sql.begun;
+            self.sql.masked =
+                if whole { self.keeps.masks.named_in(&String::from_utf8_lossy(text)) } else { usize::MAX };
+        }
         if tag == b'P' && self.sql.ended {
             self.define(body, last);
         }
@@ -86,17 +97,24 @@ impl Watch {
         let [goes_on, went_on] = GOES_ON;
         let before = if self.sql.begun { went_on } else { "" };
         let after = if self.sql.ended { "" } else { goes_on };
-        let text = format!("{before}{}{after}", String::from_utf8_lossy(text));
+        let text = String::from_utf8_lossy(text);
+        let masked = self.sql.masked > 0;
+        let text = match masked {
+            true if self.sql.begun => mask::MASKED.into(),
+            true => mask::without_values(&text).into(),
+            false => text,
+        };
+        let text = format!("{before}{text}{after}");
         self.sql.begun = true;
         let prepared = self.sql.name.as_ref().map(|name| bounded(name, MOST_OF_A_NAME));
-        self.found.push(Found::Event(Event::Statement { text, prepared, number: Some(self.sql.number) }));
+        self.found.push(Found::Event(Event::Statement { text, prepared, number: Some(self.sql.number), masked }));
     }
 
     /// Behind a Parse's text come the types of its parameters, if they are here whole.
     fn define(&mut self, mut body: Fields<'_>, whole: bool) {
         let types: Arc<[u32]> = (0..body.u16().filter(|_| whole).unwrap_or(0)).map_while(|_| body.u32()).collect();
         let name = self.sql.name.as_deref().unwrap_or_default();
-        self.talk.lock().defined.prepare(name, self.sql.number, types, self.sql.renames);
+        self.talk.lock().defined.prepare(name, self.sql.number, types, self.sql.renames, self.sql.masked);
     }
 
     /// Any other message: beside an event, it is a question that waits for its answer.
@@ -109,13 +127,20 @@ impl Watch {
             b'F' => {
                 let number = talk.number();
                 talk.defined.opened(number);
-                self.found.extend(called(body, beyond, number).map(Found::Event));
+                let masked = !talk.keeps.masks.is_empty();
+                self.found.extend(called(body, beyond, number, masked).map(Found::Event));
                 talk.ask(Asked::Whole { number, begun: false })
             }
             b'D' => {
                 let of = body.byte();
-                let name = talk.keeps_names().then(|| talk.defined.name(body.text()));
-                talk.ask(if of == Some(b'S') { Asked::DescribeStatement(name) } else { Asked::DescribePortal })
+                let portal = body.text();
+                let name = talk.keeps_names().then(|| talk.defined.name(portal));
+                if of == Some(b'S') {
+                    talk.ask(Asked::DescribeStatement(name))
+                } else {
+                    let reading = talk.defined.reading(portal);
+                    talk.ask_so(Asked::DescribePortal, reading)
+                }
             }
             b'C' => {
                 match body.byte() {
@@ -130,7 +155,11 @@ impl Watch {
                 talk.ask(Asked::CopyEnd)
             }
             b'f' => {
-                let message = bounded(body.text(), MOST_OF_A_MESSAGE);
+                let message = if talk.keeps.masks.is_empty() {
+                    bounded(body.text(), MOST_OF_A_MESSAGE)
+                } else {
+                    mask::MASKED.to_owned()
+                };
                 let (severity, code) = ("COPY FAILED".to_owned(), "57014".to_owned());
                 self.found.push(Found::Event(Event::Reported { severity, code, message, of: None }));
                 talk.ask(Asked::CopyEnd)
@@ -143,15 +172,29 @@ impl Watch {
     fn bound(&mut self, talk: &mut State, mut body: Fields<'_>, beyond: usize) -> Note {
         let (portal, statement, number) = (body.text(), body.text(), talk.number());
         let prepared = talk.defined.bind(portal, number, statement);
+        // What is not known may have a word in it that must not be seen with its value.
+        let known = prepared.number.is_some() && beyond == 0;
+        let named = if known { prepared.named } else { usize::MAX };
+        let mut parameters = parameters(&mut body, beyond, prepared.types.as_deref());
+        if talk.hides(named) {
+            parameters.fill(Parameter::Masked);
+        }
+        let reading = talk.reads().then(|| {
+            let formats = (beyond == 0).then(|| formats(&mut body));
+            Arc::new(Reading { named, statement: prepared.number, formats })
+        });
+        if let Some(reading) = &reading {
+            talk.defined.read_so(portal, reading.clone());
+        }
         self.found.push(Found::Event(Event::Bound {
             prepared: bounded(statement, MOST_OF_A_NAME),
             portal: bounded(portal, MOST_OF_A_NAME),
-            parameters: parameters(body, beyond, prepared.types.as_deref()),
+            parameters,
             number: Some(number),
             statement: prepared.number,
             types: type_names(prepared.types.as_deref()),
         }));
-        talk.ask(Asked::Bind(number))
+        talk.ask_so(Asked::Bind(number), reading)
     }
 
     fn executed(&mut self, talk: &mut State, mut body: Fields<'_>) -> Note {
@@ -165,7 +208,9 @@ impl Watch {
         if talk.defined.may_rename(portal) {
             talk.defined.opened(number);
         }
-        talk.ask(Asked::Execute(number))
+        let unknown = || Arc::new(Reading::UNKNOWN);
+        let reading = talk.reads().then(|| talk.defined.reading(portal).unwrap_or_else(unknown));
+        talk.ask_so(Asked::Execute(number), reading)
     }
 }
 
@@ -179,13 +224,16 @@ fn may_rename(text: &[u8]) -> bool {
 
 /// The fast path runs a function without any SQL: for the record, in words. Behind its OID its arguments come as Bind's parameters
 /// do; of which types is not said.
-fn called(mut body: Fields<'_>, beyond: usize, number: u64) -> [Event; 2] {
+fn called(mut body: Fields<'_>, beyond: usize, number: u64, masked: bool) -> [Event; 2] {
     let oid = body.u32().unwrap_or(0);
     let text = format!("-- FunctionCall of the function with OID {oid}");
-    let parameters = parameters(body, beyond, None);
+    let mut parameters = parameters(&mut body, beyond, None);
+    if masked {
+        parameters.fill(Parameter::Masked);
+    }
     let (prepared, portal) = (format!("FunctionCall {oid}"), String::new());
     [
-        Event::Statement { text, prepared: None, number: Some(number) },
+        Event::Statement { text, prepared: None, number: Some(number), masked: false },
         Event::Bound { prepared, portal, parameters, number: None, statement: Some(number), types: Vec::new() },
     ]
 }

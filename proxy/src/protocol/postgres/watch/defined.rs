@@ -6,6 +6,7 @@
 //! Sync (if it fails, what follows is skipped too), or once its answer has come; and not while a Query that may give or take names waits for
 //! its answer, nor an Execute of what has PREPARE, DEALLOCATE or DISCARD in its text, or of what is not known. Otherwise it is not known. Names that SQL itself gives (PREPARE) are not known until the target describes them.
 
+use super::talk::Reading;
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Bytes of names and types that a session may hold.
@@ -29,6 +30,8 @@ pub(super) struct Prepared {
     batch: u64,
     /// Running it may give a name another statement.
     renames: bool,
+    /// So many of its words are masked.
+    pub(super) named: usize,
 }
 
 #[derive(Debug)]
@@ -40,6 +43,7 @@ struct Portal {
     /// In which its Bind was sent.
     batch: u64,
     renames: bool,
+    reading: Option<Arc<Reading>>,
 }
 
 #[derive(Debug, Default)]
@@ -67,8 +71,8 @@ fn cost(name: &[u8], types: Option<&Arc<[u32]>>) -> usize {
 
 impl Defined {
     /// Parse.
-    pub(super) fn prepare(&mut self, name: &[u8], number: u64, types: Arc<[u32]>, renames: bool) {
-        self.put(name, Prepared { number: Some(number), types: Some(types), batch: self.batch, renames });
+    pub(super) fn prepare(&mut self, name: &[u8], number: u64, types: Arc<[u32]>, renames: bool, named: usize) {
+        self.put(name, Prepared { number: Some(number), types: Some(types), batch: self.batch, renames, named });
     }
 
     fn put(&mut self, name: &[u8], prepared: Prepared) {
@@ -83,12 +87,17 @@ impl Defined {
 
     /// ParameterDescription.
     pub(super) fn describe(&mut self, name: &Name, types: Arc<[u32]>) {
-        let known = self.statements.get(name).map(|prepared| (prepared.number, prepared.batch, prepared.renames));
-        let (number, batch, renames) = known.unwrap_or((None, 0, true));
+        let known = self.statements.get(name).cloned();
+        let known = known.unwrap_or(Prepared { renames: true, named: usize::MAX, ..Prepared::default() });
         // It tells of the one before, if a Parse has taken the name that is not done yet.
-        if number.is_none_or(|number| number <= self.prepared) {
-            self.put(name, Prepared { number, types: Some(types), batch, renames });
+        if known.number.is_none_or(|number| number <= self.prepared) {
+            self.put(name, Prepared { types: Some(types), ..known });
         }
+    }
+
+    /// The number of the statement that has this name and is done.
+    pub(super) fn described(&self, name: &Name) -> Option<u64> {
+        self.statements.get(name)?.number.filter(|number| *number <= self.prepared)
     }
 
     /// Sync.
@@ -133,7 +142,13 @@ impl Defined {
             self.held += cost;
             self.portals.insert(
                 portal.into(),
-                Portal { number, statement: prepared.number, batch: self.batch, renames: prepared.renames },
+                Portal {
+                    number,
+                    statement: prepared.number,
+                    batch: self.batch,
+                    renames: prepared.renames,
+                    reading: None,
+                },
             );
         }
         prepared
@@ -143,6 +158,19 @@ impl Defined {
     pub(super) fn runs(&self, portal: &[u8]) -> Option<u64> {
         let portal = self.portals.get(cut(portal))?;
         portal.statement.filter(|_| self.stands(portal.number, portal.batch, self.bound))
+    }
+
+    /// How what the portal answers is read.
+    pub(super) fn read_so(&mut self, portal: &[u8], reading: Arc<Reading>) {
+        if let Some(portal) = self.portals.get_mut(cut(portal)) {
+            portal.reading = Some(reading);
+        }
+    }
+
+    /// Execute or Describe: how it is read, if it is known what it runs.
+    pub(super) fn reading(&self, portal: &[u8]) -> Option<Arc<Reading>> {
+        self.runs(portal)?;
+        self.portals.get(cut(portal))?.reading.clone()
     }
 
     /// Execute: whether running it may give a name another statement. So may what is not known.
@@ -227,9 +255,9 @@ mod tests {
     #[test]
     fn a_portal_runs_the_statement_that_it_was_bound_to() {
         let mut defined = Defined::default();
-        defined.prepare(b"s", 1, types(1), false);
+        defined.prepare(b"s", 1, types(1), false, 0);
         assert_eq!(defined.bind(b"p", 2, b"s").types, Some(types(1)));
-        defined.prepare(b"s", 3, types(2), false);
+        defined.prepare(b"s", 3, types(2), false, 0);
         assert_eq!((defined.runs(b"p"), defined.runs(b"q")), (Some(1), None));
         assert_eq!(defined.bind(b"p", 4, b"s").number, Some(3));
         defined.close_statement(b"s");
@@ -241,8 +269,8 @@ mod tests {
     #[test]
     fn what_finds_no_place_is_not_known_and_never_what_was_there_before() {
         let mut defined = Defined::default();
-        defined.prepare(b"s", 1, types(1), false);
-        defined.prepare(b"s", 2, types(MOST_HELD), false);
+        defined.prepare(b"s", 1, types(1), false, 0);
+        defined.prepare(b"s", 2, types(MOST_HELD), false, 0);
         assert_eq!(defined.bind(b"", 3, b"s").number, None);
     }
 
@@ -250,11 +278,11 @@ mod tests {
     fn names_that_postgresql_cuts_to_the_same_63_bytes_are_the_same() {
         let mut defined = Defined::default();
         let [one, other] = [b'a', b'b'].map(|last| [&[b'n'; 63][..], &[last]].concat());
-        defined.prepare(&one, 1, types(1), false);
+        defined.prepare(&one, 1, types(1), false, 0);
         assert_eq!(defined.bind(&one, 2, &other).number, Some(1));
         assert_eq!((defined.runs(&other), defined.name(&other)), (Some(1), defined.name(&one)));
         defined.close_portal(&other);
-        defined.prepare(&other, 3, types(2), false);
+        defined.prepare(&other, 3, types(2), false, 0);
         assert_eq!((defined.runs(&one), defined.bind(b"", 4, &one).number), (None, Some(3)));
         defined.close_statement(&one);
         assert_eq!(defined.bind(b"", 5, &other).number, None);
@@ -263,7 +291,7 @@ mod tests {
     #[test]
     fn a_name_means_what_was_sent_in_its_batch_or_is_done_and_no_query_may_have_changed() {
         let mut defined = Defined::default();
-        defined.prepare(b"s", 1, types(1), false);
+        defined.prepare(b"s", 1, types(1), false, 0);
         defined.bind(b"p", 2, b"s");
         assert_eq!(defined.runs(b"p"), Some(1), "in the same batch");
         defined.next_batch();
@@ -280,15 +308,15 @@ mod tests {
     #[test]
     fn an_execution_that_may_give_or_take_names_leaves_open_what_they_mean_until_it_is_answered() {
         let mut defined = Defined::default();
-        defined.prepare(b"s", 1, types(1), false);
-        defined.prepare(b"plain", 2, types(0), false);
-        defined.prepare(b"renames", 3, types(0), true);
+        defined.prepare(b"s", 1, types(1), false, 0);
+        defined.prepare(b"plain", 2, types(0), false, 0);
+        defined.prepare(b"renames", 3, types(0), true, 0);
         defined.bind(b"a", 4, b"plain");
         defined.bind(b"b", 5, b"renames");
         assert_eq!([b"a", b"b", b"c"].map(|portal| defined.may_rename(portal)), [false, true, true]);
         defined.opened(6); // its Execute
         assert_eq!((defined.bind(b"", 7, b"s").number, defined.runs(b"a")), (None, None));
-        defined.prepare(b"s", 8, types(2), false);
+        defined.prepare(b"s", 8, types(2), false, 0);
         assert_eq!(defined.bind(b"", 9, b"s").number, Some(8), "what is named behind it is known");
         defined.answered(6);
         assert_eq!(defined.runs(b"a"), Some(2));
@@ -301,7 +329,7 @@ mod tests {
             for (number, (what, name, count)) in (1..).zip(steps) {
                 let name = name.as_bytes();
                 match what {
-                    0 | 1 => defined.prepare(name, number, types(count), false),
+                    0 | 1 => defined.prepare(name, number, types(count), false, 0),
                     2 => { defined.bind(name, number, b"a"); }
                     3 => defined.describe(&name.into(), types(count)),
                     4 => defined.close_statement(name),

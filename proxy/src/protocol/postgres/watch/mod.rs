@@ -14,7 +14,9 @@
 mod arrays;
 mod client;
 mod defined;
+mod mask;
 mod parameters;
+mod rows;
 mod talk;
 mod target;
 mod values;
@@ -26,10 +28,12 @@ use super::{
     frame::{Go, Piece, Sender},
 };
 use client::Sql;
-use std::ops::Range;
+use rows::{Field, Rows};
+use std::{ops::Range, sync::Arc};
 use talk::Note;
 use target::Transaction;
-use tidegate_recorder::{Event, Stream};
+use tidegate_grants::Keeps;
+use tidegate_recorder::{Event, Keep, Stream};
 
 /// Bytes of one message that are held for one event: with its text and the recorder's copy, what a session's memory is
 /// measured by.
@@ -48,8 +52,14 @@ pub(super) struct Watch {
     pending: Vec<u8>,
     beyond: usize,
     sql: Sql,
+    /// What is kept of results, and what never.
+    keeps: Keeps,
     /// DataRow messages since the last tag.
     rows: u64,
+    /// The result that they are of,
+    rows_now: Option<Rows>,
+    /// and what a Query's RowDescription said of it.
+    described: Option<Arc<[Field]>>,
     transaction: Transaction,
     /// Data of COPY have come, and no end of them.
     copying: bool,
@@ -71,13 +81,17 @@ pub(super) enum Found {
 
 impl Watch {
     pub(super) fn new(sender: Sender, talk: Talk) -> Self {
+        let keeps = talk.lock().keeps.clone();
         Self {
             sender,
+            keeps,
             talk,
             pending: Vec::new(),
             beyond: 0,
             sql: Sql::default(),
             rows: 0,
+            rows_now: None,
+            described: None,
             transaction: Transaction::default(),
             copying: false,
             terminated: false,
@@ -98,6 +112,11 @@ impl Watch {
         }
     }
 
+    /// How much of COPY's data is kept: which columns they are of is not told.
+    pub(super) fn copied(&self) -> Keep {
+        if self.keeps.masks.is_empty() { Keep::UpToLimit } else { Keep::Count }
+    }
+
     /// Looks at the next piece.
     pub(super) fn see(&mut self, piece: Piece<'_>) -> Go {
         if piece.tag == b'd' {
@@ -107,7 +126,7 @@ impl Watch {
         }
         if self.sender == Sender::Target && piece.tag == b'D' {
             self.rows += u64::from(piece.last);
-            return Go::On;
+            return self.row(piece);
         }
         if piece.first && self.copying {
             self.copy_over(piece.tag);
@@ -123,7 +142,7 @@ impl Watch {
         self.pending.extend_from_slice(held);
         let beyond = piece.at + held.len()..piece.at + piece.body.len();
         self.beyond += beyond.len();
-        if self.sender == Sender::Client && !beyond.is_empty() {
+        if self.sender == Sender::Client && !beyond.is_empty() && self.keeps.masks.is_empty() {
             self.found.push(Found::Kept(beyond));
         }
         if !piece.last {

@@ -8,12 +8,10 @@ use tidegate_recorder::event::Parameter;
 
 /// The parameters in `body`, which starts with their formats, up to the first that is not here whole, and that one's head. `beyond` bytes of
 /// the message lie behind `body`. `types`: their OIDs, as far as they are known.
-pub(super) fn parameters(mut body: Fields<'_>, beyond: usize, types: Option<&[u32]>) -> Vec<Parameter> {
+pub(super) fn parameters(body: &mut Fields<'_>, beyond: usize, types: Option<&[u32]>) -> Vec<Parameter> {
     let mut parameters = Vec::new();
-    let formats: Vec<u16> = (0..body.u16().unwrap_or(0)).map_while(|_| body.u16()).collect();
+    let formats = formats(body);
     for nth in 0..usize::from(body.u16().unwrap_or(0)) {
-        // No format: text. One: for all. Else one each.
-        let format = if formats.len() == 1 { formats.first() } else { formats.get(nth) };
         let Some(length) = body.u32() else { break };
         if length == u32::MAX {
             parameters.push(Parameter::Null);
@@ -21,14 +19,10 @@ pub(super) fn parameters(mut body: Fields<'_>, beyond: usize, types: Option<&[u3
         }
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         let here = length.min(body.0.len());
-        let value = body.bytes(here).unwrap_or_default();
+        let bytes = body.bytes(here).unwrap_or_default();
         let missing = length - here;
-        parameters.push(if format == Some(&1) {
-            let oid = types.and_then(|types| types.get(nth)).copied().unwrap_or(0);
-            binary(oid, value, missing)
-        } else {
-            Parameter::Text(cut(bounded(value, MOST_KEPT), missing))
-        });
+        let oid = types.and_then(|types| types.get(nth)).copied().unwrap_or(0);
+        parameters.push(value(format(&formats, nth), oid, bytes, missing));
         if missing > 0 {
             break;
         }
@@ -41,15 +35,35 @@ pub(super) fn parameters(mut body: Fields<'_>, beyond: usize, types: Option<&[u3
     parameters
 }
 
+/// Format codes, as Bind has them for its parameters and its results.
+pub(super) fn formats(body: &mut Fields<'_>) -> Vec<u16> {
+    (0..body.u16().unwrap_or(0)).map_while(|_| body.u16()).collect()
+}
+
+/// No format: text. One: for all. Else one each.
+pub(super) fn format(formats: &[u16], nth: usize) -> u16 {
+    let format = if formats.len() == 1 { formats.first() } else { formats.get(nth) };
+    format.copied().unwrap_or(0)
+}
+
+/// A value in this format (1 is binary) and of this type, of which `missing` bytes are not here.
+pub(super) fn value(format: u16, oid: u32, value: &[u8], missing: usize) -> Parameter {
+    if format == 1 { binary(oid, value, missing) } else { Parameter::Text(cut(bounded(value, MOST_KEPT), missing)) }
+}
+
 /// What SQL calls the types with these OIDs. One that is not built in has no name that would be the same elsewhere.
 pub(super) fn type_names(types: Option<&[u32]>) -> Vec<String> {
     let known = types.unwrap_or_default().iter().rposition(|oid| *oid != 0).map_or(0, |last| last + 1);
-    let name = |oid: &u32| match values::known(*oid) {
-        _ if *oid == 0 => String::new(),
+    types.unwrap_or_default().iter().take(known).map(|oid| type_name(*oid)).collect()
+}
+
+/// The same of one.
+pub(super) fn type_name(oid: u32) -> String {
+    match values::known(oid) {
+        _ if oid == 0 => String::new(),
         Some(kind) => values::name(&kind),
         None => format!("OID {oid}"),
-    };
-    types.unwrap_or_default().iter().take(known).map(name).collect()
+    }
 }
 
 /// A value of this type, of which `missing` bytes are not here.

@@ -7,16 +7,23 @@
 //! again once each that was asked for has come: then nothing waits, whatever it was.
 //! What is asked and answered is recorded in any case: only who belongs to whom is lost.
 
-use super::defined::{Defined, Name};
+use super::{
+    defined::{Defined, Name},
+    parameters::format,
+    rows::{self, Field, Rows},
+};
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+use tidegate_grants::{Keeps, Results};
 
 /// Questions that wait for their answers.
 pub(super) const MOST_WAITING: usize = 32 * 1024;
 /// Of so many that wait, names are kept for the answer.
 const MOST_NAMED: usize = 1024;
+/// Bytes of what results look like that a session may hold.
+const MOST_FIELDS: usize = 256 * 1024;
 /// A queue that grew beyond this is given back once it is empty.
 const KEPT_QUEUE: usize = 1024;
 
@@ -25,9 +32,44 @@ const KEPT_QUEUE: usize = 1024;
 pub(in crate::protocol::postgres) struct Talk(Arc<Mutex<State>>);
 
 impl Talk {
+    /// Of a session whose recording keeps this.
+    pub(in crate::protocol::postgres) fn new(keeps: Keeps) -> Self {
+        let talk = Self::default();
+        talk.lock().keeps = keeps;
+        talk
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How the answers to a question are read, where it matters.
+#[derive(Debug, PartialEq)]
+pub(super) struct Reading {
+    /// So many words of its statement are masked.
+    pub(super) named: usize,
+    /// The number of that.
+    pub(super) statement: Option<u64>,
+    /// As Bind asked for its results: `None` if they say themselves how they come.
+    pub(super) formats: Option<Vec<u16>>,
+}
+
+impl Reading {
+    /// Of what is not known.
+    pub(super) const UNKNOWN: Self = Self { named: usize::MAX, statement: None, formats: None };
+
+    /// Of this column.
+    pub(super) fn format(&self, nth: usize) -> Option<u16> {
+        self.formats.as_ref().map(|formats| format(formats, nth))
+    }
+}
+
+/// A question in the queue.
+#[derive(Debug)]
+struct Waiting {
+    asked: Asked,
+    reading: Option<Arc<Reading>>,
 }
 
 /// One message of the client.
@@ -120,7 +162,7 @@ const LOST: &str = "what the target answers does not fit what it was asked: unti
 pub(super) struct State {
     /// The last number given.
     last: u64,
-    waiting: VecDeque<Asked>,
+    waiting: VecDeque<Waiting>,
     following: Following,
     /// After an error the target reads on to the next Sync.
     skipping: bool,
@@ -132,6 +174,10 @@ pub(super) struct State {
     /// Syncs that may have been taken for data of a COPY that failed: their ReadyForQuery may come, or not.
     perhaps: u64,
     pub(super) defined: Defined,
+    pub(super) keeps: Keeps,
+    /// What results look like, by the number of their statement.
+    fields: BTreeMap<u64, Arc<[Field]>>,
+    held: usize,
 }
 
 impl State {
@@ -141,8 +187,81 @@ impl State {
         self.last
     }
 
+    /// Whether anything is to be known of how answers are read.
+    pub(super) fn reads(&self) -> bool {
+        self.keeps != Keeps::default()
+    }
+
+    /// Whether what is asked by this must not be seen.
+    pub(super) fn hides(&self, named: usize) -> bool {
+        named > 0 && !self.keeps.masks.is_empty()
+    }
+
+    /// Whether what is said now may belong to what must not be seen.
+    pub(super) fn hides_current(&mut self) -> bool {
+        self.drop_ends();
+        let named = match self.waiting.front() {
+            Some(Waiting { reading: Some(reading), .. }) => reading.named,
+            Some(Waiting { asked, .. }) => {
+                if asked.number().is_some() {
+                    usize::MAX
+                } else {
+                    0
+                }
+            }
+            None => {
+                if self.following == Following::All {
+                    0
+                } else {
+                    usize::MAX
+                }
+            }
+        };
+        self.hides(named)
+    }
+
+    /// RowDescription: whether it belongs to a Query, whose rows come now.
+    pub(super) fn describes_rows(&mut self, fields: &Arc<[Field]>) -> bool {
+        if self.keeps.results == Results::None {
+            return false;
+        }
+        let number = match self.waiting.front() {
+            Some(Waiting { asked: Asked::Whole { .. }, .. }) => return true,
+            Some(Waiting { asked: Asked::DescribeStatement(Some(name)), .. }) => self.defined.described(name),
+            Some(Waiting { asked: Asked::DescribePortal, reading: Some(reading) }) => reading.statement,
+            _ => None,
+        };
+        let Some(number) = number else { return false };
+        self.held += rows::cost(fields);
+        self.held -= self.fields.insert(number, fields.clone()).map_or(0, |old| rows::cost(&old));
+        // The oldest go: what they look like is then not known.
+        while self.held > MOST_FIELDS
+            && let Some((_, old)) = self.fields.pop_first()
+        {
+            self.held -= rows::cost(&old);
+        }
+        false
+    }
+
+    /// The rows that come now. `described`: what was said of them right before, for a Query.
+    pub(super) fn rows(&self, described: Option<&Arc<[Field]>>) -> Rows {
+        let front = self.waiting.front();
+        let reading = front.and_then(|front| front.reading.as_deref());
+        let fields = match front {
+            Some(Waiting { asked: Asked::Whole { .. }, .. }) => described,
+            Some(_) => reading.and_then(|reading| reading.statement).and_then(|number| self.fields.get(&number)),
+            None => None,
+        };
+        Rows::new(front.and_then(|front| front.asked.number()), reading, fields, &self.keeps.masks)
+    }
+
     /// The client has sent this.
     pub(super) fn ask(&mut self, asked: Asked) -> Note {
+        self.ask_so(asked, None)
+    }
+
+    /// The same, with how what comes is read.
+    pub(super) fn ask_so(&mut self, asked: Asked, reading: Option<Arc<Reading>>) -> Note {
         let open = self.copying.as_mut().filter(|copying| copying.open);
         match (&asked, open) {
             // COPY FROM STDIN reads over it (chapter 55.2.6).
@@ -173,7 +292,7 @@ impl State {
                 Some(TOO_MANY)
             }
             Following::All => {
-                self.waiting.push_back(asked);
+                self.waiting.push_back(Waiting { asked, reading });
                 None
             }
         }
@@ -193,7 +312,7 @@ impl State {
             Ok(false) => return (None, None),
             Err(note) => return (None, Some(note)),
         }
-        let Some(front) = self.waiting.front_mut() else { return (None, None) };
+        let Some(Waiting { asked: front, .. }) = self.waiting.front_mut() else { return (None, None) };
         let number = front.number();
         let over = match front {
             Asked::Parse(number) => {
@@ -229,7 +348,7 @@ impl State {
     fn fit(&mut self, answer: u8) -> Result<bool, &'static str> {
         self.drop_ends();
         match self.waiting.front() {
-            Some(front) if front.takes(answer) => Ok(true),
+            Some(front) if front.asked.takes(answer) => Ok(true),
             None if self.following != Following::All => Ok(false),
             _ => Err(self.lose()),
         }
@@ -242,8 +361,9 @@ impl State {
             Following::All => (0, false),
             Following::Beyond { ready, open } | Following::Lost { ready, open } => (ready, open),
         };
-        let ready = self.waiting.iter().filter(|asked| asked.ends()).count() as u64 + took + self.perhaps + owed;
-        let open = behind || self.waiting.back().is_some_and(|asked| !asked.ends());
+        let ready =
+            self.waiting.iter().filter(|waiting| waiting.asked.ends()).count() as u64 + took + self.perhaps + owed;
+        let open = behind || self.waiting.back().is_some_and(|waiting| !waiting.asked.ends());
         (self.following, self.waiting) = (Following::Lost { ready, open }, VecDeque::new());
         (self.skipping, self.doubt, self.copying, self.perhaps) = (false, false, None, 0);
         LOST
@@ -267,9 +387,9 @@ impl State {
     /// CopyInResponse: what the client has sent behind it is read as data, up to CopyDone or CopyFail. Whether that can be.
     fn copy_in(&mut self) -> bool {
         let (mut nth, mut open, mut took, mut fits) = (0, true, 0, true);
-        self.waiting.retain(|asked| {
+        self.waiting.retain(|waiting| {
             nth += 1;
-            match asked {
+            match &waiting.asked {
                 _ if nth == 1 || !open => return true,
                 Asked::Sync(_) => took += 1,
                 Asked::CopyEnd => open = false,
@@ -286,7 +406,7 @@ impl State {
 
     /// ParameterDescription.
     pub(super) fn described(&mut self, types: Arc<[u32]>) {
-        if let Some(Asked::DescribeStatement(Some(name))) = self.waiting.front() {
+        if let Some(Waiting { asked: Asked::DescribeStatement(Some(name)), .. }) = self.waiting.front() {
             self.defined.describe(name, types);
         }
     }
@@ -295,7 +415,7 @@ impl State {
     pub(super) fn failed(&mut self) -> (Option<u64>, Note) {
         let copying = self.copying.take();
         self.drop_ends();
-        let Some(front) = self.waiting.front_mut() else { return (None, None) };
+        let Some(Waiting { asked: front, .. }) = self.waiting.front_mut() else { return (None, None) };
         let number = front.number();
         match front {
             Asked::Whole { begun, .. } => *begun = true,
@@ -308,7 +428,8 @@ impl State {
         if !self.skipping || took == 0 {
             return (number, None);
         }
-        let mut behind = self.waiting.iter().skip(1).skip_while(|asked| **asked == Asked::CopyEnd);
+        let mut behind =
+            self.waiting.iter().skip(1).map(|waiting| &waiting.asked).skip_while(|asked| **asked == Asked::CopyEnd);
         let next = behind.next();
         self.doubt = next.is_none();
         let more = next.is_some_and(|asked| !matches!(asked, Asked::Sync(_)));
@@ -318,14 +439,14 @@ impl State {
     /// NoticeResponse: during what, by its number.
     pub(super) fn current(&mut self) -> Option<u64> {
         self.drop_ends();
-        self.waiting.front().and_then(Asked::number)
+        self.waiting.front().and_then(|front| front.asked.number())
     }
 
     /// ReadyForQuery; `idle`: outside a transaction, where no portal outlives it.
     pub(super) fn ready(&mut self, idle: bool) {
         (self.copying, self.doubt) = (None, false);
         self.drop_ends();
-        let upto = match self.waiting.front() {
+        let upto = match self.waiting.front().map(|front| &front.asked) {
             _ if self.skipping => self.skip(),
             Some(Asked::Whole { number, begun: true } | Asked::Sync(number)) => {
                 let number = *number;
@@ -349,7 +470,7 @@ impl State {
     fn skip(&mut self) -> Option<u64> {
         self.skipping = false;
         let (mut first, mut last) = (u64::MAX, 0);
-        while let Some(asked) = self.waiting.pop_front() {
+        while let Some(Waiting { asked, .. }) = self.waiting.pop_front() {
             if let Asked::Sync(upto) = asked {
                 self.defined.undo(first, last);
                 return Some(upto);
@@ -378,7 +499,7 @@ impl State {
 
     /// CopyDone and CopyFail at the front, which the target reads over: COPY was over already.
     fn drop_ends(&mut self) {
-        while self.waiting.front() == Some(&Asked::CopyEnd) {
+        while self.waiting.front().is_some_and(|front| front.asked == Asked::CopyEnd) {
             self.waiting.pop_front();
         }
     }

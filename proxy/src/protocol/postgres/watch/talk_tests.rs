@@ -331,7 +331,8 @@ fn names_are_kept_for_as_many_answers_as_cost_little() {
         let name = state.keeps_names().then(|| state.defined.name(format!("{nth:063}").as_bytes()));
         state.ask(Asked::DescribeStatement(name));
     }
-    let named = state.waiting.iter().filter(|asked| matches!(asked, Asked::DescribeStatement(Some(_)))).count();
+    let named =
+        state.waiting.iter().filter(|waiting| matches!(waiting.asked, Asked::DescribeStatement(Some(_)))).count();
     assert_eq!((named, state.waiting.len()), (MOST_NAMED, MOST_WAITING));
 }
 

@@ -2,8 +2,9 @@
 
 use super::{
     super::fields::{Fields, bounded},
-    Found, MOST_OF_A_MESSAGE, MOST_OF_A_NAME, Watch,
+    Found, MOST_OF_A_MESSAGE, MOST_OF_A_NAME, Watch, mask, rows,
 };
+use tidegate_grants::Results;
 use tidegate_recorder::{Event, event::Ended};
 
 /// What the target's tags and its ReadyForQuery say of transactions.
@@ -57,7 +58,14 @@ impl Watch {
             b'V' => self.completed(tag, "(the function has returned)".to_owned()),
             b'1' | b'2' | b'3' | b'T' | b'n' | b'G' | b'H' => {
                 self.transaction.batch |= tag == b'2';
-                let (_, note) = self.talk.lock().answered(tag);
+                let mut talk = self.talk.lock();
+                if tag == b'T' && self.keeps.results != Results::None {
+                    let fields = rows::fields(body);
+                    self.described = talk.describes_rows(&fields).then_some(fields);
+                    self.rows_now = None;
+                }
+                let (_, note) = talk.answered(tag);
+                drop(talk);
                 self.note(note);
             }
             b't' => {
@@ -70,18 +78,25 @@ impl Watch {
             }
             b'E' => {
                 self.rows = 0;
-                let (of, note) = self.talk.lock().failed();
+                self.rows_now = None;
+                let mut talk = self.talk.lock();
+                let hidden = talk.hides_current();
+                let (of, note) = talk.failed();
+                drop(talk);
                 self.note(note);
-                self.found.push(Found::Event(reported(body, of)));
+                self.found.push(Found::Event(reported(body, of, hidden)));
             }
             b'N' => {
-                let of = self.talk.lock().current();
-                self.found.push(Found::Event(reported(body, of)));
+                let mut talk = self.talk.lock();
+                let (of, hidden) = (talk.current(), talk.hides_current());
+                drop(talk);
+                self.found.push(Found::Event(reported(body, of, hidden)));
             }
             b'A' => self.found.push(Found::Event(notified(body))),
             b'c' => self.copy_end(),
             b'Z' => {
                 let Some(status) = body.byte() else { return };
+                self.rows_now = None;
                 self.talk.lock().ready(status == b'I');
                 self.found.extend(self.transaction.ready(status).map(Found::Event));
             }
@@ -101,13 +116,14 @@ impl Watch {
         }
         drop(talk);
         self.note(note);
+        (self.rows_now, self.described) = (None, None);
         let (rows, suspended) = (std::mem::take(&mut self.rows), answer == b's');
         self.found.push(Found::Event(Event::Completed { tag, rows, of, suspended }));
     }
 }
 
 /// ErrorResponse or NoticeResponse (chapter 55.8). `V` is the severity untranslated.
-fn reported(mut body: Fields<'_>, of: Option<u64>) -> Event {
+fn reported(mut body: Fields<'_>, of: Option<u64>, hidden: bool) -> Event {
     let (mut severity, mut code, mut message) = (String::new(), String::new(), String::new());
     while let Some(field) = body.byte().filter(|field| *field != 0) {
         let text = body.text();
@@ -118,6 +134,9 @@ fn reported(mut body: Fields<'_>, of: Option<u64>) -> Event {
             b'M' => message = bounded(text, MOST_OF_A_MESSAGE),
             _ => {}
         }
+    }
+    if hidden {
+        message = mask::MASKED.to_owned();
     }
     Event::Reported { severity, code, message, of }
 }

@@ -40,7 +40,12 @@ fn of(sender: Sender, stream: &[u8]) -> Vec<Event> {
 }
 
 fn statement(text: &str, prepared: Option<&str>, number: u64) -> Event {
-    Event::Statement { text: text.to_owned(), prepared: prepared.map(str::to_owned), number: Some(number) }
+    Event::Statement {
+        text: text.to_owned(),
+        prepared: prepared.map(str::to_owned),
+        number: Some(number),
+        masked: false,
+    }
 }
 
 fn completed(tag: &str, rows: u64, of: Option<u64>) -> Event {
@@ -109,7 +114,7 @@ fn joined(events: &[Event], name: Option<&str>) -> String {
     let [goes_on, went_on] = GOES_ON;
     let last = events.len() - 1;
     let part = |(nth, event): (usize, &Event)| {
-        let Event::Statement { text, prepared, number: Some(1) } = event else { panic!("{event:?}") };
+        let Event::Statement { text, prepared, number: Some(1), masked: false } = event else { panic!("{event:?}") };
         assert_eq!(prepared.as_deref(), name);
         assert!(text.len() < MOST_KEPT + 100);
         let text = if nth > 0 { text.strip_prefix(went_on).unwrap() } else { text };

@@ -1,0 +1,161 @@
+//! Rows of results, as far as they are kept, and what is masked in them.
+//!
+//! What always holds: of a column that a mask means no value is kept; where it is not known which columns a row has, or its statement
+//! names what is masked and the columns do not account for that, none of its values is. Of a row that is longer than
+//! [`MOST_KEPT`] its beginning is kept.
+
+use super::{
+    super::{
+        fields::{Fields, bounded},
+        frame::{Go, Piece},
+    },
+    Found, MOST_KEPT, Watch,
+    parameters::{type_name, value},
+    talk::Reading,
+};
+use std::sync::Arc;
+use tidegate_grants::{Masks, Results};
+use tidegate_recorder::{
+    Event,
+    event::{Column, Parameter},
+};
+
+/// Under `"head"`, of each result so many rows,
+const HEAD: u64 = 100;
+/// and no more once they have taken so many bytes.
+const HEAD_BYTES: usize = 64 * 1024;
+/// PostgreSQL cuts names to this (NAMEDATALEN - 1).
+const LONGEST_NAME: usize = 63;
+
+/// One field of RowDescription (chapter 55.7).
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Field {
+    name: String,
+    oid: u32,
+    format: u16,
+}
+
+/// All of them.
+pub(super) fn fields(mut body: Fields<'_>) -> Arc<[Field]> {
+    let count = body.u16().unwrap_or(0);
+    let field = |_| {
+        let name = bounded(body.text(), LONGEST_NAME);
+        body.bytes(6)?; // the table, and which of its columns it is
+        let oid = body.u32()?;
+        body.bytes(6)?; // length and modifier
+        Some(Field { name, oid, format: body.u16()? })
+    };
+    (0..count).map_while(field).collect()
+}
+
+/// What it costs to remember them.
+pub(super) fn cost(fields: &[Field]) -> usize {
+    fields.iter().map(|field| size_of::<Field>() + field.name.len()).sum()
+}
+
+/// The result whose rows come now.
+#[derive(Debug)]
+pub(super) struct Rows {
+    of: Option<u64>,
+    columns: Option<Vec<(Field, bool)>>,
+    /// Rows and bytes that were kept.
+    kept: (u64, usize),
+    /// Of the row that comes in pieces.
+    taken: bool,
+}
+
+impl Rows {
+    /// `reading`: as its question wants it read; none if it is not known what it answers.
+    pub(super) fn new(
+        of: Option<u64>,
+        reading: Option<&Reading>,
+        fields: Option<&Arc<[Field]>>,
+        masks: &Masks,
+    ) -> Self {
+        let meant = |field: &&Field| masks.mean(&field.name);
+        let accounted = fields.map_or(0, |fields| fields.iter().filter(meant).count());
+        let all = !masks.is_empty() && reading.is_none_or(|reading| reading.named > accounted);
+        let format = |nth, field: &Field| reading.and_then(|reading| reading.format(nth)).unwrap_or(field.format);
+        let column = |(nth, field): (usize, &Field)| {
+            (Field { format: format(nth, field), ..field.clone() }, all || meant(&field))
+        };
+        Self {
+            of,
+            columns: fields.map(|fields| fields.iter().enumerate().map(column).collect()),
+            kept: (0, 0),
+            taken: false,
+        }
+    }
+
+    fn columns(&self) -> Option<Event> {
+        let column = |(field, masked): &(Field, bool)| Column {
+            name: field.name.clone(),
+            kind: type_name(field.oid),
+            masked: *masked,
+        };
+        let columns = self.columns.as_ref()?.iter().map(column).collect();
+        Some(Event::Columns { of: self.of, columns })
+    }
+
+    /// A DataRow, of which `beyond` bytes are not here.
+    fn values(&self, mut body: Fields<'_>, beyond: usize, masks: &Masks) -> Vec<Parameter> {
+        let mut values = Vec::new();
+        for nth in 0..usize::from(body.u16().unwrap_or(0)) {
+            let column = self.columns.as_ref().and_then(|columns| columns.get(nth));
+            let masked = column.map_or(!masks.is_empty(), |(_, masked)| *masked);
+            let Some(length) = body.u32() else { break };
+            let length = if length == u32::MAX { None } else { usize::try_from(length).ok() };
+            let here = length.unwrap_or(0).min(body.0.len());
+            let bytes = body.bytes(here).unwrap_or_default();
+            values.push(match (length, column) {
+                _ if masked => Parameter::Masked,
+                (None, _) => Parameter::Null,
+                (Some(length), Some((field, _))) => match value(field.format, field.oid, bytes, length - here) {
+                    Parameter::Typed { text, .. } => Parameter::Text(text), // the columns say of which type
+                    other => other,
+                },
+                // Text is by far the likelier; what is none is not taken for it.
+                (Some(length), None) => match std::str::from_utf8(bytes) {
+                    Ok(text) if !text.contains('\0') => value(0, 0, text.as_bytes(), length - here),
+                    _ => value(1, 0, bytes, length - here),
+                },
+            });
+        }
+        if beyond > 0 {
+            values.push(Parameter::Text(format!("… (the last {beyond} bytes of this row are not kept)")));
+        }
+        values
+    }
+}
+
+impl Watch {
+    /// The next piece of a DataRow.
+    pub(super) fn row(&mut self, piece: Piece<'_>) -> Go {
+        if self.keeps.results == Results::None {
+            return Go::On;
+        }
+        let described = self.described.as_ref();
+        let rows = self.rows_now.get_or_insert_with(|| self.talk.lock().rows(described));
+        if piece.first {
+            let (count, bytes) = rows.kept;
+            rows.taken = self.keeps.results == Results::All || (count < HEAD && bytes < HEAD_BYTES);
+        }
+        if !rows.taken {
+            return Go::On;
+        }
+        let room = MOST_KEPT.saturating_sub(self.pending.len());
+        let held = piece.body.get(..room).unwrap_or(piece.body);
+        self.pending.extend_from_slice(held);
+        self.beyond += piece.body.len() - held.len();
+        if piece.last {
+            let (body, beyond) = (std::mem::take(&mut self.pending), std::mem::take(&mut self.beyond));
+            if rows.kept.0 == 0 {
+                self.found.extend(rows.columns().map(Found::Event));
+            }
+            rows.kept = (rows.kept.0 + 1, rows.kept.1 + body.len());
+            let values = rows.values(Fields(&body), beyond, &self.keeps.masks);
+            self.found.push(Found::Event(Event::Row { of: rows.of, values }));
+        }
+        Go::On
+    }
+}
