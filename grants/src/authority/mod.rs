@@ -473,9 +473,7 @@ impl Authority {
     ) -> Result<GrantId, GrantError> {
         admin::must_be_admin(&self.policy(), by, "revoke")?;
         let id = self.find(id).await?;
-        let (rules, by) = (self.rules.clone(), by.clone());
-        self.store.run(move |writer| admin::revoke(writer, &rules, &by, id, reason.as_deref(), now)).await??;
-        Ok(id)
+        self.revoke_this(by, id, reason, now).await
     }
 
     /// Revokes a grant of one's own; another's is no different from none. Live sessions of it end. Revoking twice is fine.
@@ -492,6 +490,16 @@ impl Authority {
         let own = self.grants(Listing::of(by), now).await?;
         let not_one = |why: pick::NotOne| GrantError::NotFound(why.sentence("grant"));
         let id = pick::one(own, id, |grant| grant.id.to_string()).map_err(not_one)?.id;
+        self.revoke_this(by, id, reason, now).await
+    }
+
+    async fn revoke_this(
+        &self,
+        by: &IdentityName,
+        id: GrantId,
+        reason: Option<String>,
+        now: Timestamp,
+    ) -> Result<GrantId, GrantError> {
         let (rules, by) = (self.rules.clone(), by.clone());
         self.store.run(move |writer| admin::revoke(writer, &rules, &by, id, reason.as_deref(), now)).await??;
         Ok(id)

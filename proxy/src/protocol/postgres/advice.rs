@@ -176,31 +176,23 @@ fn default_privileges(names: &Names) -> (String, String) {
 }
 
 fn privileges(names: &Names) -> (String, String) {
-    let of = format!(
-        "from pg_class c, aclexplode(c.relacl) x where x.grantor in {} and x.grantor <> x.grantee and age(c.xmin) < {}",
-        names.reach, names.mint
-    );
-    (
-        format!(
-            "select c.oid::regclass, x.privilege_type, case x.grantee when 0 then 'public' else x.grantee::regrole::text end as grantee, x.grantor::regrole {of};"
-        ),
-        format!(
-            "select format('set role %s; revoke %s on %s from %s cascade; reset role', x.grantor::regrole, x.privilege_type, c.oid::regclass, case x.grantee when 0 then 'public' else x.grantee::regrole::text end) {of};"
-        ),
-    )
+    given_on(names, "from pg_class c, aclexplode(c.relacl) x", "c.oid::regclass", "")
 }
 
 fn parameters(names: &Names) -> (String, String) {
-    let of = format!(
-        "from pg_parameter_acl c, aclexplode(c.paracl) x where x.grantor in {} and x.grantor <> x.grantee and age(c.xmin) < {}",
-        names.reach, names.mint
-    );
+    given_on(names, "from pg_parameter_acl c, aclexplode(c.paracl) x", "c.parname", "parameter ")
+}
+
+/// What was given on by who can be reached, and how it is taken back. `from`: entries of a catalog with their privileges; `what`, of
+/// this `kind`: on which they are.
+fn given_on(names: &Names, from: &str, what: &str, kind: &str) -> (String, String) {
+    let (reach, mint) = (&names.reach, &names.mint);
+    let of = format!("{from} where x.grantor in {reach} and x.grantor <> x.grantee and age(c.xmin) < {mint}");
+    let to = "case x.grantee when 0 then 'public' else x.grantee::regrole::text end";
     (
+        format!("select {what}, x.privilege_type, {to} as grantee, x.grantor::regrole {of};"),
         format!(
-            "select c.parname, x.privilege_type, case x.grantee when 0 then 'public' else x.grantee::regrole::text end as grantee, x.grantor::regrole {of};"
-        ),
-        format!(
-            "select format('set role %s; revoke %s on parameter %s from %s cascade; reset role', x.grantor::regrole, x.privilege_type, c.parname, case x.grantee when 0 then 'public' else x.grantee::regrole::text end) {of};"
+            "select format('set role %s; revoke %s on {kind}%s from %s cascade; reset role', x.grantor::regrole, x.privilege_type, {what}, {to}) {of};"
         ),
     )
 }
