@@ -22,7 +22,7 @@ def preamble(file):
     if len(fixed) < 14 or fixed[:8] != b"tgrec\r\n\x1a":
         raise Bad("not a recording")
     version, length = struct.unpack(">HI", fixed[8:])
-    if version not in (1, 2, 3) or length > MIB or len(text := file.read(length)) < length:
+    if version not in (1, 2, 3, 4) or length > MIB or len(text := file.read(length)) < length:
         raise Bad("a version or a length that I do not know, or the file ends here")
     return version, json.loads(text), hashlib.sha256(fixed + text).digest()
 
@@ -56,14 +56,13 @@ class Records:
 
     def __init__(self, wrapped, identities, packed):
         key = pyrage.decrypt(base64.b64decode(wrapped), identities)
-        self.cipher, self.parts = ChaCha20Poly1305(key), b""
-        self.zstd = zstandard.ZstdDecompressor(max_window_size=128 * 1024).decompressobj() if packed else None
+        self.cipher, self.parts, self.packed = ChaCha20Poly1305(key), b"", packed
 
     def open(self, first, head, payload):
         plain = self.cipher.decrypt(bytes(4) + head[5:13], payload, first + head)
-        if self.zstd:
-            plain = self.zstd.decompress(plain)
-        source = io.BytesIO(plain)
+        if self.packed and plain[:4] == b"\x28\xb5\x2f\xfd":
+            self.zstd = zstandard.ZstdDecompressor(max_window_size=128 * 1024).decompressobj()
+        source = io.BytesIO(self.zstd.decompress(plain) if self.packed else plain)
         while prefix := source.read(5):
             tag, length = struct.unpack(">BI", prefix)
             if len(body := source.read(length)) < length:

@@ -1,7 +1,7 @@
-//! The main records of a recording as one Zstandard frame (RFC 8878) that is flushed with each frame of ours.
+//! The main records of a recording as Zstandard frames (RFC 8878) that are flushed with each frame of ours.
 //!
 //! What always holds: what was packed so far can be unpacked without anything that comes later, so a recording that breaks
-//! off loses nothing of what is there; unpacking takes no more memory than its window and one frame's bound, whatever the
+//! off loses nothing of what is there; a session in which nothing happens holds no packer; unpacking takes no more memory than its window and one frame's bound, whatever the
 //! bytes claim. Keystrokes never come here: the size of a compressed text says something about it.
 
 use zstd::stream::raw::{Decoder, Encoder, InBuffer, Operation, OutBuffer};
@@ -9,41 +9,54 @@ use zstd::zstd_safe::{CParameter, DParameter};
 
 /// The largest window that a reader makes room for: 2^17 bytes, 128 KiB.
 const LARGEST_WINDOW_LOG: u32 = 17;
-/// What we write needs 2^14 bytes. Each session holds a packer, however idle: with this window and table it is 101 KiB, where 2^17 at
+/// What we write needs 2^14 bytes. Each session holds a packer unless it is idle: with this window and table it is 101 KiB, where 2^17 at
 /// level 3 took 761 KiB and made terminal text a seventh smaller, at little more than half the speed.
 const WINDOW_LOG: u32 = 14;
 const TABLE_LOG: u32 = 12;
 const LEVEL: i32 = 1;
+/// How each Zstandard frame begins (RFC 8878, section 3.1.1).
+const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// What packing can add to bytes that do not shrink: 3 for each block of 16 KiB, the frame's header, and a flush.
 pub(crate) const OVERHEAD: usize = 256;
 
 /// Packs the records of one recording.
-pub(crate) struct Packer(Encoder<'static>);
+#[derive(Default)]
+pub(crate) struct Packer(Option<Encoder<'static>>);
 
 impl Packer {
-    pub(crate) fn new() -> std::io::Result<Self> {
-        let mut encoder = Encoder::new(LEVEL)?;
-        for parameter in [
-            CParameter::WindowLog(WINDOW_LOG),
-            CParameter::HashLog(TABLE_LOG),
-            CParameter::ContentSizeFlag(false),
-            CParameter::ChecksumFlag(false),
-        ] {
-            encoder.set_parameter(parameter)?;
-        }
-        Ok(Self(encoder))
-    }
-
     /// All of `plain`, so that a reader needs nothing more to have it.
     pub(crate) fn pack(&mut self, plain: &[u8]) -> std::io::Result<Vec<u8>> {
+        let encoder = match &mut self.0 {
+            Some(encoder) => encoder,
+            none => none.insert(encoder()?),
+        };
         let mut packed = Vec::with_capacity(plain.len() / 2 + OVERHEAD);
         let mut input = InBuffer::around(plain);
         while input.pos() < plain.len() {
-            grow(&mut packed, |out| self.0.run(&mut input, out))?;
+            grow(&mut packed, |out| encoder.run(&mut input, out))?;
         }
-        while grow(&mut packed, |out| self.0.flush(out))? > 0 {}
+        while grow(&mut packed, |out| encoder.flush(out))? > 0 {}
         Ok(packed)
     }
+
+    /// Holds nothing until more is packed, which then begins anew. The Zstandard frame so far is not ended: what begins with
+    /// [`MAGIC`] cannot go on with it, because as the head of a block it would claim more than any block has.
+    pub(crate) fn rest(&mut self) {
+        self.0 = None;
+    }
+}
+
+fn encoder() -> std::io::Result<Encoder<'static>> {
+    let mut encoder = Encoder::new(LEVEL)?;
+    for parameter in [
+        CParameter::WindowLog(WINDOW_LOG),
+        CParameter::HashLog(TABLE_LOG),
+        CParameter::ContentSizeFlag(false),
+        CParameter::ChecksumFlag(false),
+    ] {
+        encoder.set_parameter(parameter)?;
+    }
+    Ok(encoder)
 }
 
 /// One step of the library into fresh room at the end of `bytes`.
@@ -69,6 +82,9 @@ impl Unpacker {
     /// What one frame's plaintext holds, which is at most `most` bytes.
     pub(crate) fn unpack(&mut self, packed: &[u8], most: usize) -> Result<Vec<u8>, &'static str> {
         const BROKEN: &str = "what it holds cannot be decompressed";
+        if packed.starts_with(&MAGIC) {
+            self.0.reinit().map_err(|_| BROKEN)?;
+        }
         let mut plain = Vec::with_capacity(packed.len().saturating_mul(4).min(most));
         let mut input = InBuffer::around(packed);
         loop {
@@ -100,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_bomb_is_stopped_at_the_bound_of_a_frame() {
-        let packed = Packer::new().unwrap().pack(&vec![0; 64 << 20]).unwrap();
+        let packed = Packer::default().pack(&vec![0; 64 << 20]).unwrap();
         assert!(packed.len() < 64 << 10);
         assert!(Unpacker::new().unwrap().unpack(&packed, 1 << 20).unwrap_err().contains("more than any"));
     }
@@ -117,10 +133,13 @@ mod tests {
     proptest! {
         #[test]
         fn each_piece_comes_out_at_once_and_noise_does_not_grow_much(
-            pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..4096), 0..12),
+            pieces in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 0..4096), any::<bool>()), 0..12),
         ) {
-            let (mut packer, mut unpacker) = (Packer::new().unwrap(), Unpacker::new().unwrap());
-            for piece in pieces {
+            let (mut packer, mut unpacker) = (Packer::default(), Unpacker::new().unwrap());
+            for (piece, rested) in pieces {
+                if rested {
+                    packer.rest();
+                }
                 let packed = packer.pack(&piece).unwrap();
                 prop_assert!(packed.len() <= piece.len() + OVERHEAD);
                 prop_assert_eq!(unpacker.unpack(&packed, 4096).unwrap(), piece);

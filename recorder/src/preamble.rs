@@ -24,21 +24,24 @@ pub(crate) enum Version {
     Two,
     /// Small frames are short.
     Three,
+    /// The compressed stream may begin anew with any frame.
+    Four,
 }
 
 impl Version {
-    const NEWEST: Self = Self::Three;
+    const NEWEST: Self = Self::Four;
 
     fn code(self) -> u16 {
         match self {
             Self::One => 1,
             Self::Two => 2,
             Self::Three => 3,
+            Self::Four => 4,
         }
     }
 
     fn from_code(code: u16) -> Option<Self> {
-        [Self::One, Self::Two, Self::Three].into_iter().find(|version| version.code() == code)
+        [Self::One, Self::Two, Self::Three, Self::Four].into_iter().find(|version| version.code() == code)
     }
 }
 

@@ -38,6 +38,8 @@ const MAX_CONTENT: usize = 256 * 1024;
 const FULL: usize = MAX_PAYLOAD - TAG - packed::OVERHEAD - PREFIX - CONTENT_PREFIX - MAX_CONTENT;
 /// A buffer that grew beyond this for one call is given back.
 const KEPT_BUFFER: usize = 512 * 1024;
+/// A session is idle when it has recorded nothing for so long.
+const IDLE: Duration = Duration::from_secs(5);
 
 /// What a writer is made of.
 pub(crate) struct Parts {
@@ -59,6 +61,8 @@ pub(crate) struct Writer {
     keystrokes: ChaCha20Poly1305,
     signer: Arc<dyn SealKey>,
     packer: Packer,
+    /// When it was used last.
+    packed_at: Duration,
     stream_limit: u64,
     fsync: bool,
 
@@ -114,7 +118,8 @@ impl Writer {
             main: parts.main,
             keystrokes: parts.keystrokes,
             signer: parts.signer,
-            packer: Packer::new().map_err(not_written)?,
+            packer: Packer::default(),
+            packed_at: Duration::ZERO,
             stream_limit: parts.stream_limit,
             fsync: parts.fsync,
             began: Instant::now(),
@@ -167,9 +172,13 @@ impl Writer {
         self.write()
     }
 
-    /// A checkpoint, if one is due.
+    /// A checkpoint, if one is due. Of a session in which nothing happens, nothing is held that can be made again.
     pub(crate) fn tick(&mut self, now: Timestamp) -> Result<(), RecordError> {
         let moment = self.moment(now)?;
+        if moment.elapsed.saturating_sub(self.packed_at) >= IDLE {
+            self.packer.rest();
+            self.out.shrink_to_fit();
+        }
         if !self.is_due(moment) {
             return Ok(());
         }
@@ -356,6 +365,7 @@ impl Writer {
         let head = self.head(kind, moment);
         if kind == Kind::Main {
             self.pack(at + HEAD)?;
+            self.packed_at = moment.elapsed;
         }
         let payload = self.out.len() - at - HEAD;
         let bytes = head.encode(payload + TAG).ok_or(RecordError::Failed)?;

@@ -154,17 +154,47 @@ fn a_recording_of_version_1_still_verifies_and_replays() {
 }
 
 #[test]
-fn a_recording_of_version_2_still_verifies_and_replays() {
-    let moments = of_version(2);
-    let has = |wanted: &What| moments.contains(wanted);
-    assert!(has(&What::Event(data(Stream::Stdin, Keep::Whole, b"secret\r"))));
-    assert!(has(&What::Event(data(Stream::Stdout, Keep::Whole, "a b ü\r\n".as_bytes()))));
-    assert!(has(&What::Event(Event::Statement {
-        text: "y".repeat(400_000),
-        prepared: None,
-        number: Some(1),
-        masked: false
-    })));
+fn recordings_of_versions_2_and_3_still_verify_and_replay() {
+    for version in [2, 3] {
+        let moments = of_version(version);
+        let has = |wanted: &What| moments.contains(wanted);
+        assert!(has(&What::Event(data(Stream::Stdin, Keep::Whole, b"secret\r"))));
+        assert!(has(&What::Event(data(Stream::Stdout, Keep::Whole, "a b ü\r\n".as_bytes()))));
+        assert!(has(&What::Event(Event::Statement {
+            text: "y".repeat(400_000),
+            prepared: None,
+            number: Some(1),
+            masked: false
+        })));
+    }
+}
+
+#[test]
+fn a_session_that_rests_and_goes_on_is_read_by_both() {
+    let dir = TempDir::new().unwrap();
+    let (secret, public) = generate_identity();
+    let settings = Settings { recipients: vec![public], ..Settings::default() };
+    let recorder = Recorder::open(dir.path(), settings, Arc::new(SigningKey::from_bytes(&[7; 32]))).unwrap();
+    let live = recorder.start(header(support::SESSION)).unwrap();
+    let said = |text: &str| Event::Said { text: text.repeat(40) };
+    live.note(said("before"), at(1)).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(5200));
+    live.tick(at(7)).unwrap();
+    live.note(said("after"), at(8)).unwrap();
+    live.note(said("more"), at(9)).unwrap();
+    let file = dir.path().join(live.seal(at(10)).unwrap().path);
+    let moments = replay::open(&file, &Identities::parse(&secret).unwrap(), true).unwrap();
+    let texts: Vec<Event> = moments
+        .filter_map(|moment| match moment.unwrap().what {
+            What::Event(event) => Some(event),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(texts, [said("before"), said("after"), said("more")]);
+    let identity = kept(dir.path(), &secret);
+    let Some((lines, code)) = read(&file, &public_key(dir.path()), Some(&identity)) else { return };
+    assert_eq!((code, &lines.last().unwrap()["state"]), (0, &json!("complete")));
+    assert!(lines.iter().any(|line| line["text"] == "more".repeat(40)), "{lines:?}");
 }
 
 /// The data key that is in a recording's preamble, as `age` itself opens it.

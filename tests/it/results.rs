@@ -120,6 +120,18 @@ fn values_of_what_is_masked_are_in_no_recording_and_the_session_has_them() {
         client.simple_query("select id, password as harmless from people").await.unwrap();
         client.query("select upper(card_number) from people", &[]).await.unwrap();
         client.simple_query("select id, name from people").await.unwrap();
+        // As whole rows, beside a star, and by what SQL itself has given a name.
+        client.simple_query("select people from people; select row_to_json(people) from people").await.unwrap();
+        client.simple_query("select *, password as p from people").await.unwrap();
+        client
+            .simple_query("begin; declare d cursor for select password as p from people; fetch all from d; commit")
+            .await
+            .unwrap();
+        client.simple_query("begin; declare e cursor for select password as p from people").await.unwrap();
+        client.simple_query("fetch all from e").await.unwrap();
+        client.simple_query("commit; prepare q(text) as select id from people where password = $1").await.unwrap();
+        client.simple_query("execute q('s3cret-executed')").await.unwrap();
+        client.simple_query("listen told; select pg_notify('told', password) from people").await.unwrap();
         // In what the server says about it.
         client.simple_query("select password::int from people").await.unwrap_err();
         client.simple_query("select 's3cret-cast'::int as password").await.unwrap_err();

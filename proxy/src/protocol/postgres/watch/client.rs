@@ -85,8 +85,11 @@ impl Watch {
         if !self.keeps.masks.is_empty() {
             // Nor what a string is, behind a cut.
             let whole = self.sql.ended && !self.sql.begun;
-            self.sql.masked =
-                if whole { self.keeps.masks.named_in(&String::from_utf8_lossy(text)) } else { usize::MAX };
+            self.sql.masked = if whole {
+                mask::named(&self.keeps.masks, &String::from_utf8_lossy(text), &mut self.lent)
+            } else {
+                usize::MAX
+            };
         }
         if tag == b'P' && self.sql.ended {
             self.define(body, last);

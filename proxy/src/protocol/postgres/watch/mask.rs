@@ -3,13 +3,30 @@
 //! What always holds: it hides more rather than less. What is not surely read as the target's lexer reads it (PostgreSQL chapter 4.1; a
 //! backslash in a plain string, a quote that does not close) ends the text there.
 
+use tidegate_grants::Masks;
+
+/// How much of what comes of a statement is hidden: so many of its words are masked; `usize::MAX` where what it says does not tell.
+/// `lent`: in this session SQL has given a name to such a statement, which others then use.
+pub(super) fn named(masks: &Masks, text: &str, lent: &mut bool) -> usize {
+    let named = masks.named_in(text);
+    let lower = text.to_ascii_lowercase();
+    let has = |words: [&str; 2]| lower.split(|c| !is_word(c)).any(|word| words.contains(&word));
+    // A name may be written in escapes; a star stands for columns under their own names, beside which another may have another.
+    let untold = lower.contains("u&\"") || *lent && has(["fetch", "execute"]) || named > 0 && text.contains('*');
+    let named = if untold { usize::MAX } else { named };
+    *lent |= named > 0 && has(["declare", "prepare"]);
+    named
+}
+
 /// Stands for what was there.
 pub(super) const MASKED: &str = "‹masked›";
 
 /// `text` with strings, numbers and comments taken out.
 pub(super) fn without_values(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    let mut rest = text;
+    // In other encodings than UTF-8 what seems a backslash may be a part of a character.
+    let sure = text.find(char::REPLACEMENT_CHARACTER).unwrap_or(text.len());
+    let mut rest = text.get(..sure).unwrap_or_default();
     while let Some(c) = rest.chars().next() {
         let taken = match c {
             '\'' => string(rest, escapes(&out)).inspect(|_| out.push_str(&format!("'{MASKED}'"))),
@@ -35,6 +52,9 @@ pub(super) fn without_values(text: &str) -> String {
             break;
         };
         rest = rest.get(taken..).unwrap_or_default();
+    }
+    if sure < text.len() {
+        out.push_str("‹masked to its end›");
     }
     out
 }
@@ -145,6 +165,28 @@ mod tests {
             assert!(!left.contains("secret") && left.ends_with("‹masked to its end›"), "{left}");
         }
         assert_eq!(without_values("a $x$ secret"), "a ‹masked›");
+    }
+
+    #[test]
+    fn what_a_statement_does_not_tell_is_hidden() {
+        let masks: Masks = ["password".parse()].into_iter().flatten().collect();
+        let mut lent = false;
+        let mut of = |text: &str| named(&masks, text, &mut lent);
+        assert_eq!((of("select a"), of("select Password, \"password\"")), (0, 2));
+        assert_eq!(
+            (of("select *, password as p"), of("select U&\"p\\0061ssword\""), of("select *")),
+            (usize::MAX, usize::MAX, 0)
+        );
+        assert_eq!((of("fetch all from c"), of("execute p")), (0, 0));
+        assert_eq!(of("declare c cursor for select password as p from t"), 1);
+        assert_eq!((of("fetch all from c"), of("execute p"), of("select 1")), (usize::MAX, usize::MAX, 0));
+    }
+
+    #[test]
+    fn in_another_encoding_nothing_is_read_beyond_what_is_utf_8() {
+        let sjis = String::from_utf8_lossy(b"set a = E'\x95\\', b = 's3cret'").into_owned();
+        let left = without_values(&sjis);
+        assert!(!left.contains("s3cret") && left.ends_with("‹masked to its end›"), "{left}");
     }
 
     proptest! {

@@ -54,6 +54,8 @@ pub(super) struct Watch {
     sql: Sql,
     /// What is kept of results, and what never.
     keeps: Keeps,
+    /// SQL has given a name to what must not be seen.
+    lent: bool,
     /// DataRow messages since the last tag.
     rows: u64,
     /// The result that they are of,
@@ -85,6 +87,7 @@ impl Watch {
         Self {
             sender,
             keeps,
+            lent: false,
             talk,
             pending: Vec::new(),
             beyond: 0,

@@ -24,6 +24,10 @@ use tidegate_recorder::{
 const HEAD: u64 = 100;
 /// and no more once they have taken so many bytes.
 const HEAD_BYTES: usize = 64 * 1024;
+/// Types of whole rows.
+const RECORDS: [u32; 2] = [2249, 2287];
+/// Types from here on are not PostgreSQL's own: a table's row is one of them.
+const FIRST_OF_OTHERS: u32 = 16384;
 /// PostgreSQL cuts names to this (NAMEDATALEN - 1).
 const LONGEST_NAME: usize = 63;
 
@@ -72,12 +76,14 @@ impl Rows {
         fields: Option<&Arc<[Field]>>,
         masks: &Masks,
     ) -> Self {
-        let meant = |field: &&Field| masks.mean(&field.name);
-        let accounted = fields.map_or(0, |fields| fields.iter().filter(meant).count());
+        let meant = |field: &Field| masks.mean(&field.name);
+        let accounted = fields.map_or(0, |fields| fields.iter().filter(|field| meant(field)).count());
+        let may_be_a_row = |oid| RECORDS.contains(&oid) || oid >= FIRST_OF_OTHERS;
+        let hidden = |field: &Field| !masks.is_empty() && (meant(field) || may_be_a_row(field.oid));
         let all = !masks.is_empty() && reading.is_none_or(|reading| reading.named > accounted);
         let format = |nth, field: &Field| reading.and_then(|reading| reading.format(nth)).unwrap_or(field.format);
         let column = |(nth, field): (usize, &Field)| {
-            (Field { format: format(nth, field), ..field.clone() }, all || meant(&field))
+            (Field { format: format(nth, field), ..field.clone() }, all || hidden(field))
         };
         Self {
             of,
@@ -111,6 +117,10 @@ impl Rows {
                 _ if masked => Parameter::Masked,
                 (None, _) => Parameter::Null,
                 (Some(length), Some((field, _))) => match value(field.format, field.oid, bytes, length - here) {
+                    // A row as JSON has the names of its columns in it.
+                    Parameter::Text(text) | Parameter::Typed { text, .. } if masks.named_in(&text) > 0 => {
+                        Parameter::Masked
+                    }
                     Parameter::Typed { text, .. } => Parameter::Text(text), // the columns say of which type
                     other => other,
                 },

@@ -92,7 +92,10 @@ impl Watch {
                 drop(talk);
                 self.found.push(Found::Event(reported(body, of, hidden)));
             }
-            b'A' => self.found.push(Found::Event(notified(body))),
+            b'A' => {
+                let hidden = !self.keeps.masks.is_empty();
+                self.found.push(Found::Event(notified(body, hidden)));
+            }
             b'c' => self.copy_end(),
             b'Z' => {
                 let Some(status) = body.byte() else { return };
@@ -142,8 +145,9 @@ fn reported(mut body: Fields<'_>, of: Option<u64>, hidden: bool) -> Event {
 }
 
 /// NotificationResponse (chapter 55.7).
-fn notified(mut body: Fields<'_>) -> Event {
+fn notified(mut body: Fields<'_>, hidden: bool) -> Event {
     let process = body.u32().unwrap_or(0);
     let (name, payload) = (bounded(body.text(), MOST_OF_A_NAME), bounded(body.text(), MOST_OF_A_MESSAGE));
+    let payload = if hidden { mask::MASKED.to_owned() } else { payload };
     Event::Notified { name, payload, process }
 }
