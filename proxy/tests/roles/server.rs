@@ -22,9 +22,12 @@ pub(crate) struct Server {
     dir: TempDir,
 }
 
-/// A free port: bound, looked at, given back.
+/// A free port, bound and given back: none of those that the system gives to connections, which could take it meanwhile.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let begin = std::process::id() % 10_000 * 37;
+    let ports = (0..10_000).map(|step| u16::try_from(10_000 + (begin + step) % 10_000).unwrap());
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.into_iter().find(free).unwrap()
 }
 
 impl Server {

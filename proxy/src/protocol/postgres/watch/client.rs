@@ -6,11 +6,14 @@ use super::{
         frame::{Go, Piece},
     },
     Found, MOST_KEPT, MOST_OF_A_MESSAGE, MOST_OF_A_NAME, Watch, mask,
-    parameters::{formats, parameters, type_names},
+    parameters::{formats, parameters, shows, type_names},
     talk::{Asked, Note, Reading, State},
 };
 use std::sync::Arc;
 use tidegate_recorder::{Event, event::Parameter};
+
+/// A target list has no more entries (MaxTupleAttributeNumber).
+const MOST_COLUMNS: usize = 1664;
 
 /// Ends and starts the parts of a statement that is cut over several events.
 pub(super) const GOES_ON: [&str; 2] = ["… (goes on)", "(goes on) …"];
@@ -52,7 +55,7 @@ impl Watch {
                 talk.defined.opened(number);
             }
             let asked = if piece.tag == b'P' { Asked::Parse(number) } else { Asked::Whole { number, begun: false } };
-            let reading = talk.reads().then(|| Arc::new(Reading { named, statement: Some(number), formats: None }));
+            let reading = talk.reads().then(|| Arc::new(Reading { named, ..Reading::default() }));
             let note = talk.ask_so(asked, reading);
             drop(talk);
             self.note(note);
@@ -85,11 +88,8 @@ impl Watch {
         if !self.keeps.masks.is_empty() {
             // Nor what a string is, behind a cut.
             let whole = self.sql.ended && !self.sql.begun;
-            self.sql.masked = if whole {
-                mask::named(&self.keeps.masks, &String::from_utf8_lossy(text), &mut self.lent)
-            } else {
-                usize::MAX
-            };
+            self.sql.masked =
+                if whole { mask::named(&self.keeps.masks, &String::from_utf8_lossy(text)) } else { usize::MAX };
         }
         if tag == b'P' && self.sql.ended {
             self.define(body, last);
@@ -179,12 +179,14 @@ impl Watch {
         let known = prepared.number.is_some() && beyond == 0;
         let named = if known { prepared.named } else { usize::MAX };
         let mut parameters = parameters(&mut body, beyond, prepared.types.as_deref());
-        if talk.hides(named) {
-            parameters.fill(Parameter::Masked);
+        for parameter in &mut parameters {
+            if talk.hides(named) || !shows(&self.keeps.masks, parameter) {
+                *parameter = Parameter::Masked;
+            }
         }
         let reading = talk.reads().then(|| {
-            let formats = (beyond == 0).then(|| formats(&mut body));
-            Arc::new(Reading { named, statement: prepared.number, formats })
+            let formats = (beyond == 0).then(|| formats(&mut body)).filter(|_| talk.keeps_names());
+            Arc::new(Reading { named, formats: formats.map(compact), fields: prepared.fields.clone() })
         });
         if let Some(reading) = &reading {
             talk.defined.read_so(portal, reading.clone());
@@ -211,10 +213,19 @@ impl Watch {
         if talk.defined.may_rename(portal) {
             talk.defined.opened(number);
         }
-        let unknown = || Arc::new(Reading::UNKNOWN);
+        let unknown = || Arc::new(Reading { named: usize::MAX, ..Reading::default() });
         let reading = talk.reads().then(|| talk.defined.reading(portal).unwrap_or_else(unknown));
         talk.ask_so(Asked::Execute(number), reading)
     }
+}
+
+/// Clients ask for one format for all, if they ask for any; more than any result has columns mean nothing.
+fn compact(mut formats: Vec<u16>) -> Vec<u16> {
+    if formats.len() > MOST_COLUMNS || formats.iter().all(|format| Some(format) == formats.first()) {
+        formats.truncate(1);
+    }
+    formats.shrink_to_fit();
+    formats
 }
 
 /// Whether running this may give or take names of prepared statements by itself.

@@ -6,7 +6,10 @@
 //! Sync (if it fails, what follows is skipped too), or once its answer has come; and not while a Query that may give or take names waits for
 //! its answer, nor an Execute of what has PREPARE, DEALLOCATE or DISCARD in its text, or of what is not known. Otherwise it is not known. Names that SQL itself gives (PREPARE) are not known until the target describes them.
 
-use super::talk::Reading;
+use super::{
+    rows::{self, Field},
+    talk::Reading,
+};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Bytes of names and types that a session may hold.
@@ -32,6 +35,8 @@ pub(super) struct Prepared {
     renames: bool,
     /// So many of its words are masked.
     pub(super) named: usize,
+    /// What its results look like, once it was described.
+    pub(super) fields: Option<Arc<[Field]>>,
 }
 
 #[derive(Debug)]
@@ -65,20 +70,32 @@ fn cut(name: &[u8]) -> &[u8] {
     name.get(..LONGEST_NAME).unwrap_or(name)
 }
 
-fn cost(name: &[u8], types: Option<&Arc<[u32]>>) -> usize {
-    ENTRY + name.len() + types.map_or(0, |types| 4 * types.len())
+impl Prepared {
+    fn cost(&self, name: &[u8]) -> usize {
+        let types = self.types.as_ref().map_or(0, |types| 4 * types.len());
+        ENTRY + name.len() + types + self.fields.as_ref().map_or(0, |fields| rows::cost(fields))
+    }
+}
+
+impl Portal {
+    fn cost(&self, name: &[u8]) -> usize {
+        ENTRY + name.len() + self.reading.as_ref().map_or(0, |reading| reading.cost())
+    }
 }
 
 impl Defined {
     /// Parse.
     pub(super) fn prepare(&mut self, name: &[u8], number: u64, types: Arc<[u32]>, renames: bool, named: usize) {
-        self.put(name, Prepared { number: Some(number), types: Some(types), batch: self.batch, renames, named });
+        self.put(
+            name,
+            Prepared { number: Some(number), types: Some(types), batch: self.batch, renames, named, fields: None },
+        );
     }
 
     fn put(&mut self, name: &[u8], prepared: Prepared) {
         let name = cut(name);
         self.close_statement(name);
-        let cost = cost(name, prepared.types.as_ref());
+        let cost = prepared.cost(name);
         if self.held + cost <= MOST_HELD {
             self.held += cost;
             self.statements.insert(name.into(), prepared);
@@ -95,9 +112,13 @@ impl Defined {
         }
     }
 
-    /// The number of the statement that has this name and is done.
-    pub(super) fn described(&self, name: &Name) -> Option<u64> {
-        self.statements.get(name)?.number.filter(|number| *number <= self.prepared)
+    /// RowDescription, for a statement.
+    pub(super) fn describe_rows(&mut self, name: &Name, fields: Arc<[Field]>) {
+        let known =
+            self.statements.get(name).filter(|known| known.number.is_some_and(|number| number <= self.prepared));
+        if let Some(known) = known.cloned() {
+            self.put(name, Prepared { fields: Some(fields), ..known });
+        }
     }
 
     /// Sync.
@@ -137,7 +158,7 @@ impl Defined {
         let stands = |prepared: &&Prepared| self.stands(prepared.number.unwrap_or(0), prepared.batch, self.prepared);
         let prepared = self.statements.get(cut(statement)).filter(stands).cloned().unwrap_or_default();
         self.close_portal(portal);
-        let cost = cost(portal, None);
+        let cost = ENTRY + portal.len();
         if self.held + cost <= MOST_HELD {
             self.held += cost;
             self.portals.insert(
@@ -162,7 +183,9 @@ impl Defined {
 
     /// How what the portal answers is read.
     pub(super) fn read_so(&mut self, portal: &[u8], reading: Arc<Reading>) {
-        if let Some(portal) = self.portals.get_mut(cut(portal)) {
+        let room = MOST_HELD - self.held;
+        if let Some(portal) = self.portals.get_mut(cut(portal)).filter(|_| reading.cost() <= room) {
+            self.held += reading.cost();
             portal.reading = Some(reading);
         }
     }
@@ -195,15 +218,15 @@ impl Defined {
     pub(super) fn close_statement(&mut self, name: &[u8]) {
         let name = cut(name);
         if let Some(prepared) = self.statements.remove(name) {
-            self.held -= cost(name, prepared.types.as_ref());
+            self.held -= prepared.cost(name);
         }
     }
 
     /// Close.
     pub(super) fn close_portal(&mut self, name: &[u8]) {
         let name = cut(name);
-        if self.portals.remove(name).is_some() {
-            self.held -= cost(name, None);
+        if let Some(portal) = self.portals.remove(name) {
+            self.held -= portal.cost(name);
         }
     }
 
@@ -227,7 +250,7 @@ impl Defined {
         let held = &mut self.held;
         self.statements.retain(|name, prepared| {
             let goes = which(prepared.number);
-            *held -= if goes { cost(name, prepared.types.as_ref()) } else { 0 };
+            *held -= if goes { prepared.cost(name) } else { 0 };
             !goes
         });
     }
@@ -236,7 +259,7 @@ impl Defined {
         let held = &mut self.held;
         self.portals.retain(|name, portal| {
             let goes = which(portal.number);
-            *held -= if goes { cost(name, None) } else { 0 };
+            *held -= if goes { portal.cost(name) } else { 0 };
             !goes
         });
     }
@@ -337,8 +360,8 @@ mod tests {
                     6 => defined.undo(number / 2, number),
                     _ => defined.end_portals(number / 2),
                 }
-                let statements = defined.statements.iter().map(|(name, s)| cost(name, s.types.as_ref())).sum::<usize>();
-                let portals = defined.portals.keys().map(|name| cost(name, None)).sum::<usize>();
+                let statements = defined.statements.iter().map(|(name, s)| s.cost(name)).sum::<usize>();
+                let portals = defined.portals.iter().map(|(name, portal)| portal.cost(name)).sum::<usize>();
                 prop_assert_eq!(defined.held, statements + portals);
                 prop_assert!(defined.held <= MOST_HELD);
             }

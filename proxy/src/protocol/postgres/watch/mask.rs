@@ -6,16 +6,20 @@
 use tidegate_grants::Masks;
 
 /// How much of what comes of a statement is hidden: so many of its words are masked; `usize::MAX` where what it says does not tell.
-/// `lent`: in this session SQL has given a name to such a statement, which others then use.
-pub(super) fn named(masks: &Masks, text: &str, lent: &mut bool) -> usize {
+pub(super) fn named(masks: &Masks, text: &str) -> usize {
     let named = masks.named_in(text);
-    let lower = text.to_ascii_lowercase();
-    let has = |words: [&str; 2]| lower.split(|c| !is_word(c)).any(|word| words.contains(&word));
-    // A name may be written in escapes; a star stands for columns under their own names, beside which another may have another.
-    let untold = lower.contains("u&\"") || *lent && has(["fetch", "execute"]) || named > 0 && text.contains('*');
-    let named = if untold { usize::MAX } else { named };
-    *lent |= named > 0 && has(["declare", "prepare"]);
-    named
+    let has = |words: &[&str]| has(text, words);
+    // What FETCH and EXECUTE run was named before; a name may be written in escapes; and beside a star and TABLE, which stand for columns
+    // under their own names, another may have another.
+    let untold = has(&["fetch", "execute"])
+        || text.contains("U&\"")
+        || text.contains("u&\"")
+        || named > 0 && (text.contains('*') || has(&["table"]));
+    if untold { usize::MAX } else { named }
+}
+
+fn has(text: &str, words: &[&str]) -> bool {
+    text.split(|c| !is_word(c)).any(|found| words.iter().any(|word| found.eq_ignore_ascii_case(word)))
 }
 
 /// Stands for what was there.
@@ -25,16 +29,19 @@ pub(super) const MASKED: &str = "‹masked›";
 pub(super) fn without_values(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     // In other encodings than UTF-8 what seems a backslash may be a part of a character.
-    let sure = text.find(char::REPLACEMENT_CHARACTER).unwrap_or(text.len());
+    let sure = text.find(char::REPLACEMENT_CHARACTER).unwrap_or(text.len()).min(setting(text));
     let mut rest = text.get(..sure).unwrap_or_default();
     while let Some(c) = rest.chars().next() {
         let taken = match c {
             '\'' => string(rest, escapes(&out)).inspect(|_| out.push_str(&format!("'{MASKED}'"))),
             '"' => quoted(rest).inspect(|taken| out.push_str(rest.get(..*taken).unwrap_or_default())),
-            '$' => dollars(rest).inspect(|_| out.push_str(MASKED)).or_else(|| copied(rest, &mut out, is_word)),
+            '$' => dollars(rest).inspect(|_| out.push_str(MASKED)).or_else(|| {
+                out.push('$');
+                copied(rest.get(1..)?, &mut out, |c| c.is_ascii_digit()).map(|digits| digits + 1)
+            }),
             '-' if rest.starts_with("--") => {
                 out.push_str("-- ‹masked›");
-                Some(rest.find('\n').unwrap_or(rest.len()))
+                Some(rest.find(['\n', '\r']).unwrap_or(rest.len()))
             }
             '/' if rest.starts_with("/*") => comment(rest).inspect(|_| out.push_str("/* ‹masked› */")),
             '0'..='9' => {
@@ -57,6 +64,17 @@ pub(super) fn without_values(text: &str) -> String {
         out.push_str("‹masked to its end›");
     }
     out
+}
+
+/// What a SET takes need not be in quotes: it ends where its value begins.
+fn setting(text: &str) -> usize {
+    let first = text.split(|c| !is_word(c)).find(|word| !word.is_empty()).unwrap_or_default();
+    if !first.eq_ignore_ascii_case("set") && !(first.eq_ignore_ascii_case("alter") && has(text, &["set"])) {
+        return text.len();
+    }
+    let to = text.to_ascii_lowercase().find(" to ").map(|at| at + 4);
+    let equals = text.find('=').map(|at| at + 1);
+    to.into_iter().chain(equals).min().unwrap_or(text.len())
 }
 
 fn is_word(c: char) -> bool {
@@ -82,6 +100,8 @@ fn string(rest: &str, escapes: bool) -> Option<usize> {
     loop {
         match (bytes.get(at)?, bytes.get(at + 1)) {
             (b'\\', _) if !escapes => return None,
+            // In some encodings it is the end of a character.
+            (b'\\', _) if bytes.get(at - 1).is_some_and(|before| !before.is_ascii()) => return None,
             (b'\\', _) | (b'\'', Some(b'\'')) => at += 2,
             (b'\'', _) => return Some(at + 1),
             _ => at += 1,
@@ -127,15 +147,9 @@ fn comment(rest: &str) -> Option<usize> {
     }
 }
 
-/// With a fraction, an exponent and its sign.
+/// With a fraction and an exponent; a sign in that stands for itself.
 fn number(rest: &str) -> usize {
-    let mut before = ' ';
-    rest.find(|c: char| {
-        let goes_on = is_word(c) || c == '.' || matches!((before, c), ('e' | 'E', '+' | '-'));
-        before = c;
-        !goes_on
-    })
-    .unwrap_or(rest.len())
+    rest.find(|c: char| !is_word(c) && c != '.').unwrap_or(rest.len())
 }
 
 #[cfg(test)]
@@ -147,11 +161,19 @@ mod tests {
     fn names_stay_and_values_go() {
         for (text, left) in [
             ("select 1", "select ‹masked›"),
-            ("set password = 'it''s', a1 = $1 where x=-1.5e-3", "set password = '‹masked›', a1 = $1 where x=-‹masked›"),
+            (
+                "update t set password = 'it''s', a1 = $1 where x=-1.5e-3",
+                "update t set password = '‹masked›', a1 = $1 where x=-‹masked›-‹masked›",
+            ),
             ("select E'a\\'b', e'', \"pass'word\"", "select E'‹masked›', e'‹masked›', \"pass'word\""),
             ("select $$a'b$$, $t$ $$ $t$, a$b", "select ‹masked›, ‹masked›, a$b"),
             ("x -- it's\n'y' /* a /* b */ ' */ z", "x -- ‹masked›\n'‹masked›' /* ‹masked› */ z"),
             ("alter role a password 'x'; select b.c2", "alter role a password '‹masked›'; select b.c2"),
+            ("x --a\rb '\ns3cret', y", "x -- ‹masked›\rb '‹masked›', y"),
+            ("set app.password = s3cret", "set app.password =‹masked to its end›"),
+            ("alter role a set app.password to s3cret", "alter role a set app.password to ‹masked to its end›"),
+            ("$1$$s3cret$$", "$1‹masked›"),
+            ("1--it's\n,'s3cret'", "‹masked›-- ‹masked›\n,'‹masked›'"),
             ("caf\u{e9} 'x'", "caf\u{e9} '‹masked›'"),
         ] {
             assert_eq!(without_values(text), left);
@@ -170,16 +192,20 @@ mod tests {
     #[test]
     fn what_a_statement_does_not_tell_is_hidden() {
         let masks: Masks = ["password".parse()].into_iter().flatten().collect();
-        let mut lent = false;
-        let mut of = |text: &str| named(&masks, text, &mut lent);
-        assert_eq!((of("select a"), of("select Password, \"password\"")), (0, 2));
-        assert_eq!(
-            (of("select *, password as p"), of("select U&\"p\\0061ssword\""), of("select *")),
-            (usize::MAX, usize::MAX, 0)
-        );
-        assert_eq!((of("fetch all from c"), of("execute p")), (0, 0));
-        assert_eq!(of("declare c cursor for select password as p from t"), 1);
-        assert_eq!((of("fetch all from c"), of("execute p"), of("select 1")), (usize::MAX, usize::MAX, 0));
+        for (text, so_many) in [("select a", 0), ("select Password, \"password\"", 2), ("select *", 0), ("table t", 0)]
+        {
+            assert_eq!(named(&masks, text), so_many, "{text}");
+        }
+        assert_eq!(named(&masks, "alter role a connection limit 5password 'x'"), 1, "as PostgreSQL 14 reads it");
+        for text in [
+            "select *, password as p",
+            "select U&\"p\\0061ssword\"",
+            "table users union all select password, id from users",
+            "fetch all from c",
+            "Execute p",
+        ] {
+            assert_eq!(named(&masks, text), usize::MAX, "{text}");
+        }
     }
 
     #[test]
@@ -187,6 +213,8 @@ mod tests {
         let sjis = String::from_utf8_lossy(b"set a = E'\x95\\', b = 's3cret'").into_owned();
         let left = without_values(&sjis);
         assert!(!left.contains("s3cret") && left.ends_with("‹masked to its end›"), "{left}");
+        let gbk = without_values("update t set a = E'\u{3042}\\', password='s3cret'");
+        assert!(!gbk.contains("s3cret") && gbk.ends_with("‹masked to its end›"), "{gbk}");
     }
 
     proptest! {

@@ -54,14 +54,14 @@ pub(super) struct Watch {
     sql: Sql,
     /// What is kept of results, and what never.
     keeps: Keeps,
-    /// SQL has given a name to what must not be seen.
-    lent: bool,
     /// DataRow messages since the last tag.
     rows: u64,
     /// The result that they are of,
     rows_now: Option<Rows>,
-    /// and what a Query's RowDescription said of it.
+    /// what a Query's RowDescription said of it,
     described: Option<Arc<[Field]>>,
+    /// and the one that stopped at the most rows that were asked for, since its portal may be executed on.
+    suspended: Option<Rows>,
     transaction: Transaction,
     /// Data of COPY have come, and no end of them.
     copying: bool,
@@ -87,7 +87,6 @@ impl Watch {
         Self {
             sender,
             keeps,
-            lent: false,
             talk,
             pending: Vec::new(),
             beyond: 0,
@@ -95,6 +94,7 @@ impl Watch {
             rows: 0,
             rows_now: None,
             described: None,
+            suspended: None,
             transaction: Transaction::default(),
             copying: false,
             terminated: false,

@@ -4,6 +4,7 @@ use super::{
     super::fields::{Fields, bounded, not_kept},
     MOST_KEPT, values,
 };
+use tidegate_grants::Masks;
 use tidegate_recorder::event::Parameter;
 
 /// The parameters in `body`, which starts with their formats, up to the first that is not here whole, and that one's head. `beyond` bytes of
@@ -49,6 +50,16 @@ pub(super) fn format(formats: &[u16], nth: usize) -> u16 {
 /// A value in this format (1 is binary) and of this type, of which `missing` bytes are not here.
 pub(super) fn value(format: u16, oid: u32, value: &[u8], missing: usize) -> Parameter {
     if format == 1 { binary(oid, value, missing) } else { Parameter::Text(cut(bounded(value, MOST_KEPT), missing)) }
+}
+
+/// Whether a value has no name of what is masked in it, as a document may have; what is not understood may.
+pub(super) fn shows(masks: &Masks, value: &Parameter) -> bool {
+    masks.is_empty()
+        || match value {
+            Parameter::Text(text) | Parameter::Typed { text, .. } => masks.named_in(text) == 0,
+            Parameter::Binary(_) | Parameter::Raw { .. } => false,
+            Parameter::Null | Parameter::Masked => true,
+        }
 }
 
 /// What SQL calls the types with these OIDs. One that is not built in has no name that would be the same elsewhere.

@@ -9,9 +9,10 @@ use super::{
         fields::{Fields, bounded},
         frame::{Go, Piece},
     },
-    Found, MOST_KEPT, Watch,
-    parameters::{type_name, value},
+    Found, MOST_KEPT, MOST_OF_A_NAME, Watch,
+    parameters::{shows, type_name, value},
     talk::Reading,
+    values,
 };
 use std::sync::Arc;
 use tidegate_grants::{Masks, Results};
@@ -24,12 +25,8 @@ use tidegate_recorder::{
 const HEAD: u64 = 100;
 /// and no more once they have taken so many bytes.
 const HEAD_BYTES: usize = 64 * 1024;
-/// Types of whole rows.
+/// Types of whole rows, beside those that each table has, which are not known here.
 const RECORDS: [u32; 2] = [2249, 2287];
-/// Types from here on are not PostgreSQL's own: a table's row is one of them.
-const FIRST_OF_OTHERS: u32 = 16384;
-/// PostgreSQL cuts names to this (NAMEDATALEN - 1).
-const LONGEST_NAME: usize = 63;
 
 /// One field of RowDescription (chapter 55.7).
 #[derive(Debug, Clone, PartialEq)]
@@ -43,7 +40,7 @@ pub(super) struct Field {
 pub(super) fn fields(mut body: Fields<'_>) -> Arc<[Field]> {
     let count = body.u16().unwrap_or(0);
     let field = |_| {
-        let name = bounded(body.text(), LONGEST_NAME);
+        let name = bounded(body.text(), MOST_OF_A_NAME);
         body.bytes(6)?; // the table, and which of its columns it is
         let oid = body.u32()?;
         body.bytes(6)?; // length and modifier
@@ -61,6 +58,7 @@ pub(super) fn cost(fields: &[Field]) -> usize {
 #[derive(Debug)]
 pub(super) struct Rows {
     of: Option<u64>,
+    reading: Option<Arc<Reading>>,
     columns: Option<Vec<(Field, bool)>>,
     /// Rows and bytes that were kept.
     kept: (u64, usize),
@@ -72,25 +70,30 @@ impl Rows {
     /// `reading`: as its question wants it read; none if it is not known what it answers.
     pub(super) fn new(
         of: Option<u64>,
-        reading: Option<&Reading>,
+        reading: Option<Arc<Reading>>,
         fields: Option<&Arc<[Field]>>,
         masks: &Masks,
     ) -> Self {
         let meant = |field: &Field| masks.mean(&field.name);
         let accounted = fields.map_or(0, |fields| fields.iter().filter(|field| meant(field)).count());
-        let may_be_a_row = |oid| RECORDS.contains(&oid) || oid >= FIRST_OF_OTHERS;
+        let may_be_a_row = |oid| RECORDS.contains(&oid) || values::known(oid).is_none();
         let hidden = |field: &Field| !masks.is_empty() && (meant(field) || may_be_a_row(field.oid));
-        let all = !masks.is_empty() && reading.is_none_or(|reading| reading.named > accounted);
-        let format = |nth, field: &Field| reading.and_then(|reading| reading.format(nth)).unwrap_or(field.format);
+        let all = !masks.is_empty() && reading.as_ref().is_none_or(|reading| reading.named > accounted);
+        let format = |nth, field: &Field| reading.as_ref().and_then(|it| it.format(nth)).unwrap_or(field.format);
         let column = |(nth, field): (usize, &Field)| {
             (Field { format: format(nth, field), ..field.clone() }, all || hidden(field))
         };
-        Self {
-            of,
-            columns: fields.map(|fields| fields.iter().enumerate().map(column).collect()),
-            kept: (0, 0),
-            taken: false,
+        let columns = fields.map(|fields| fields.iter().enumerate().map(column).collect());
+        Self { of, reading, columns, kept: (0, 0), taken: false }
+    }
+
+    /// With as many kept as of what stopped before, if it is of the same portal.
+    fn after(mut self, suspended: Option<&Self>) -> Self {
+        let portal = |rows: &Self| rows.reading.as_ref().map(Arc::as_ptr);
+        if let Some(before) = suspended.filter(|before| portal(before).is_some() && portal(before) == portal(&self)) {
+            self.kept = before.kept;
         }
+        self
     }
 
     fn columns(&self) -> Option<Event> {
@@ -116,14 +119,14 @@ impl Rows {
             values.push(match (length, column) {
                 _ if masked => Parameter::Masked,
                 (None, _) => Parameter::Null,
-                (Some(length), Some((field, _))) => match value(field.format, field.oid, bytes, length - here) {
-                    // A row as JSON has the names of its columns in it.
-                    Parameter::Text(text) | Parameter::Typed { text, .. } if masks.named_in(&text) > 0 => {
-                        Parameter::Masked
+                (Some(length), Some((field, _))) => {
+                    let value = value(field.format, field.oid, bytes, length - here);
+                    match value {
+                        _ if !shows(masks, &value) => Parameter::Masked,
+                        Parameter::Typed { text, .. } => Parameter::Text(text), // the columns say of which type
+                        other => other,
                     }
-                    Parameter::Typed { text, .. } => Parameter::Text(text), // the columns say of which type
-                    other => other,
-                },
+                }
                 // Text is by far the likelier; what is none is not taken for it.
                 (Some(length), None) => match std::str::from_utf8(bytes) {
                     Ok(text) if !text.contains('\0') => value(0, 0, text.as_bytes(), length - here),
@@ -145,7 +148,8 @@ impl Watch {
             return Go::On;
         }
         let described = self.described.as_ref();
-        let rows = self.rows_now.get_or_insert_with(|| self.talk.lock().rows(described));
+        let suspended = self.suspended.as_ref();
+        let rows = self.rows_now.get_or_insert_with(|| self.talk.lock().rows(described).after(suspended));
         if piece.first {
             let (count, bytes) = rows.kept;
             rows.taken = self.keeps.results == Results::All || (count < HEAD && bytes < HEAD_BYTES);

@@ -10,20 +10,18 @@
 use super::{
     defined::{Defined, Name},
     parameters::format,
-    rows::{self, Field, Rows},
+    rows::{Field, Rows},
 };
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use tidegate_grants::{Keeps, Results};
+use tidegate_grants::Keeps;
 
 /// Questions that wait for their answers.
 pub(super) const MOST_WAITING: usize = 32 * 1024;
 /// Of so many that wait, names are kept for the answer.
 const MOST_NAMED: usize = 1024;
-/// Bytes of what results look like that a session may hold.
-const MOST_FIELDS: usize = 256 * 1024;
 /// A queue that grew beyond this is given back once it is empty.
 const KEPT_QUEUE: usize = 1024;
 
@@ -45,23 +43,25 @@ impl Talk {
 }
 
 /// How the answers to a question are read, where it matters.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Reading {
-    /// So many words of its statement are masked.
+    /// So many words of its statement are masked; `usize::MAX` where that is not known.
     pub(super) named: usize,
-    /// The number of that.
-    pub(super) statement: Option<u64>,
     /// As Bind asked for its results: `None` if they say themselves how they come.
     pub(super) formats: Option<Vec<u16>>,
+    /// What its results look like, if its statement was described before.
+    pub(super) fields: Option<Arc<[Field]>>,
 }
 
 impl Reading {
-    /// Of what is not known.
-    pub(super) const UNKNOWN: Self = Self { named: usize::MAX, statement: None, formats: None };
-
     /// Of this column.
     pub(super) fn format(&self, nth: usize) -> Option<u16> {
         self.formats.as_ref().map(|formats| format(formats, nth))
+    }
+
+    /// Bytes, but for what it shares with its statement.
+    pub(super) fn cost(&self) -> usize {
+        size_of::<Self>() + self.formats.as_ref().map_or(0, |formats| 2 * formats.len())
     }
 }
 
@@ -175,9 +175,10 @@ pub(super) struct State {
     perhaps: u64,
     pub(super) defined: Defined,
     pub(super) keeps: Keeps,
-    /// What results look like, by the number of their statement.
-    fields: BTreeMap<u64, Arc<[Field]>>,
-    held: usize,
+    /// The portal that was described last.
+    described: Option<(Arc<Reading>, Arc<[Field]>)>,
+    /// What must not be seen was asked for since nothing was under way last.
+    secret: bool,
 }
 
 impl State {
@@ -197,62 +198,41 @@ impl State {
         named > 0 && !self.keeps.masks.is_empty()
     }
 
-    /// Whether what is said now may belong to what must not be seen.
-    pub(super) fn hides_current(&mut self) -> bool {
-        self.drop_ends();
-        let named = match self.waiting.front() {
-            Some(Waiting { reading: Some(reading), .. }) => reading.named,
-            Some(Waiting { asked, .. }) => {
-                if asked.number().is_some() {
-                    usize::MAX
-                } else {
-                    0
-                }
-            }
-            None => {
-                if self.following == Following::All {
-                    0
-                } else {
-                    usize::MAX
-                }
-            }
-        };
-        self.hides(named)
+    /// Whether what the target says may be about that. An error can come as late as at the end of a transaction, and
+    /// a line of its log behind what it is about.
+    pub(super) fn hides_current(&self) -> bool {
+        self.secret
     }
 
     /// RowDescription: whether it belongs to a Query, whose rows come now.
     pub(super) fn describes_rows(&mut self, fields: &Arc<[Field]>) -> bool {
-        if self.keeps.results == Results::None {
-            return false;
-        }
-        let number = match self.waiting.front() {
+        self.drop_ends();
+        match self.waiting.front() {
             Some(Waiting { asked: Asked::Whole { .. }, .. }) => return true,
-            Some(Waiting { asked: Asked::DescribeStatement(Some(name)), .. }) => self.defined.described(name),
-            Some(Waiting { asked: Asked::DescribePortal, reading: Some(reading) }) => reading.statement,
-            _ => None,
-        };
-        let Some(number) = number else { return false };
-        self.held += rows::cost(fields);
-        self.held -= self.fields.insert(number, fields.clone()).map_or(0, |old| rows::cost(&old));
-        // The oldest go: what they look like is then not known.
-        while self.held > MOST_FIELDS
-            && let Some((_, old)) = self.fields.pop_first()
-        {
-            self.held -= rows::cost(&old);
+            Some(Waiting { asked: Asked::DescribeStatement(Some(name)), .. }) => {
+                self.defined.describe_rows(name, fields.clone());
+            }
+            Some(Waiting { asked: Asked::DescribePortal, reading: Some(reading) }) => {
+                self.described = Some((reading.clone(), fields.clone()));
+            }
+            _ => {}
         }
         false
     }
 
     /// The rows that come now. `described`: what was said of them right before, for a Query.
     pub(super) fn rows(&self, described: Option<&Arc<[Field]>>) -> Rows {
-        let front = self.waiting.front();
-        let reading = front.and_then(|front| front.reading.as_deref());
-        let fields = match front {
-            Some(Waiting { asked: Asked::Whole { .. }, .. }) => described,
-            Some(_) => reading.and_then(|reading| reading.statement).and_then(|number| self.fields.get(&number)),
-            None => None,
+        let (of, reading, fields) = match self.waiting.front() {
+            Some(Waiting { asked: Asked::Whole { number, .. }, reading }) => {
+                (Some(*number), reading.clone(), described)
+            }
+            Some(Waiting { asked: Asked::Execute(number), reading: Some(reading) }) => {
+                let last = self.described.as_ref().filter(|(of, _)| Arc::ptr_eq(of, reading)).map(|(_, fields)| fields);
+                (Some(*number), Some(reading.clone()), last.or(reading.fields.as_ref()))
+            }
+            _ => (None, None, None),
         };
-        Rows::new(front.and_then(|front| front.asked.number()), reading, fields, &self.keeps.masks)
+        Rows::new(of, reading, fields, &self.keeps.masks)
     }
 
     /// The client has sent this.
@@ -262,6 +242,7 @@ impl State {
 
     /// The same, with how what comes is read.
     pub(super) fn ask_so(&mut self, asked: Asked, reading: Option<Arc<Reading>>) -> Note {
+        self.secret |= reading.as_ref().is_some_and(|reading| self.hides(reading.named));
         let open = self.copying.as_mut().filter(|copying| copying.open);
         match (&asked, open) {
             // COPY FROM STDIN reads over it (chapter 55.2.6).
@@ -461,6 +442,9 @@ impl State {
             // The one of the start-up, or one whose Sync was not taken for data of COPY after all.
             Some(_) => None,
         };
+        if idle && self.waiting.is_empty() && self.following == Following::All {
+            self.secret = false;
+        }
         if let Some(upto) = upto.filter(|_| idle) {
             self.defined.end_portals(upto);
         }

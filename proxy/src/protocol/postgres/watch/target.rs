@@ -53,7 +53,11 @@ impl Watch {
                 self.transaction.tagged(&tag);
                 self.completed(b'C', tag);
             }
-            b's' => self.completed(tag, "(portal suspended)".to_owned()),
+            b's' => {
+                let rows = self.rows_now.take();
+                self.completed(tag, "(portal suspended)".to_owned());
+                self.suspended = rows;
+            }
             b'I' => self.completed(tag, String::new()),
             b'V' => self.completed(tag, "(the function has returned)".to_owned()),
             b'1' | b'2' | b'3' | b'T' | b'n' | b'G' | b'H' => {
@@ -78,7 +82,7 @@ impl Watch {
             }
             b'E' => {
                 self.rows = 0;
-                self.rows_now = None;
+                (self.rows_now, self.described) = (None, None);
                 let mut talk = self.talk.lock();
                 let hidden = talk.hides_current();
                 let (of, note) = talk.failed();
@@ -99,7 +103,7 @@ impl Watch {
             b'c' => self.copy_end(),
             b'Z' => {
                 let Some(status) = body.byte() else { return };
-                self.rows_now = None;
+                (self.rows_now, self.described) = (None, None);
                 self.talk.lock().ready(status == b'I');
                 self.found.extend(self.transaction.ready(status).map(Found::Event));
             }
