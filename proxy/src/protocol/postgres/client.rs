@@ -116,7 +116,7 @@ impl Client for PgClient {
     }
 
     async fn relay(&mut self, link: Link, way: &Way<'_, PostgresIssuer>) -> Ending {
-        relay::carry(self, link, way).await
+        Box::pin(relay::carry(self, link, way)).await
     }
 
     async fn part(mut self, ending: &Ending) {

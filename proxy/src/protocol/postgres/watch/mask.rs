@@ -69,7 +69,8 @@ pub(super) fn without_values(text: &str) -> String {
 /// What a SET takes need not be in quotes: it ends where its value begins.
 fn setting(text: &str) -> usize {
     let first = text.split(|c| !is_word(c)).find(|word| !word.is_empty()).unwrap_or_default();
-    if !first.eq_ignore_ascii_case("set") && !(first.eq_ignore_ascii_case("alter") && has(text, &["set"])) {
+    let alters = first.eq_ignore_ascii_case("alter") && has(text, &["set"]);
+    if !alters && !first.eq_ignore_ascii_case("set") {
         return text.len();
     }
     let to = text.to_ascii_lowercase().find(" to ").map(|at| at + 4);
