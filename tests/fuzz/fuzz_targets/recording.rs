@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use tidegate_recorder::{
     Event, Header, Keep, Recorder, Settings, Stream,
     keys::{Identities, generate_identity},
@@ -19,7 +19,8 @@ struct Made {
     seen: Vec<What>,
 }
 
-static MADE: LazyLock<Made> = LazyLock::new(|| {
+/// The auditor's key stays in its thread.
+fn make() -> Made {
     let dir = tempfile::tempdir().expect("a folder");
     let (secret, public) = generate_identity();
     let signer = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
@@ -48,7 +49,11 @@ static MADE: LazyLock<Made> = LazyLock::new(|| {
     let (bytes, auditor) = (std::fs::read(path).expect("a file"), Identities::parse(&secret).expect("a key"));
     let seen = shown(&bytes, &auditor);
     Made { bytes, auditor, key, seen }
-});
+}
+
+thread_local! {
+    static MADE: Made = make();
+}
 
 /// All that is shown before the first fault.
 fn shown(bytes: &[u8], auditor: &Identities) -> Vec<What> {
@@ -56,8 +61,9 @@ fn shown(bytes: &[u8], auditor: &Identities) -> Vec<What> {
     replay.map_while(Result::ok).map(|moment| moment.what).collect()
 }
 
-fuzz_target!(|data: &[u8]| {
-    let made = &*MADE;
+fuzz_target!(|data: &[u8]| MADE.with(|made| try_one(data, made)));
+
+fn try_one(data: &[u8], made: &Made) {
     let Some((how, rest)) = data.split_first() else { return };
     let bytes = match how % 4 {
         0 => rest.to_vec(),
@@ -78,4 +84,4 @@ fuzz_target!(|data: &[u8]| {
     let seen = shown(&bytes, &made.auditor);
     let known = seen.iter().take_while(|what| !matches!(what, What::Truncated { .. }));
     assert!(known.zip(&made.seen).all(|(one, other)| one == other), "what is shown was not recorded");
-});
+}

@@ -4,10 +4,7 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use std::{
-    sync::{Arc, LazyLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use tidegate_recorder::{
     Event, Header, Keep, Recorder, Settings, Stream,
     export::{self, Format},
@@ -25,14 +22,19 @@ struct Bench {
     auditor: Identities,
 }
 
-static BENCH: LazyLock<Bench> = LazyLock::new(|| {
+/// The auditor's key stays in its thread.
+fn make() -> Bench {
     let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder");
     let (secret, public) = generate_identity();
     let settings = Settings { recipients: vec![public], stream_limit: 1 << 20, ..Settings::default() };
     let signer = Arc::new(ed25519_dalek::SigningKey::from_bytes(&[7; 32]));
     let recorder = Recorder::open(dir.path(), settings, signer).expect("a recorder");
     Bench { dir, recorder, auditor: Identities::parse(&secret).expect("a key") }
-});
+}
+
+thread_local! {
+    static BENCH: Bench = make();
+}
 
 /// Characters, line breaks, tabs, and of the control sequences those for colours, places and erasing.
 fn is_inert(text: &str) -> bool {
@@ -51,9 +53,11 @@ fn is_inert(text: &str) -> bool {
     true
 }
 
-fuzz_target!(|data: &[u8]| {
+fuzz_target!(|data: &[u8]| BENCH.with(|bench| try_one(data, bench)));
+
+fn try_one(data: &[u8], bench: &Bench) {
     let [columns, rows, pieces, rest @ ..] = data else { return };
-    let Bench { dir, recorder, auditor } = &*BENCH;
+    let Bench { dir, recorder, auditor } = bench;
     let start = jiff::Timestamp::UNIX_EPOCH;
     let text = || "s".to_owned();
     let header = Header {
@@ -114,4 +118,4 @@ fuzz_target!(|data: &[u8]| {
         export::png(&mut film, Duration::MAX, &mut Vec::new()).expect("a picture");
     }
     std::fs::remove_file(path).expect("it was there");
-});
+}
