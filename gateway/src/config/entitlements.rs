@@ -22,8 +22,9 @@ use tidegate_grants::{
     forward::{InvalidRule, Rule},
 };
 
-const SSH_KEYS: [&str; 3] = ["logins", "files", "forward"];
-const POSTGRES_KEYS: [&str; 8] =
+/// Keys of entitlements that are for one protocol alone.
+pub(super) const SSH_KEYS: [&str; 3] = ["logins", "files", "forward"];
+pub(super) const POSTGRES_KEYS: [&str; 8] =
     ["databases", "roles", "inherit", "owner", "leftovers", "max_connections", "results", "mask"];
 
 /// All entitlements. What was faulty is left out, and has said so.

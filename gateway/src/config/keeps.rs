@@ -1,10 +1,7 @@
 //! `results` and `mask`: what recordings keep of the answers to SQL, and what never.
 
-use super::section::Section;
-use tidegate_grants::{
-    Keeps, Masks, Results,
-    keeps::{InvalidMask, Mask},
-};
+use super::section::{Section, TextSpot};
+use tidegate_grants::{Keeps, Masks, Results, keeps::Mask};
 
 const MASK_FIX: &str = "list names of columns, like [\"password\", \"card_*\"]";
 
@@ -23,9 +20,7 @@ pub(super) fn keeps(section: &Section<'_>, default: &Keeps) -> Option<Keeps> {
         },
     };
     let masks = section.texts("mask").map_or(Some(Vec::new()), |list| {
-        let mask = |name: super::section::TextSpot<'_>| {
-            name.parse(|text| text.parse::<Mask>().map_err(|InvalidMask| InvalidMask), MASK_FIX).map(|mask| mask.value)
-        };
+        let mask = |name: TextSpot<'_>| name.parse(str::parse::<Mask>, MASK_FIX).map(|mask| mask.value);
         list.value.into_iter().map(mask).collect::<Option<Vec<Mask>>>()
     });
     let masks: Masks = default.masks.iter().cloned().chain(masks?).collect();

@@ -4,7 +4,10 @@
 //! what each takes, which exclude each other. What it lets pass can still be a fault for `tidegate check`; what it refuses
 //! always is one.
 
-use super::keys::{INCLUDED, Key, ROOT, Table, Value as Takes};
+use super::{
+    entitlements::{POSTGRES_KEYS, SSH_KEYS},
+    keys::{INCLUDED, Key, ROOT, Table, Value as Takes},
+};
 use serde_json::{Map, Value, json};
 
 /// Of `tidegate.toml`, or of a file that it includes.
@@ -92,14 +95,11 @@ fn rules(name: &str, table: &Table) -> Vec<Value> {
             ]
         }
         "entitlement" => {
-            let ssh = ["logins", "files", "forward"];
-            let postgres =
-                ["databases", "roles", "inherit", "owner", "leftovers", "max_connections", "results", "mask"];
             let asked = json!({ "anyOf": [{ "required": ["approvals"] }, { "required": ["break_glass"] }] });
             vec![
                 json!({ "oneOf": [
-                    { "required": ["logins"], "allOf": [none_of(&postgres)] },
-                    { "required": ["databases", "roles"], "allOf": [none_of(&ssh)] },
+                    { "required": ["logins"], "allOf": [none_of(&POSTGRES_KEYS)] },
+                    { "required": ["databases", "roles"], "allOf": [none_of(&SSH_KEYS)] },
                 ] }),
                 json!({ "dependencies": { "clock": asked, "escalate": asked, "extend": asked, "reason": asked, "ticket": asked } }),
             ]
