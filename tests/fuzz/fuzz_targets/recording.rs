@@ -4,10 +4,10 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use std::sync::Arc;
+use tidegate_fuzz::{header, recorder, signer};
 use tidegate_recorder::{
-    Event, Header, Keep, Recorder, Settings, Stream,
-    keys::{Identities, generate_identity},
+    Event, Keep, Stream,
+    keys::Identities,
     replay::{Replay, What},
     verify::{Outcome, verify_from},
 };
@@ -22,23 +22,9 @@ struct Made {
 /// The auditor's key stays in its thread.
 fn make() -> Made {
     let dir = tempfile::tempdir().expect("a folder");
-    let (secret, public) = generate_identity();
-    let signer = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
-    let key = signer.verifying_key();
-    let settings = Settings { recipients: vec![public], stream_limit: 64, ..Settings::default() };
-    let recorder = Recorder::open(dir.path(), settings, Arc::new(signer)).expect("a recorder");
-    let text = || "s".to_owned();
-    let start = jiff::Timestamp::UNIX_EPOCH;
-    let header = Header {
-        session: text(),
-        identity: text(),
-        target: text(),
-        access: text(),
-        protocol: text(),
-        grant: text(),
-        gateway: text(),
-        start,
-    };
+    let (recorder, auditor) = recorder(dir.path(), 64);
+    let header = header();
+    let start = header.start;
     let live = recorder.start(header).expect("a recording");
     for nth in 0..40_u8 {
         let stream = if nth % 3 == 0 { Stream::Stdin } else { Stream::Stdout };
@@ -46,9 +32,9 @@ fn make() -> Made {
         live.note(Event::Data { channel: 0, stream, keep: Keep::UpToLimit, data }, start).expect("it is written");
     }
     let path = dir.path().join(live.seal(start).expect("a seal").path);
-    let (bytes, auditor) = (std::fs::read(path).expect("a file"), Identities::parse(&secret).expect("a key"));
+    let bytes = std::fs::read(path).expect("a file");
     let seen = shown(&bytes, &auditor);
-    Made { bytes, auditor, key, seen }
+    Made { bytes, auditor, key: signer().verifying_key(), seen }
 }
 
 thread_local! {

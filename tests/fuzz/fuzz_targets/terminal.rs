@@ -4,12 +4,13 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
+use tidegate_fuzz::{header, recorder};
 use tidegate_recorder::{
-    Event, Header, Keep, Recorder, Settings, Stream,
+    Event, Keep, Recorder, Stream,
     export::{self, Format},
     film::Film,
-    keys::{Identities, generate_identity},
+    keys::Identities,
     outline::Outline,
     play::{self, Player},
     replay::Reel,
@@ -25,11 +26,8 @@ struct Bench {
 /// The auditor's key stays in its thread.
 fn make() -> Bench {
     let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder");
-    let (secret, public) = generate_identity();
-    let settings = Settings { recipients: vec![public], stream_limit: 1 << 20, ..Settings::default() };
-    let signer = Arc::new(ed25519_dalek::SigningKey::from_bytes(&[7; 32]));
-    let recorder = Recorder::open(dir.path(), settings, signer).expect("a recorder");
-    Bench { dir, recorder, auditor: Identities::parse(&secret).expect("a key") }
+    let (recorder, auditor) = recorder(dir.path(), 1 << 20);
+    Bench { dir, recorder, auditor }
 }
 
 thread_local! {
@@ -58,18 +56,8 @@ fuzz_target!(|data: &[u8]| BENCH.with(|bench| try_one(data, bench)));
 fn try_one(data: &[u8], bench: &Bench) {
     let [columns, rows, pieces, rest @ ..] = data else { return };
     let Bench { dir, recorder, auditor } = bench;
-    let start = jiff::Timestamp::UNIX_EPOCH;
-    let text = || "s".to_owned();
-    let header = Header {
-        session: text(),
-        identity: text(),
-        target: text(),
-        access: text(),
-        protocol: "ssh".to_owned(),
-        grant: text(),
-        gateway: text(),
-        start,
-    };
+    let header = header();
+    let start = header.start;
     let live = recorder.start(header).expect("a recording");
     let note = |event| live.note(event, start).expect("it is written");
     // Up to 65,535 columns, as a client may claim.
