@@ -31,7 +31,10 @@ use tidegate_ca::{Keys, SshCredential, UserCertificate};
 use tidegate_grants::{
     Access, Lease, LeaseId, LeaseKind, LeasePlan, Permit, Receipt, Store, TargetName, lease::Finding,
 };
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 /// A certificate is good from a little before now: clocks differ.
@@ -41,6 +44,9 @@ const AFTER: Duration = Duration::from_secs(60);
 /// After so many failed attempts, a login whose shell does not answer is not waited for: whoever has the login can make it
 /// hang on purpose, and the lease would stay open for ever.
 const MOST_SILENCES: u32 = 3;
+/// Log-ins for receipts that one target has to deal with at once; the others wait for their turn. sshd drops some of those that
+/// come when ten are being let in (`MaxStartups`), and the room is for people.
+const LOOKS: usize = 4;
 
 /// What a connection to the target is for. Its certificate allows nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +79,8 @@ pub struct SshIssuer {
     /// any other one (after a crash) nobody knows where the key went, so its certificate is waited for; its connections
     /// were closed by the kernel.
     made_here: Lock<HashMap<LeaseId, TaskTracker>>,
+    /// Turns to log in for a receipt, [`LOOKS`] for each target.
+    turns: Lock<HashMap<TargetName, Arc<Semaphore>>>,
 }
 
 /// A fresh key with its certificate, for one connection.
@@ -95,7 +103,8 @@ impl SshIssuer {
         source_addresses: Vec<String>,
         clock: Clock,
     ) -> Self {
-        Self { store, keys, targets: Targets::new(targets), source_addresses, clock, made_here: Lock::default() }
+        let (made_here, turns) = (Lock::default(), Lock::default());
+        Self { store, keys, targets: Targets::new(targets), source_addresses, clock, made_here, turns }
     }
 
     /// Puts other targets in the place of those that it knows; teardown goes on at those that are no longer named.
@@ -183,8 +192,18 @@ impl SshIssuer {
         }
     }
 
+    /// Waits for a turn to log in to the target, for a receipt.
+    async fn turn(&self, target: &TargetName) -> Result<OwnedSemaphorePermit, TargetError> {
+        let turns = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.entry(target.clone()).or_insert_with(|| Arc::new(Semaphore::new(LOOKS))).clone()
+        };
+        turns.acquire_owned().await.map_err(|error| ours("no turn", &error))
+    }
+
     async fn look(&self, lease: &Lease, connections: &[Noted]) -> Result<Leftovers, TargetError> {
         let target = &*self.targets.known(lease.target())?;
+        let turn = self.turn(lease.target()).await?;
         let stream = inspect::dial_apart(target, connections).await?;
         let key_id = format!("tidegate session={} receipt of lease={}", lease.session(), lease.id());
         let terms = CertificateTerms {
@@ -197,6 +216,7 @@ impl SshIssuer {
         let open = TaskTracker::new().token();
         let greeted = target::greet(stream, target, (self.clock)(), &Budget::default(), open).await?;
         let connection = greeted.log_in(lease.name(), credential).await.map_err(|no_login| no_login.error)?;
+        drop(turn);
         // From here on it is the login's own shell that answers, or does not.
         match inspect::look(target, &connection, connections).await {
             Err(error) if lease.attempts() >= MOST_SILENCES => {
