@@ -82,6 +82,12 @@ fn connections(world: &World) -> usize {
     world.pg().ask("postgres", sql).parse().unwrap()
 }
 
+/// What the store takes on disk, its journal included, in KiB.
+fn store(world: &World) -> u64 {
+    let size = |name: &str| std::fs::metadata(world.gateway.state().join(name)).map_or(0, |file| file.len());
+    (size("tidegate.db") + size("tidegate.db-wal")) / 1024
+}
+
 /// Of the gateway: resident memory in KiB, open descriptors, threads.
 fn holds(world: &World) -> (u64, usize, u64) {
     (world.gateway.vm_rss(), world.gateway.descriptors(), world.gateway.threads())
@@ -146,6 +152,7 @@ fn many_sessions_in_a_row_leave_everything_as_it_was() {
     runtime.block_on(visits(&gate, WARM));
     settle(&world, WARM);
     let (before, open, (memory, descriptors, threads)) = (catalogs(&world), connections(&world), holds(&world));
+    let stored = store(&world);
     let count = sessions();
     let through = runtime.block_on(visits(&gate, count));
     settle(&world, count);
@@ -155,6 +162,9 @@ fn many_sessions_in_a_row_leave_everything_as_it_was() {
         "{count} sessions: {memory} to {now} KiB, {descriptors} to {files} descriptors, {threads} to {running} threads, \
          {open} to {kept} connections kept to the target"
     );
+    // Entries of the ledger, and a row each of sessions, leases and recordings: an audit trail is kept.
+    let growth = store(&world).saturating_sub(stored) as f64 / count as f64;
+    eprintln!("the store grew by {growth:.1} KiB for each session");
     assert_eq!(catalogs(&world), before);
     assert!(kept <= KEPT, "the gateway keeps {kept} connections");
     assert!(now <= memory + MEMORY, "from {memory} to {now} KiB in memory");
