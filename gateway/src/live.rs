@@ -124,7 +124,7 @@ impl Live {
 
     async fn compare(&self, new: &Config) -> anyhow::Result<Plan> {
         let changes = changes(&self.config.load().written, &new.written);
-        let ends = self.gate.authority.would_end(&new.policy);
+        let ends = self.gate.authority.would_end(&new.policy, self.gate.now()).into_iter().collect();
         let moves = self.moves(&changes, new).await?;
         let known = self.config.load();
         // A note that only moved is not new: its place stands before the first colon and blank.

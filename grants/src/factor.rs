@@ -25,18 +25,32 @@ pub enum Mfa {
     Session,
 }
 
+/// What somebody can prove themselves with, beside the key that they come with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Means {
+    /// Nothing.
+    None,
+    /// The codes of an authenticator app.
+    Codes,
+    /// No codes, but a security key of theirs is in the configuration.
+    SecurityKey,
+}
+
+/// Whoever signs with a security key to prove themselves signs for this and nothing else (SSHSIG).
+pub const NAMESPACE: &str = "tidegate-mfa";
+
 /// Somebody's second factor as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Factor {
     /// Whose.
     pub identity: IdentityName,
-    /// Sealed.
-    pub seed: String,
+    /// Of an authenticator app, sealed. `None`: they have none, and have proven a security key.
+    pub seed: Option<String>,
     /// SHA-256 of each recovery code that is left, lower-case hex.
     pub recovery: BTreeSet<String>,
     /// Since when.
     pub added_at: Timestamp,
-    /// By which admin.
+    /// By which admin; of a security key, themselves: the configuration has it from an admin.
     pub added_by: IdentityName,
     /// The latest time step whose code was taken (RFC 6238 section 5.2).
     pub last_step: u64,
@@ -45,6 +59,12 @@ pub struct Factor {
 }
 
 impl Factor {
+    /// Of somebody who has no codes, and proves a security key for the first time.
+    pub(crate) fn of_key(identity: &IdentityName, now: Timestamp) -> Self {
+        let (recovery, added_by) = (BTreeSet::new(), identity.clone());
+        Self { identity: identity.clone(), seed: None, recovery, added_at: now, added_by, last_step: 0, proven: None }
+    }
+
     /// When it was proven, if that still counts for somebody who comes from there.
     pub fn fresh(&self, source: IpAddr, now: Timestamp) -> Option<Timestamp> {
         let (at, from) = self.proven?;
@@ -67,9 +87,12 @@ pub enum Proof {
 pub struct FactorView {
     /// Whose.
     pub identity: IdentityName,
+    /// Codes of an authenticator app prove it; else a security key alone.
+    #[serde(default)]
+    pub codes: bool,
     /// Since when.
     pub added_at: Timestamp,
-    /// By which admin.
+    /// By which admin; of a security key, themselves.
     pub added_by: IdentityName,
     /// Recovery codes that are left.
     pub recovery_codes: usize,
@@ -82,6 +105,7 @@ impl From<Factor> for FactorView {
     fn from(factor: Factor) -> Self {
         Self {
             identity: factor.identity,
+            codes: factor.seed.is_some(),
             added_at: factor.added_at,
             added_by: factor.added_by,
             recovery_codes: factor.recovery.len(),

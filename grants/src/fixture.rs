@@ -270,7 +270,7 @@ pub(crate) fn wish(target: &str) -> crate::request::Wish {
 pub(crate) fn factor() -> crate::factor::Factor {
     crate::factor::Factor {
         identity: "alice".parse().unwrap(),
-        seed: "sealed".to_owned(),
+        seed: Some("sealed".to_owned()),
         recovery: ["aa".to_owned(), "bb".to_owned()].into(),
         added_at: now(),
         added_by: "carol".parse().unwrap(),

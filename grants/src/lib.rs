@@ -45,7 +45,7 @@ mod fixture;
 pub use asking::{Asking, Proof};
 pub use authority::{Ask, Authority, Denied, Ended, Permit};
 pub use entitlement::{Conditions, Entitlement, Files, Leftovers, Terms};
-pub use factor::{Factor, FactorView, Mfa};
+pub use factor::{Factor, FactorView, Means, Mfa};
 pub use forward::ForwardRules;
 pub use grant::{Claims, GrantState, GrantView, Level, TrustedIssuer};
 pub use identity::Identity;

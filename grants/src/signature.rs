@@ -1,9 +1,9 @@
-//! An approval that is signed: an SSHSIG (OpenSSH's `PROTOCOL.sshsig`) by one of the approver's own keys.
+//! What is signed by a person: an SSHSIG (OpenSSH's `PROTOCOL.sshsig`) by one of their own keys.
 //!
-//! What always holds: the key is one that the configuration has for the approver, the namespace is ours, SHA-1 signs
+//! What always holds: the key is one that the configuration has for them, the namespace is the one for this purpose, SHA-1 signs
 //! nothing, and a security key says that it was touched.
 
-use crate::{identity::Identity, request::NAMESPACE};
+use crate::identity::Identity;
 use ssh_key::{Algorithm, LineEnding, PublicKey, SshSig};
 
 /// An armored signature is at most this long.
@@ -18,11 +18,11 @@ const TRAILER: usize = 5;
 pub(crate) enum Unsigned {
     #[error("that is no signature as `ssh-keygen -Y sign` prints it")]
     Malformed,
-    #[error("the signature is for another purpose: sign with -n tidegate-approval")]
-    Namespace,
+    #[error("the signature is for another purpose: sign with -n {0}")]
+    Namespace(&'static str),
     #[error("the signature is not by one of your own keys that this gateway knows")]
     Key,
-    #[error("the signature is not over this request as it is now")]
+    #[error("the signature is not over the line that is to be signed now")]
     Other,
     #[error("the security key was not touched")]
     Untouched,
@@ -30,39 +30,66 @@ pub(crate) enum Unsigned {
     Weak,
 }
 
-/// Whether this is their signature over the line. Returns it as it is kept.
-pub(crate) fn check(approver: &Identity, line: &str, armored: &str) -> Result<String, Unsigned> {
+/// A signature that holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Signed {
+    /// By which of their keys.
+    pub(crate) key: PublicKey,
+    /// As it is kept.
+    pub(crate) armored: String,
+}
+
+impl Signed {
+    /// By a security key, that is: by one that was touched.
+    pub(crate) fn touched(&self) -> bool {
+        is_security_key(&self.key)
+    }
+}
+
+/// Whether it lives in a security key (FIDO).
+pub(crate) fn is_security_key(key: &PublicKey) -> bool {
+    matches!(key.algorithm(), Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256)
+}
+
+/// Their keys.
+pub(crate) fn keys(of: &Identity) -> impl Iterator<Item = PublicKey> {
+    of.ssh_keys.iter().filter_map(|key| PublicKey::from_openssh(key).ok())
+}
+
+/// Whether this is their signature over the line, for this purpose.
+pub(crate) fn check(person: &Identity, namespace: &'static str, line: &str, armored: &str) -> Result<Signed, Unsigned> {
     if armored.len() > LONGEST {
         return Err(Unsigned::Malformed);
     }
     let signature = SshSig::from_pem(armored.trim()).map_err(|_| Unsigned::Malformed)?;
-    if signature.namespace() != NAMESPACE {
-        return Err(Unsigned::Namespace);
+    if signature.namespace() != namespace {
+        return Err(Unsigned::Namespace(namespace));
     }
-    let keys = approver.ssh_keys.iter().filter_map(|key| PublicKey::from_openssh(key).ok());
-    let key = keys.into_iter().find(|key| key.key_data() == signature.public_key()).ok_or(Unsigned::Key)?;
+    let key = keys(person).find(|key| key.key_data() == signature.public_key()).ok_or(Unsigned::Key)?;
     if matches!(signature.signature().algorithm(), Algorithm::Rsa { hash: None }) {
         return Err(Unsigned::Weak);
     }
     // `ssh gate approve | ssh-keygen` signs the end of the line too, `printf %s` does not: it is the same line.
     let lines = [format!("{line}\n"), line.to_owned()];
-    if !lines.iter().any(|line| key.verify(NAMESPACE, line.as_bytes(), &signature).is_ok()) {
+    if !lines.iter().any(|line| key.verify(namespace, line.as_bytes(), &signature).is_ok()) {
         return Err(Unsigned::Other);
     }
-    if matches!(key.algorithm(), Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256) {
+    if is_security_key(&key) {
         let bytes = signature.signature_bytes();
         let flags = bytes.len().checked_sub(TRAILER).and_then(|at| bytes.get(at));
         if flags.is_none_or(|flags| flags & TOUCHED == 0) {
             return Err(Unsigned::Untouched);
         }
     }
-    signature.to_pem(LineEnding::LF).map_err(|_| Unsigned::Malformed)
+    let armored = signature.to_pem(LineEnding::LF).map_err(|_| Unsigned::Malformed)?;
+    Ok(Signed { key, armored })
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
+    use crate::request::NAMESPACE;
     use base64::{Engine, engine::general_purpose::STANDARD};
     use sha2::{Digest, Sha256};
     use signature::Signer as _;
@@ -126,18 +153,26 @@ mod tests {
             let dave = token.holder();
             for flags in [TOUCHED, TOUCHED | VERIFIED] {
                 let signed = token.sign("a line\n", flags, flags);
-                assert!(check(&dave, "a line", &signed).is_ok(), "{algorithm} {flags}");
-                assert_eq!(check(&dave, "another line", &signed), Err(Unsigned::Other), "{algorithm}");
+                assert!(check(&dave, NAMESPACE, "a line", &signed).is_ok(), "{algorithm} {flags}");
+                assert_eq!(check(&dave, NAMESPACE, "another line", &signed), Err(Unsigned::Other), "{algorithm}");
             }
             for flags in [0, VERIFIED] {
                 let untouched = token.sign("a line", flags, flags);
-                assert_eq!(check(&dave, "a line", &untouched), Err(Unsigned::Untouched), "{algorithm}");
+                assert_eq!(check(&dave, NAMESPACE, "a line", &untouched), Err(Unsigned::Untouched), "{algorithm}");
             }
+            let touched = token.sign("a line", TOUCHED, TOUCHED);
+            assert!(check(&dave, NAMESPACE, "a line", &touched).unwrap().touched());
+            let elsewhere = check(&dave, "tidegate-mfa", "a line", &touched);
+            assert_eq!(elsewhere, Err(Unsigned::Namespace("tidegate-mfa")), "{algorithm}");
             let forged = token.sign("a line", 0, TOUCHED);
-            assert_eq!(check(&dave, "a line", &forged), Err(Unsigned::Other), "{algorithm}: it was not touched");
+            assert_eq!(
+                check(&dave, NAMESPACE, "a line", &forged),
+                Err(Unsigned::Other),
+                "{algorithm}: it was not touched"
+            );
             let others = Token::new(algorithm.clone()).holder();
             let signed = token.sign("a line", TOUCHED, TOUCHED);
-            assert_eq!(check(&others, "a line", &signed), Err(Unsigned::Key), "{algorithm}");
+            assert_eq!(check(&others, NAMESPACE, "a line", &signed), Err(Unsigned::Key), "{algorithm}");
         }
     }
 }

@@ -1,8 +1,14 @@
 //! What a person is told when the answer is no: one sentence, and what to do next.
 
 use crate::issuer::TargetError;
-use tidegate_grants::{Denied, Ended, Reference, StoreError, authority::GrantError};
+use tidegate_grants::{Denied, Ended, Means, Reference, StoreError, authority::GrantError};
 use tidegate_recorder::RecordError;
+
+/// What somebody does who has no second factor.
+const NO_FACTOR: &str = "ask an admin for one: `tidegate user mfa enroll`, or a security key in your `ssh_keys`";
+/// What somebody does whose second factor is a security key.
+pub(crate) const SIGN_WITH_KEY: &str = "sign with your security key: \
+    `ssh gate mfa --challenge | ssh-keygen -Y sign -n tidegate-mfa -f KEY | ssh gate mfa --signed`, then again";
 
 /// A no, in words for the person. It names nothing that they may not see.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,12 +88,18 @@ impl From<&Denied> for Refusal {
                 refusal.next(format!("one of: {}", names.join(", ")))
             }
             Denied::Killed { .. } => refusal.next("open a new one"),
-            Denied::FactorNeeded { enrolled: false, .. } => {
-                refusal.next("ask an admin for one: `tidegate user mfa enroll`").ask_first()
+            Denied::FactorNeeded { means, target, .. } => {
+                let next = match means {
+                    Means::None => NO_FACTOR.to_owned(),
+                    Means::Codes => {
+                        format!("prove it: `ssh gate mfa`, then again; for psql: `ssh gate password {target}`")
+                    }
+                    Means::SecurityKey => {
+                        format!("{SIGN_WITH_KEY}; for psql `ssh gate password {target}` behind it")
+                    }
+                };
+                refusal.next(next).ask_first()
             }
-            Denied::FactorNeeded { target, .. } => refusal
-                .next(format!("prove it: `ssh gate mfa`, then again; for psql: `ssh gate password {target}`"))
-                .ask_first(),
             Denied::Locked(_) => refusal.next("it opens again when an admin removes the lock"),
             Denied::HeldBy { .. } => {
                 refusal.next("ask for it, and you are next: `ssh gate request`; or ask them: `ssh gate return`").full()
@@ -113,13 +125,14 @@ impl From<&GrantError> for Refusal {
     fn from(error: &GrantError) -> Self {
         match error {
             GrantError::Store(error) => Self::from(error),
-            GrantError::FactorNeeded { enrolled: true, .. } => {
-                Self::new(error.to_string()).next("prove it: `ssh gate mfa`, then again").by("mfa").ask_first()
+            GrantError::FactorNeeded { means, .. } => {
+                let next = match means {
+                    Means::None => NO_FACTOR,
+                    Means::Codes => "prove it: `ssh gate mfa`, then again",
+                    Means::SecurityKey => SIGN_WITH_KEY,
+                };
+                Self::new(error.to_string()).next(next).by("mfa").ask_first()
             }
-            GrantError::FactorNeeded { enrolled: false, .. } => Self::new(error.to_string())
-                .next("ask an admin for one: `tidegate user mfa enroll`")
-                .by("mfa")
-                .ask_first(),
             GrantError::Refused(_) | GrantError::NotFound(_) | GrantError::TicketUnseen { .. } => {
                 Self::new(error.to_string()).by("request")
             }

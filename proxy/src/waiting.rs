@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 use tidegate_grants::{
-    Access, Ask, Denied, EntitlementName, IdentityName, Permit, RequestState, RequestView,
+    Access, Ask, Denied, EntitlementName, IdentityName, Means, Permit, RequestState, RequestView,
     authority::{GrantError, Offer},
     panel::Standing,
     request::Wish,
@@ -179,7 +179,7 @@ impl Drop for Seat {
 /// Asks for what was denied, waits, and goes on; or says why not.
 pub(crate) async fn ask_first<C: Client>(gate: &Gate, client: &mut C, denied: Denied) -> Result<Permit, Without> {
     let (ask, refusal) = (client.ask().clone(), Refusal::from(&denied));
-    if let Denied::FactorNeeded { enrolled: true, .. } = denied {
+    if let Denied::FactorNeeded { means: Means::Codes, .. } = denied {
         return proven(gate, client, refusal).await;
     }
     let mut wish = wish_of(&ask);
@@ -212,7 +212,9 @@ pub(crate) async fn ask_first<C: Client>(gate: &Gate, client: &mut C, denied: De
     })?;
     until_decided(gate, client, &request, patience).await?;
     match gate.authority.authorize(&ask, gate.now()).await {
-        Err(denied @ Denied::FactorNeeded { enrolled: true, .. }) => proven(gate, client, Refusal::from(&denied)).await,
+        Err(denied @ Denied::FactorNeeded { means: Means::Codes, .. }) => {
+            proven(gate, client, Refusal::from(&denied)).await
+        }
         authorized => authorized.map_err(|denied| Refusal::from(&denied).into()),
     }
 }
@@ -221,7 +223,7 @@ pub(crate) async fn ask_first<C: Client>(gate: &Gate, client: &mut C, denied: De
 async fn asked<C: Client>(gate: &Gate, client: &mut C, wish: Wish) -> Result<RequestView, GrantError> {
     let identity = client.ask().identity.clone();
     let needed = match gate.request(&identity, wish.clone()).await {
-        Err(needed @ GrantError::FactorNeeded { enrolled: true, .. }) => needed,
+        Err(needed @ GrantError::FactorNeeded { means: Means::Codes, .. }) => needed,
         other => return other,
     };
     match client.prove().await {

@@ -137,7 +137,7 @@ fn a_signed_approval_is_by_ones_own_key_over_exactly_this_request() {
     send(&world, "carol", &first, &signed(&world, "mallory", &line)).exited(1).says("not by one of your own keys");
     let of_the_first = signed(&world, "carol", &line);
     let edited = id(world.control("alice", &["request web-1 --for 20m --reason fix the disk"]));
-    send(&world, "carol", &edited, &of_the_first).exited(1).says("not over this request as it is now");
+    send(&world, "carol", &edited, &of_the_first).exited(1).says("not over the line that is to be signed now");
     send(&world, "carol", &first, &of_the_first).exited(1).says("it is cancelled");
     world.exec("alice", "true").exited(77);
     let line = world.control("carol", &[&format!("approve {edited}")]).exited(1).out() + "\n";

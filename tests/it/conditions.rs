@@ -126,6 +126,9 @@ fn what_opens_under_a_condition_opens_where_it_holds_and_ends_when_it_no_longer_
     }
     psql.send("select pg_sleep(600);\n");
     world.config.change(&local, &from("10.0.0.0/8"));
+    let planned = world.config.write(world.dir());
+    let planned = world.gateway.cli(&["config", "diff", planned.to_str().unwrap()]).ok().out();
+    assert!(planned.contains("2 live session(s) would end"), "{planned}");
     world.gateway.configure(&world.config);
     world.gateway.cli(&["reload"]).ok();
     for running in [&ssh, &psql] {

@@ -1,9 +1,11 @@
 //! Second factors, with OpenSSH and psql as they are. Codes come from an RFC 6238 of its own, written with Python's `hmac`.
 
 use serde_json::Value;
-use std::process::Command;
+use ssh_key::{Algorithm, PrivateKey, getrandom::SysRng, rand_core::UnwrapErr};
+use std::{fs, process::Command};
 use tidegate_tests::{
     Output, Running, World,
+    agent::{Agent, Held},
     running::run,
     secs,
     world::{PATIENCE, Plan},
@@ -185,4 +187,98 @@ fn seeds_are_sealed_under_a_key_that_rotates_and_a_factor_that_is_taken_away_ope
     world.gateway.verify_ledger().ok();
     world.gateway.cli(&["user", "mfa", "enroll", "alice"]).ok();
     world.gateway.verify_ledger().ok();
+}
+
+/// A security key of alice's, in an agent of her own.
+struct InAgent {
+    folder: tempfile::TempDir,
+    agent: Agent,
+    public: String,
+}
+
+impl InAgent {
+    fn holding(held: Held, public: String) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("key.pub"), &public).unwrap();
+        let agent = Agent::start(folder.path(), vec![held]);
+        Self { folder, agent, public }
+    }
+
+    fn new(key: &PrivateKey, touched: bool) -> Self {
+        let (held, public) = Held::in_security_key(key, touched);
+        Self::holding(held, public)
+    }
+
+    /// The line that the gate prints, signed by `ssh-keygen`, and what the gate says of that, as one pipeline.
+    fn prove(&self, world: &World, namespace: &str) -> Output {
+        let ssh = world.ssh_options("alice").join("' '");
+        let gate = format!("ssh '{ssh}' alice@127.0.0.1 mfa");
+        let key = self.folder.path().join("key.pub").display().to_string();
+        let line = format!("{gate} --challenge | ssh-keygen -q -Y sign -n {namespace} -f {key} | {gate} --signed");
+        let mut bash = Command::new("bash");
+        bash.args(["-c", &line]).env("SSH_AUTH_SOCK", self.agent.socket()).env("LC_ALL", "C.UTF-8");
+        run(bash, PATIENCE)
+    }
+}
+
+#[test]
+fn a_security_key_that_was_touched_and_that_nobody_came_with_is_a_second_factor() {
+    let mut world = plan().only_ssh().start();
+    world.gateway.grant("alice", "web-1", "shell", "30m");
+    let key = || PrivateKey::random(&mut UnwrapErr(SysRng), Algorithm::Ed25519).unwrap();
+    let (hers, lent) = (key(), key());
+    let (touched, untouched, others) =
+        (InAgent::new(&hers, true), InAgent::new(&hers, false), InAgent::new(&lent, true));
+    let plain = fs::read_to_string(world.client_file("alice.pub")).unwrap().trim().to_owned();
+    world.exec("alice", "true").exited(77).says("or a security key in your `ssh_keys`");
+    world.config.change(&format!("[{plain:?}]"), &format!("[{plain:?}, {:?}]", touched.public.trim()));
+    world.gateway.configure(&world.config);
+    world.gateway.cli(&["reload"]).ok();
+    world.exec("alice", "true").exited(77).says("ssh gate mfa --challenge | ssh-keygen -Y sign -n tidegate-mfa");
+
+    untouched.prove(&world, "tidegate-mfa").exited(77).says("the security key was not touched");
+    others.prove(&world, "tidegate-mfa").exited(77).says("not by one of your own keys");
+    touched.prove(&world, "tidegate-approval").exited(77).says("sign with -n tidegate-mfa");
+    let alice = PrivateKey::read_openssh_file(world.client_file("alice")).unwrap();
+    let came_with = InAgent::holding(Held::plain(&alice), plain);
+    came_with.prove(&world, "tidegate-mfa").exited(77).says("that is no security key");
+    world.control("alice", &["mfa --signed"]).exited(77).says("no line to sign was asked for from here");
+    world.control("alice", &["mfa --signed --challenge"]).exited(2);
+    typed(&world, &["mfa --challenge"], "").ok();
+    typed(&world, &["mfa --signed"], "yes\n").exited(77).says("no signature");
+    typed(&world, &["mfa --signed"], "yes\n").exited(77).says("no line to sign");
+    assert_eq!(world.gateway.ledger().count("mfa.proven"), 0);
+    world.exec("alice", "true").exited(77);
+
+    touched.prove(&world, "tidegate-mfa").ok();
+    let proven = world.gateway.ledger().one("mfa.proven").clone();
+    assert_eq!(proven["detail"]["by"], "security key");
+    assert_eq!(world.exec("alice", "echo open").ok().out(), "open");
+    // Whoever has both may prove either.
+    let codes = enroll(&world, "alice");
+    typed(&world, &["mfa"], &format!("{}\n", codes.code(0))).ok();
+    world.gateway.cli(&["user", "mfa", "remove", "alice"]).ok();
+    world.exec("alice", "true").exited(77).says("sign with your security key");
+    world.gateway.verify_ledger().ok();
+}
+
+#[test]
+fn the_security_key_that_somebody_comes_with_is_one_factor_and_no_second() {
+    let mut world = plan().only_ssh().start();
+    let key = PrivateKey::random(&mut UnwrapErr(SysRng), Algorithm::Ed25519).unwrap();
+    let hers = InAgent::new(&key, true);
+    let plain = fs::read_to_string(world.client_file("alice.pub")).unwrap().trim().to_owned();
+    world.config.change(&format!("[{plain:?}]"), &format!("[{:?}]", hers.public.trim()));
+    world.gateway.configure(&world.config);
+    world.gateway.cli(&["reload"]).ok();
+    fs::write(world.client_file("alice.pub"), &hers.public).unwrap();
+    let public = world.client_file("alice.pub").display().to_string();
+    let gate = format!("ssh -i {public} -o IdentityAgent={}", hers.agent.socket().display());
+    let options = world.ssh_options("nobody").join("' '");
+    let gate = format!("{gate} '{options}' alice@127.0.0.1 mfa");
+    let line = format!("{gate} --challenge | ssh-keygen -q -Y sign -n tidegate-mfa -f {public} | {gate} --signed");
+    let mut bash = Command::new("bash");
+    bash.args(["-c", &line]).env("SSH_AUTH_SOCK", hers.agent.socket()).env("LC_ALL", "C.UTF-8");
+    run(bash, PATIENCE).exited(77).says("that is the key that you came with");
+    assert_eq!(world.gateway.ledger().count("mfa.proven"), 0);
 }

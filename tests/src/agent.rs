@@ -91,6 +91,11 @@ impl Agent {
         Self { socket }
     }
 
+    /// For `SSH_AUTH_SOCK`.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// For `ssh -o`.
     pub fn option(&self) -> String {
         format!("IdentityAgent={}", self.socket.display())

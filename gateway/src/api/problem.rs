@@ -50,7 +50,7 @@ impl From<GrantError> for Problem {
             GrantError::Refused(sentence) => Self::refused(sentence),
             GrantError::TicketUnseen { .. } => Self::refused(error.to_string()),
             GrantError::FactorNeeded { .. } => {
-                Self::refused(format!("{error}: `ssh gate request` asks for its code, the API has nowhere to"))
+                Self::refused(format!("{error}: `ssh gate request` takes its proof, the API has nowhere to"))
             }
             GrantError::NotFound(sentence) => Self::new(StatusCode::NOT_FOUND, sentence),
             GrantError::Store(error) => error.into(),

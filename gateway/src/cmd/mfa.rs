@@ -42,7 +42,7 @@ fn list(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
             factor.identity.to_string(),
             moment(factor.added_at),
             factor.added_by.to_string(),
-            factor.recovery_codes.to_string(),
+            if factor.codes { factor.recovery_codes.to_string() } else { "none: a security key".to_owned() },
             factor.proven_at.map_or_else(|| "never".to_owned(), moment),
         ]
     };

@@ -83,7 +83,7 @@ pub(super) fn authorize(
         let chosen = choose(tx, rules, &policy, &Wanted::from(ask), &mut gathered);
         let chosen = chosen.and_then(|(active, entitlement)| {
             met(&policy, &entitlement, ask, active.claims.ticket.as_deref(), now)?;
-            factors::proven(tx, ask, &entitlement)?;
+            factors::proven(tx, rules, ask, &entitlement)?;
             Ok((active, entitlement))
         });
         match chosen {

@@ -105,7 +105,7 @@ fn digest(outside: &Exchange) -> String {
 
 /// Somebody has logged in elsewhere. From here on they are who they are, until their login ends.
 pub(super) fn welcome(writer: &mut Writer, rules: &Rules, arrival: &Arrival, now: Timestamp) -> Result<(), GrantError> {
-    let (name, declared) = (&arrival.identity, rules.declares(&arrival.identity));
+    let (name, declared) = (&arrival.identity, rules.declared(&arrival.identity).is_some());
     if arrival.declared && !declared {
         return refused(format!("the configuration names no user {name}"));
     }

@@ -38,6 +38,7 @@ pub use offboard::UserEnded;
 pub use permit::{Ended, Permit};
 
 use crate::{
+    factor::Means,
     grant::GrantView,
     guest::{Arrival, LentKey},
     listing::Listing,
@@ -131,8 +132,8 @@ pub enum Denied {
         target: TargetName,
         /// The entitlement.
         entitlement: EntitlementName,
-        /// Whether they have one.
-        enrolled: bool,
+        /// What they could prove it with.
+        means: Means,
     },
     /// A lock keeps them out.
     #[error("{0}")]
@@ -306,8 +307,8 @@ pub enum GrantError {
     FactorNeeded {
         /// The entitlement.
         entitlement: EntitlementName,
-        /// Whether they have one.
-        enrolled: bool,
+        /// What they could prove it with.
+        means: Means,
     },
     /// The store could not answer.
     #[error(transparent)]
@@ -343,8 +344,8 @@ impl Authority {
     }
 
     /// The live sessions that [`Authority::replace`] with this policy would end.
-    pub fn would_end(&self, policy: &Policy) -> Vec<SessionId> {
-        self.rules.would_end(policy)
+    pub fn would_end(&self, policy: &Policy, now: Timestamp) -> BTreeSet<SessionId> {
+        self.rules.would_end(policy, now)
     }
 
     /// Puts a new policy in force; live permits whose identity, target or entitlement went away, or whose grant it does
@@ -411,6 +412,24 @@ impl Authority {
             return Ok(false);
         }
         self.store.run(move |writer| factors::wanted(writer, &rules, &wanted, source, now)).await?
+    }
+
+    /// Takes this as their second factor, from there: the line, signed with a security key of theirs other than `came_with`, the
+    /// fingerprint of the key that they showed at the door. Whoever calls has made the line for this once.
+    ///
+    /// # Errors
+    /// [`GrantError::Refused`], in a sentence for them.
+    pub async fn prove_by_key(
+        &self,
+        identity: &IdentityName,
+        came_with: Option<&str>,
+        line: &str,
+        armored: &str,
+        source: IpAddr,
+        now: Timestamp,
+    ) -> Result<(), GrantError> {
+        let key = factors::signed_with(&self.rules, identity, came_with, line, armored)?;
+        Ok(self.store.prove_key(identity.clone(), key, source, now).await?)
     }
 
     /// `grant issue`: signs a grant on the word of an admin. Never for themselves.

@@ -5,6 +5,7 @@ use crate::{
     entitlement::{Entitlement, Terms},
     grant::{Claims, jws},
     guest::Guests,
+    identity::Identity,
     lock::Locked,
     name::{Access, EntitlementName, GrantId, IdentityName, RoleName, SessionId, TargetName},
     policy::Policy,
@@ -343,9 +344,9 @@ impl Rules {
         self.hosted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the configuration itself names them.
-    pub(super) fn declares(&self, identity: &IdentityName) -> bool {
-        self.hosted().base.identities.contains_key(identity)
+    /// Whom the configuration itself names, with the keys that it gives them and no others.
+    pub(super) fn declared(&self, identity: &IdentityName) -> Option<Identity> {
+        self.hosted().base.identities.get(identity).cloned()
     }
 
     /// These guests and lent keys are there from now on.
@@ -408,36 +409,36 @@ impl Rules {
 
     /// Ends every permit whose entitlement's condition does not hold now, as the policy in force has both.
     pub(super) fn end_unmet(&self, now: Timestamp) {
-        let policy = self.policy();
-        let conditional = |seat: &Seat| {
-            let entitlement = policy.entitlements.get(&seat.held.entitlement.name)?;
-            entitlement
-                .conditions
-                .when
-                .as_ref()
-                .filter(|_| seat.lives() && !seat.held.trial)
-                .map(|_| (entitlement, seat.held.clone()))
-        };
-        // Judged without the register's lock: nobody at the door waits for it.
-        let conditional: Vec<_> = self.register().values().filter_map(conditional).collect();
-        for (entitlement, Held { session, ask, claims, .. }) in conditional {
-            if met(&policy, entitlement, &ask, claims.ticket.as_deref(), now).is_err() {
-                self.end_session(session, &Ended::Unmet);
-            }
+        for session in self.unmet(&self.policy(), now) {
+            self.end_session(session, &Ended::Unmet);
         }
     }
 
-    /// The sessions whose permits would end under this policy.
-    pub(super) fn would_end(&self, policy: &Policy) -> Vec<SessionId> {
+    /// The sessions whose entitlement's condition, as this policy has both, does not hold now.
+    fn unmet(&self, policy: &Policy, now: Timestamp) -> Vec<SessionId> {
+        let when = |held: &Held| {
+            let entitlement = policy.entitlements.get(&held.entitlement.name)?;
+            entitlement.conditions.when.as_ref().filter(|_| !held.trial).map(|_| entitlement)
+        };
+        // Judged without the register's lock: nobody at the door waits for it.
+        let conditional = |seat: &Seat| Some((when(&seat.held)?, seat.held.clone())).filter(|_| seat.lives());
+        let mut conditional: Vec<_> = self.register().values().filter_map(conditional).collect();
+        conditional.retain(|(entitlement, held)| {
+            met(policy, entitlement, &held.ask, held.claims.ticket.as_deref(), now).is_err()
+        });
+        conditional.into_iter().map(|(_, held)| held.session).collect()
+    }
+
+    /// The sessions whose permits would end under this policy, if it came into force now.
+    pub(super) fn would_end(&self, policy: &Policy, now: Timestamp) -> BTreeSet<SessionId> {
         let policy = {
             let hosted = self.hosted();
             hosted.guests.join(&Arc::new(policy.clone()), hosted.at)
         };
+        let unmet = self.unmet(&policy, now);
         let seats = self.register();
         let fallen = seats.values().filter(|seat| seat.lives() && !seat.held.fits(&policy, &self.own));
-        let mut sessions: Vec<_> = fallen.map(|seat| seat.held.session).collect();
-        sessions.sort_unstable();
-        sessions
+        fallen.map(|seat| seat.held.session).chain(unmet).collect()
     }
 
     /// Ends every permit of a grant, those too that rest on an extension of it by now.

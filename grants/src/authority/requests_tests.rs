@@ -300,14 +300,22 @@ async fn a_signed_level_takes_the_approvers_own_signature_over_exactly_this_and_
         (Some("yes".to_owned()), "no signature"),
         (Some(signed(&key(2), NAMESPACE, &new)), "not by one of your own keys"),
         (Some(signed(&key(1), "file", &new)), "another purpose"),
-        (Some(signed(&key(1), NAMESPACE, &line)), "not over this request as it is now"),
-        (Some(signed(&key(1), NAMESPACE, &new.replace("sha256=", "sha256=0"))), "not over this request"),
+        (Some(signed(&key(1), NAMESPACE, &line)), "not over the line that is to be signed now"),
+        (Some(signed(&key(1), NAMESPACE, &new.replace("sha256=", "sha256=0"))), "not over the line"),
     ];
     let id = edited.wanted.id.to_string();
     for (signature, said) in wrong {
         let refused = why(authority.approve(&name("dave"), &id, signature, now()).await);
         assert!(refused.contains(said), "{refused}");
     }
+    let lent = key(3).public_key().to_openssh().unwrap().trim().to_owned();
+    let (identity, how) = (name("dave"), "oidc".to_owned());
+    let lent = crate::guest::LentKey { key: lent, identity, how, since: now(), ends: after(3600) };
+    authority.lend_key(lent, now()).await.unwrap();
+    let dave = authority.policy().identities.get(&name("dave")).unwrap().ssh_keys.clone();
+    assert_eq!(dave.len(), 2, "it is his key at the door");
+    let refused = why(authority.approve(&name("dave"), &id, Some(signed(&key(3), NAMESPACE, &new)), now()).await);
+    assert!(refused.contains("not by one of your own keys"), "a day's key signs nothing: {refused}");
     let ends_its_line = signed(&key(1), NAMESPACE, &format!("{new}\n"));
     authority.approve(&name("dave"), &id, Some(ends_its_line), now()).await.unwrap();
     let granted = authority.approve(&name("erin"), &id, Some(signed(&key(2), NAMESPACE, &new)), now()).await.unwrap();

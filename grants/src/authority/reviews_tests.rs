@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     Asking, RequestState,
-    factor::Proof,
+    factor::{Means, Proof},
     fixture::*,
     request::Wish,
     review::{ReviewState, ReviewView},
@@ -44,16 +44,16 @@ async fn owed(authority: &Authority, by: Option<&str>) -> usize {
 #[tokio::test]
 async fn who_breaks_the_glass_has_proven_a_second_factor_there_and_said_why() {
     let (_dir, authority) = glass().await;
-    let needed = |asked: Result<crate::RequestView, GrantError>, has: bool| {
-        assert!(matches!(asked, Err(GrantError::FactorNeeded { enrolled, .. }) if enrolled == has), "{asked:?}");
+    let needed = |asked: Result<crate::RequestView, GrantError>, means: Means| {
+        assert!(matches!(&asked, Err(GrantError::FactorNeeded { means: has, .. }) if *has == means), "{asked:?}");
     };
-    needed(ask(&authority, wish("web-1"), now()).await, true);
+    needed(ask(&authority, wish("web-1"), now()).await, Means::Codes);
     prove(&authority, 7).await;
     let elsewhere = Wish { from: Some("198.51.100.9".parse().unwrap()), ..wish("web-1") };
-    needed(ask(&authority, elsewhere, now()).await, true);
-    needed(ask(&authority, Wish { from: None, ..wish("web-1") }, now()).await, true);
-    needed(ask(&authority, wish("web-1"), after(600)).await, true);
-    needed(authority.request(&name("bob"), wish("web-1"), now()).await, false);
+    needed(ask(&authority, elsewhere, now()).await, Means::Codes);
+    needed(ask(&authority, Wish { from: None, ..wish("web-1") }, now()).await, Means::Codes);
+    needed(ask(&authority, wish("web-1"), after(600)).await, Means::Codes);
+    needed(authority.request(&name("bob"), wish("web-1"), now()).await, Means::None);
     let silent = ask(&authority, Wish { reason: None, ..wish("web-1") }, now()).await.unwrap_err();
     assert!(silent.to_string().contains("a reason must be given"), "{silent}");
     assert_eq!(

@@ -20,7 +20,7 @@ impl Store {
     pub async fn add_factor(&self, factor: Factor, replace: bool, now: Timestamp) -> Result<bool, StoreError> {
         self.run(move |writer| {
             writer.transact(now, |tx| {
-                if !replace && find(tx.db(), &factor.identity)?.is_some() {
+                if !replace && find(tx.db(), &factor.identity)?.is_some_and(|found| found.seed.is_some()) {
                     return Ok(false);
                 }
                 let detail =
@@ -99,6 +99,28 @@ impl Store {
         .await?
     }
 
+    /// Somebody has signed with a security key of theirs.
+    pub(crate) async fn prove_key(
+        &self,
+        identity: IdentityName,
+        key: String,
+        source: IpAddr,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.run(move |writer| {
+            writer.transact(now, |tx| {
+                tx.trusted()?;
+                let found = find(tx.db(), &identity)?.unwrap_or_else(|| Factor::of_key(&identity, now));
+                let detail = json!({
+                    "by": "security key", "key": key, "source": source, "recovery_codes": found.recovery.len(),
+                });
+                let proven = Factor { proven: Some((now, source)), ..found };
+                put(tx, &proven, Event::new("mfa.proven").detail(detail))
+            })
+        })
+        .await?
+    }
+
     /// Writes the same seeds sealed anew, each only if it is still the one that was read.
     pub async fn reseal_factors(&self, seeds: Vec<(Factor, String)>, now: Timestamp) -> Result<(), StoreError> {
         self.run(move |writer| {
@@ -106,7 +128,7 @@ impl Store {
                 for (read, sealed) in &seeds {
                     let found = find(tx.db(), &read.identity)?.filter(|found| found.seed == read.seed);
                     let Some(found) = found else { continue };
-                    put(tx, &Factor { seed: sealed.clone(), ..found }, Event::new("mfa.resealed"))?;
+                    put(tx, &Factor { seed: Some(sealed.clone()), ..found }, Event::new("mfa.resealed"))?;
                 }
                 Ok(())
             })
@@ -176,7 +198,7 @@ fn put(tx: &mut Tx<'_>, factor: &Factor, event: Event) -> Result<(), StoreError>
     tx.change((TABLE, factor.identity.as_str()), event.identity(&factor.identity), |db| {
         db.prepare_cached(sql)?.execute(params![
             factor.identity.as_str(),
-            factor.seed,
+            factor.seed.as_deref().unwrap_or_default(), // the column is of a format that knew no other factor
             recovery,
             factor.added_at.to_string(),
             factor.added_by.as_str(),
@@ -196,7 +218,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Factor> {
     let recovery: String = row.get("recovery")?;
     Ok(Factor {
         identity: parsed(row, "identity")?,
-        seed: row.get("seed")?,
+        seed: Some(row.get::<_, String>("seed")?).filter(|seed| !seed.is_empty()),
         recovery: recovery.split_whitespace().map(str::to_owned).collect(),
         added_at: parsed(row, "added_at")?,
         added_by: parsed(row, "added_by")?,
@@ -249,7 +271,7 @@ mod tests {
         let found = authority.store().factor(&read.identity).await.unwrap().unwrap();
         assert_eq!((found.recovery.len(), found.fresh(here, after(599))), (0, Some(now())));
         assert_eq!((found.fresh(here, after(600)), found.fresh(there, now())), (None, None));
-        let replaced = Factor { seed: "other".to_owned(), ..factor() };
+        let replaced = Factor { seed: Some("other".to_owned()), ..factor() };
         assert!(authority.store().add_factor(replaced, true, now()).await.unwrap());
         assert!(!take(Proof::Step(9)).await.unwrap(), "it is another factor now");
         assert!(authority.store().remove_factor(&read.identity, &read.added_by, now()).await.unwrap());

@@ -1,4 +1,5 @@
-//! Second factors: codes of an authenticator app (TOTP, RFC 6238), and recovery codes for the day it is lost.
+//! Second factors: codes of an authenticator app (TOTP, RFC 6238), recovery codes for the day it is lost, and lines to be signed with
+//! a security key.
 //!
 //! What always holds: a seed is in clear in the answer to the enrolment, and in memory while a code is compared, and nowhere else; a code
 //! is taken once, by the store; wrong ones make the next wait longer, and too many are refused unseen for a while, whoever comes, since
@@ -36,6 +37,9 @@ const MOST_WRONG: u32 = 10;
 const PAUSE: jiff::SignedDuration = jiff::SignedDuration::from_mins(15);
 /// Nobody types more.
 const LONGEST: usize = 64;
+/// Random bytes of a line to sign, and how long it is good.
+const CHALLENGE: usize = 20;
+const TO_SIGN: jiff::SignedDuration = jiff::SignedDuration::from_mins(2);
 
 /// Enrols people, and checks what they type.
 #[derive(Debug, Clone)]
@@ -45,6 +49,15 @@ pub struct Factors {
     gateway: String,
     guesses: Arc<Mutex<Guesses<(IdentityName, IpAddr)>>>,
     wrong: Arc<Mutex<HashMap<IdentityName, (u32, Timestamp)>>>,
+    challenges: Arc<Mutex<HashMap<IdentityName, Challenge>>>,
+}
+
+/// A line that somebody is to sign. Each has one at a time: the newest.
+#[derive(Debug)]
+struct Challenge {
+    line: String,
+    source: IpAddr,
+    at: Timestamp,
 }
 
 /// What somebody was given, shown once.
@@ -85,7 +98,8 @@ impl From<StoreError> for FactorError {
 impl Factors {
     /// `gateway` is what the app shows.
     pub fn new(store: Arc<Store>, keys: Arc<Keys>, gateway: String) -> Self {
-        Self { store, keys, gateway, guesses: Arc::default(), wrong: Arc::default() }
+        let (guesses, wrong, challenges) = (Arc::default(), Arc::default(), Arc::default());
+        Self { store, keys, gateway, guesses, wrong, challenges }
     }
 
     /// A new factor for somebody, in place of an older one only if `replace`. `None`: they have one.
@@ -110,7 +124,7 @@ impl Factors {
         let hashes: BTreeSet<String> = recovery.iter().map(|code| hash(code.expose_secret())).collect();
         let factor = Factor {
             identity: identity.clone(),
-            seed: sealed,
+            seed: Some(sealed),
             recovery: hashes,
             added_at: now,
             added_by: by.clone(),
@@ -135,7 +149,8 @@ impl Factors {
         if !self.try_once(identity, now) {
             return Err(FactorError::TooMany);
         }
-        let factor = self.store.factor(identity).await?.ok_or(FactorError::None)?;
+        let enrolled = self.store.factor(identity).await?.filter(|factor| factor.seed.is_some());
+        let factor = enrolled.ok_or(FactorError::None)?;
         let checked = match self.proof(&factor, typed, now)? {
             None => Err(FactorError::Wrong),
             Some(proof) => match self.store.take_proof(&factor, proof, source, now).await? {
@@ -152,12 +167,33 @@ impl Factors {
         checked
     }
 
+    /// A line for somebody to sign with a security key of theirs, in the place of any earlier one.
+    ///
+    /// # Errors
+    /// [`FactorError::Ours`].
+    pub fn challenge(&self, identity: &IdentityName, source: IpAddr, now: Timestamp) -> Result<String, FactorError> {
+        let once = BASE32_NOPAD.encode(random::<CHALLENGE>()?.as_slice()).to_lowercase();
+        let line = format!("tidegate second-factor gateway={} user={identity} from={source} once={once}", self.gateway);
+        let mut challenges = self.challenges.lock().unwrap_or_else(PoisonError::into_inner);
+        challenges.retain(|_, challenge| now.duration_since(challenge.at) < TO_SIGN);
+        challenges.insert(identity.clone(), Challenge { line: line.clone(), source, at: now });
+        Ok(line)
+    }
+
+    /// The line that they were given there, if it is still good; whatever comes of it, it is good no more.
+    pub fn challenged(&self, identity: &IdentityName, source: IpAddr, now: Timestamp) -> Option<String> {
+        let challenge = self.challenges.lock().unwrap_or_else(PoisonError::into_inner).remove(identity)?;
+        let age = now.duration_since(challenge.at);
+        (challenge.source == source && !age.is_negative() && age < TO_SIGN).then_some(challenge.line)
+    }
+
     /// Writes every seed sealed anew that an older key sealed. How many there were.
     ///
     /// # Errors
     /// [`FactorError::Ours`]: one of them opens with no key that is here.
     pub async fn reseal(&self, now: Timestamp) -> Result<usize, FactorError> {
-        let old = self.store.factors().await?.into_iter().filter(|factor| !self.keys.mfa.is_current(&factor.seed));
+        let ours = |factor: &Factor| factor.seed.as_ref().is_some_and(|seed| !self.keys.mfa.is_current(seed));
+        let old = self.store.factors().await?.into_iter().filter(ours);
         let mut seeds = Vec::new();
         for factor in old {
             let sealed = self.sealed(&factor.identity, &self.opened(&factor)?)?;
@@ -184,7 +220,7 @@ impl Factors {
     }
 
     fn opened(&self, factor: &Factor) -> Result<SecretSlice<u8>, FactorError> {
-        let opened = self.keys.mfa.open(factor.identity.as_str(), &factor.seed);
+        let opened = factor.seed.as_ref().and_then(|seed| self.keys.mfa.open(factor.identity.as_str(), seed));
         opened.ok_or_else(|| FactorError::Ours(format!("no key here opens the seed of {}", factor.identity)))
     }
 
@@ -291,6 +327,25 @@ mod tests {
         let spaced = format!(" {} ", here.code(150));
         here.check(&spaced, 150).await.unwrap();
         assert!(matches!(here.check("", 180).await, Err(FactorError::Wrong)));
+    }
+
+    #[tokio::test]
+    async fn a_line_to_sign_is_good_once_for_two_minutes_and_where_it_was_asked_for() {
+        let here = here().await;
+        let (home, elsewhere) = ("192.0.2.7".parse().unwrap(), "198.51.100.9".parse().unwrap());
+        let give = |second: i64| here.factors.challenge(&here.alice, home, at(second)).unwrap();
+        let take = |from: IpAddr, second: i64| here.factors.challenged(&here.alice, from, at(second));
+        let (first, second) = (give(0), give(1));
+        assert_ne!(first, second);
+        assert_eq!(take(home, 120), Some(second), "the newest");
+        assert_eq!(take(home, 120), None, "once");
+        give(200);
+        assert_eq!(take(elsewhere, 201), None, "asked for elsewhere");
+        assert_eq!(take(home, 201), None, "and spent");
+        give(300);
+        assert_eq!(take(home, 420), None, "too late");
+        give(500);
+        assert_eq!(take(home, 499), None, "the clock was set back");
     }
 
     #[tokio::test]

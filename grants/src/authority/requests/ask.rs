@@ -84,7 +84,7 @@ pub(super) fn enter(
         return Ok(Decided { view: view(tx.db(), rules, policy, same.clone(), now)?, extended: None });
     }
     if entitlement.asks_with_a_factor() {
-        factors::proven_to_ask(tx, by, wish.from, &entitlement.name)?;
+        factors::proven_to_ask(tx, rules, by, wish.from, &entitlement.name)?;
     }
     if own.len() >= MOST_OPEN {
         return refused(format!("{} of your requests are open already: cancel some", own.len()));

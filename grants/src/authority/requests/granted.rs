@@ -36,14 +36,14 @@ pub(super) fn made(
     let (iat, seconds) = (now.as_second(), i64::try_from(wanted.seconds).unwrap_or(i64::MAX));
     let level =
         |yes: &Approval| Level { by: yes.by.to_string(), at: yes.at.as_second(), level: yes.level, proof: yes.proof };
+    let entitlement = policy.entitlements.get(&wanted.entitlement);
     // An extension is of a time that runs already.
     let waits = wanted.extends.is_none()
-        && policy
-            .entitlements
-            .get(&wanted.entitlement)
-            .and_then(|it| it.asking.as_ref())
-            .is_some_and(|it| it.clock == Clock::FirstUse);
+        && entitlement.and_then(|it| it.asking.as_ref()).is_some_and(|it| it.clock == Clock::FirstUse);
     let waiting = if waits { i64::try_from(WAITS.as_secs()).unwrap_or(0) } else { 0 };
+    // What others wait for is kept for somebody no longer than they asked to have it.
+    let exclusive = entitlement.is_some_and(|it| it.conditions.exclusive);
+    let waiting = if exclusive { waiting.min(seconds) } else { waiting };
     let claims = Claims {
         iss: policy.gateway.clone(),
         sub: wanted.identity.clone(),

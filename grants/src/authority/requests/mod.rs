@@ -24,8 +24,8 @@ use crate::{
     name::IdentityName,
     panel::{Panel, Standing, Yes},
     policy::Policy,
-    request::{Approval, RequestState, RequestView, line_to_sign},
-    signature,
+    request::{Approval, NAMESPACE, RequestState, RequestView, line_to_sign},
+    signature::{self, Unsigned},
     store::{
         StoreError,
         requests::{self, APPROVALS, RequestRow},
@@ -111,13 +111,19 @@ fn take(
     let row = still_open(tx, policy, by, id)?;
     let asking = asking_of(policy, &row)?;
     let said = sound_approvals(tx, &row)?;
-    let person = policy.identities.get(by).ok_or_else(|| GrantError::NotFound("no request has this id".to_owned()))?;
+    if !policy.identities.contains_key(by) {
+        return Err(GrantError::NotFound("no request has this id".to_owned()));
+    }
     let (proof, signature) = match signature {
         None => (Proof::Attested, None),
         Some(armored) => {
             let line = line_to_sign(&row.wanted.gateway, row.wanted.id, &row.digest);
-            let kept = signature::check(person, &line, armored).map_err(|why| GrantError::Refused(why.to_string()))?;
-            (Proof::Signed, Some(kept))
+            // By what the configuration says of them alone: a key that a login elsewhere lent for a day is that login's word.
+            let signed = match rules.declared(by) {
+                Some(declared) => signature::check(&declared, NAMESPACE, &line, armored),
+                None => Err(Unsigned::Key),
+            };
+            (Proof::Signed, Some(signed.map_err(|why| GrantError::Refused(why.to_string()))?.armored))
         }
     };
     let panel = panel(policy, asking, &row, tx.now());

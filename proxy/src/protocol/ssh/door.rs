@@ -135,7 +135,7 @@ impl Door {
                 tasks.spawn(relay::session(ssh, ask, seat));
             }
             Ok(DoorName::Shell) => {
-                tasks.spawn(shell::serve(ssh, admitted.identity, source, seat));
+                tasks.spawn(shell::serve(ssh, admitted, source, seat));
             }
             Err(fault) => {
                 let name = self.progress.name.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -5,6 +5,7 @@
 
 use super::{
     Ssh,
+    admission::Admitted,
     flow::Item,
     line::{FromClient, Line, Seat, Start},
     verbs::{self, Reply, Visitor},
@@ -13,7 +14,7 @@ use crate::{door::TurnedAway, refusal::Refusal};
 use bytes::Bytes;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use std::{net::IpAddr, sync::Arc, time::Duration};
-use tidegate_grants::{Denied, IdentityName, Reference};
+use tidegate_grants::{Denied, Device, IdentityName, Reference};
 use tokio::time::timeout;
 
 /// A shell that nobody types into closes.
@@ -23,8 +24,9 @@ const LONGEST: usize = 4096;
 const PROMPT: &str = "tidegate> ";
 
 /// Serves the channels of one connection until its client leaves or the gate stops.
-pub(super) async fn serve(ssh: Arc<Ssh>, identity: IdentityName, source: IpAddr, mut seat: Seat) {
-    let here = Here { ssh: &ssh, identity: &identity, source };
+pub(super) async fn serve(ssh: Arc<Ssh>, admitted: Admitted, source: IpAddr, mut seat: Seat) {
+    let Admitted { identity, device, .. } = &admitted;
+    let here = Here { ssh: &ssh, identity, device, source };
     let connection = seat.connection.clone();
     let mut channels: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
     loop {
@@ -51,6 +53,7 @@ pub(super) async fn serve(ssh: Arc<Ssh>, identity: IdentityName, source: IpAddr,
 struct Here<'a> {
     ssh: &'a Ssh,
     identity: &'a IdentityName,
+    device: &'a Device,
     source: IpAddr,
 }
 
@@ -107,7 +110,8 @@ async fn run(here: &Here<'_>, place: &Place<'_>, command: &[u8]) -> Reply {
     }
     let Place { line, terminal, own_stdin } = *place;
     let (ssh, source, policy) = (here.ssh, here.source, policy.clone());
-    let visitor = Visitor { ssh, identity, policy, source, line, terminal, own_stdin };
+    let device = here.device;
+    let visitor = Visitor { ssh, identity, device, policy, source, line, terminal, own_stdin };
     let words = match verbs::words(command) {
         Ok(words) => words,
         Err(reply) => return reply,

@@ -1,7 +1,11 @@
 //! `mfa`, and the question for a code wherever a verb needs a second factor.
 
-use super::{Arguments, Reply, Verb, Visitor};
-use crate::{authenticate::FactorError, protocol::ssh::flow::Item, protocol::ssh::line::FromClient, refusal::Refusal};
+use super::{Arguments, Reply, Verb, Visitor, signature::signature};
+use crate::{
+    authenticate::FactorError,
+    protocol::ssh::{flow::Item, line::FromClient},
+    refusal::{Refusal, SIGN_WITH_KEY},
+};
 use std::time::Duration;
 use tidegate_grants::factor::FRESH;
 use tokio::time::timeout;
@@ -9,12 +13,16 @@ use zeroize::Zeroizing;
 
 pub(super) const MFA: Verb = Verb {
     name: "mfa",
-    usage: "",
+    usage: "[--challenge | --signed]",
     about: "prove your second factor, before programs that cannot ask for it",
     more: "It asks for a code of your authenticator app, or a recovery code, on stdin. For ten minutes nothing that comes from\n\
-           this address with your key is asked again: scp in a script, Ansible, psql with a new password.",
+           this address with your key is asked again: scp in a script, Ansible, psql with a new password.\n\
+           With a security key that the configuration has for you, and that is not the key that you come with:\n\
+           \u{20} ssh gate mfa --challenge | ssh-keygen -Y sign -n tidegate-mfa -f KEY | ssh gate mfa --signed\n\
+           --challenge prints a line, --signed reads its signature from stdin: once, within two minutes, from where the line was\n\
+           asked for.",
     words: 0..=0,
-    flags: &[],
+    flags: &["--challenge", "--signed"],
     options: &[],
 };
 
@@ -23,11 +31,43 @@ const TO_TYPE: Duration = Duration::from_secs(120);
 /// Nobody types more.
 const LONGEST: usize = 256;
 
-pub(super) async fn mfa(visitor: &Visitor<'_>, _: &Arguments<'_>) -> Reply {
-    match prove(visitor, "").await {
+pub(super) async fn mfa(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -> Reply {
+    let proven = match (arguments.has("--challenge"), arguments.has("--signed")) {
+        (true, true) => return Reply::usage("--challenge comes before, and --signed after the signing"),
+        (true, false) => return challenge(visitor),
+        (false, true) => match signature(visitor, "mfa --signed").await {
+            Ok(armored) => by_key(visitor, &armored).await,
+            Err(wrong) => return wrong,
+        },
+        (false, false) => prove(visitor, "").await,
+    };
+    match proven {
         Ok(()) => Reply::text(format!("proven; good from {} for {FRESH:#}\n", visitor.source)),
         Err(refusal) => Reply::refused(&refusal),
     }
+}
+
+fn challenge(visitor: &Visitor<'_>) -> Reply {
+    let ssh = visitor.ssh;
+    match ssh.factors.challenge(&visitor.identity.name, visitor.source, ssh.gate.now()) {
+        Ok(line) => Reply::text(format!("{line}\n")),
+        Err(error) => Reply::refused(&refused(&error)),
+    }
+}
+
+/// Takes the signature of the line that they were given before.
+async fn by_key(visitor: &Visitor<'_>, armored: &str) -> Result<(), Refusal> {
+    let (ssh, identity, source) = (visitor.ssh, &visitor.identity.name, visitor.source);
+    let now = ssh.gate.now();
+    let Some(line) = ssh.factors.challenged(identity, source, now) else {
+        return Err(Refusal::new("no line to sign was asked for from here within two minutes, or it was used already")
+            .next(SIGN_WITH_KEY)
+            .by("mfa")
+            .ask_first());
+    };
+    let came_with = visitor.device.key.as_deref();
+    let proven = ssh.gate.authority.prove_by_key(identity, came_with, &line, armored, source, now).await;
+    proven.map_err(|error| Refusal::from(&error).by("mfa").ask_first())
 }
 
 /// Asks for a code, and takes it. `what` needs it.

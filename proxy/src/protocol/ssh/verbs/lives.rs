@@ -5,7 +5,7 @@ use super::{
     factor::prove,
     requests::{asked_for, not_done},
 };
-use tidegate_grants::{authority::GrantError, duration, request::More};
+use tidegate_grants::{Means, authority::GrantError, duration, request::More};
 
 pub(super) const EXTEND: Verb = Verb {
     name: "extend",
@@ -45,7 +45,7 @@ pub(super) async fn extend(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -> 
         seen: None,
     };
     let mut extended = gate.extend(by, id, more.clone()).await;
-    if let Err(GrantError::FactorNeeded { entitlement, enrolled: true }) = &extended {
+    if let Err(GrantError::FactorNeeded { entitlement, means: Means::Codes }) = &extended {
         if let Err(refusal) = prove(visitor, &format!("{entitlement}: ")).await {
             return Reply::refused(&refusal);
         }

@@ -16,6 +16,7 @@ mod reply;
 mod requests;
 mod reviews;
 mod sessions;
+mod signature;
 mod watch;
 
 pub(super) use factor::refused;
@@ -25,13 +26,15 @@ pub(super) use reply::Reply;
 use super::{Ssh, line::Line};
 use grammar::{Arguments, Verb};
 use std::{net::IpAddr, sync::Arc};
-use tidegate_grants::{Identity, Policy};
+use tidegate_grants::{Device, Identity, Policy};
 
 /// Somebody in the control shell, and the channel that they are on.
 pub(super) struct Visitor<'a> {
     pub(super) ssh: &'a Ssh,
     /// By the configuration in force.
     pub(super) identity: &'a Identity,
+    /// By what they came in.
+    pub(super) device: &'a Device,
     pub(super) policy: Arc<Policy>,
     /// From where.
     pub(super) source: IpAddr,

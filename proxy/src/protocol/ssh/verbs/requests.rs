@@ -1,21 +1,15 @@
 //! `request`, `requests`, `approve`, `deny` and `cancel`: asking, and answering who asks.
 
-use super::{Arguments, Reply, Verb, Visitor, factor::prove, reviews::owed};
-use crate::{
-    asking,
-    protocol::ssh::{flow::Item, line::FromClient},
-    refusal::Refusal,
-    text::table,
-};
+use super::{Arguments, Reply, Verb, Visitor, factor::prove, reviews::owed, signature::signature};
+use crate::{asking, refusal::Refusal, text::table};
 use std::time::Duration;
 use tidegate_grants::{
-    RequestState, RequestView, TargetName,
+    Means, RequestState, RequestView, TargetName,
     authority::GrantError,
     duration,
     panel::{NoVoice, Standing},
     request::{NAMESPACE, Wish},
 };
-use tokio::time::timeout;
 
 pub(super) const REQUEST: Verb = Verb {
     name: "request",
@@ -79,7 +73,7 @@ pub(super) async fn request(visitor: &Visitor<'_>, arguments: &Arguments<'_>) ->
     };
     let gate = &visitor.ssh.gate;
     let mut asked = gate.request(&visitor.identity.name, wish.clone()).await;
-    if let Err(GrantError::FactorNeeded { entitlement, enrolled: true }) = &asked {
+    if let Err(GrantError::FactorNeeded { entitlement, means: Means::Codes }) = &asked {
         if let Err(refusal) = prove(visitor, &format!("{entitlement}: ")).await {
             return Reply::refused(&refusal);
         }
@@ -168,22 +162,14 @@ pub(super) async fn requests(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -
     Reply::text(owed(visitor).await + &table(heading, &rows))
 }
 
-/// The signature must be here by then.
-const TO_SIGN: Duration = Duration::from_secs(60);
-/// Longer ones are none.
-const LONGEST_SIGNATURE: usize = 8 * 1024;
-
 pub(super) async fn approve(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -> Reply {
     let (gate, by) = (&visitor.ssh.gate, &visitor.identity.name);
     let id = arguments.word(0).unwrap_or_default();
     let signature = match arguments.has("--signed") {
         false => None,
-        true if !visitor.own_stdin => {
-            return Reply::usage("type this in your own shell: ssh gate approve REQUEST --signed < SIGNATURE");
-        }
-        true => match timeout(TO_SIGN, stdin(visitor)).await {
-            Ok(text) => Some(text),
-            Err(_) => return Reply::usage("no signature came on stdin"),
+        true => match signature(visitor, "approve REQUEST --signed").await {
+            Ok(signature) => Some(signature),
+            Err(wrong) => return wrong,
         },
     };
     let unsigned = signature.is_none();
@@ -220,23 +206,6 @@ fn how_to_sign(why: &str, id: &str) -> String {
         "tidegate: not approved yet: {why}. Sign the line on stdout with a key of yours, and send what comes out:\n\
          ssh gate approve {id} | ssh-keygen -Y sign -n {NAMESPACE} -f KEY | ssh gate approve {id} --signed\n"
     )
-}
-
-/// All of stdin, as far as a signature can go.
-async fn stdin(visitor: &Visitor<'_>) -> String {
-    let mut text = Vec::new();
-    while text.len() <= LONGEST_SIGNATURE {
-        match visitor.line.up.pop().await {
-            Item::Data { bytes, .. } => {
-                let room = LONGEST_SIGNATURE + 1 - text.len();
-                text.extend(bytes.iter().take(room));
-                visitor.line.up.settle(bytes.len());
-            }
-            Item::Event(FromClient::Eof | FromClient::Close) | Item::Overrun => break,
-            Item::Event(_) => {}
-        }
-    }
-    String::from_utf8_lossy(&text).into_owned()
 }
 
 pub(super) async fn deny(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -> Reply {
