@@ -32,7 +32,7 @@ const ENTRY: usize = 64;
 pub(super) struct Sql {
     fates: Fates,
     /// By number: a name may stand for another statement by the time that it is bound.
-    statements: BTreeMap<u64, String>,
+    statements: BTreeMap<u64, Prepared>,
     /// What they run; nothing once that stands.
     portals: BTreeMap<String, Option<Portal>>,
     held: usize,
@@ -42,11 +42,17 @@ pub(super) struct Sql {
     missing: u64,
 }
 
+#[derive(Clone, Default)]
+struct Prepared {
+    text: String,
+    masked: bool,
+}
+
 /// What an execution runs.
 struct Portal {
     /// The number of its statement.
     statement: u64,
-    text: String,
+    prepared: Prepared,
     parameters: Vec<Parameter>,
     types: Vec<String>,
 }
@@ -75,15 +81,15 @@ impl Exporter for Sql {
                 comment(&moment, "", out)?;
                 self.settings(environment, out)
             }
-            Event::Statement { text, prepared: None, number, .. } => {
+            Event::Statement { text, prepared: None, number, masked } => {
                 head(&moment, "", out)?;
                 self.mind_the_encoding(text);
-                self.simple(text, *number, out)
+                self.simple(text, *masked, *number, out)
             }
-            Event::Statement { text, prepared: Some(name), number, .. } => {
+            Event::Statement { text, prepared: Some(name), number, masked } => {
                 head(&moment, &format!(" prepared \"{name}\""), out)?;
                 self.mind_the_encoding(text);
-                self.prepare(*number, text);
+                self.prepare(*number, text, *masked);
                 commented(text, out)
             }
             Event::Bound { portal, parameters, statement, types, .. } => {
@@ -152,10 +158,17 @@ impl Sql {
         self.utf8 &= !["client_encoding", "names", "reset", "discard"].iter().any(|word| text.contains(word));
     }
 
-    fn simple(&mut self, text: &str, number: Option<u64>, out: &mut dyn Write) -> Result<(), ExportError> {
+    fn simple(
+        &mut self,
+        text: &str,
+        masked: bool,
+        number: Option<u64>,
+        out: &mut dyn Write,
+    ) -> Result<(), ExportError> {
         let written = match (fate(self.fates.told(number)), parts(text)) {
             (Err(why), _) => Err(why),
-            (Ok(()), None) => Err(unlike(text)),
+            (Ok(()), _) if masked => Err(MASKED),
+            (Ok(()), None) => Err(UNLIKE),
             (Ok(()), Some(parts)) => {
                 let told = self.fates.told(number);
                 let whole = told.len() == parts.len();
@@ -193,12 +206,13 @@ impl Sql {
         // Once: a portal that is executed on goes on, where a statement would begin anew.
         let slot = self.portals.get_mut(portal).ok_or_else(unknown)?;
         let runs = slot.take().ok_or(Why("it goes on with what stands above", false))?;
-        let Portal { text, parameters, types, .. } =
+        let Portal { prepared: Prepared { text, masked }, parameters, types, .. } =
             Some(runs).filter(|runs| Some(runs.statement) == statement).ok_or_else(unknown)?;
         let text = match parts(&text).as_deref() {
+            _ if masked => return Err(MASKED),
             Some([one]) => inert::lines(one),
             Some([]) => return Err(Why("it is empty", false)),
-            _ => return Err(unlike(&text)),
+            _ => return Err(UNLIKE),
         };
         if parameters.is_empty() {
             return Ok(format!("{text};"));
@@ -239,17 +253,19 @@ impl Sql {
         }
     }
 
-    fn prepare(&mut self, number: Option<u64>, text: &str) {
+    fn prepare(&mut self, number: Option<u64>, text: &str, masked: bool) {
         let Some(number) = number else { return };
         self.hold(ENTRY + text.len());
         // One that is cut over several events is no statement that psql would take.
-        self.statements.entry(number).or_default().push_str(text);
+        let statement = self.statements.entry(number).or_default();
+        statement.text.push_str(text);
+        statement.masked |= masked;
     }
 
     fn bind(&mut self, statement: Option<u64>, portal: &str, parameters: &[Parameter], types: &[String]) {
         self.portals.remove(portal);
         let Some(statement) = statement else { return };
-        let Some(text) = self.statements.get(&statement).cloned() else { return };
+        let Some(prepared) = self.statements.get(&statement).cloned() else { return };
         let size = |value: &Parameter| match value {
             Parameter::Null | Parameter::Masked => 0,
             Parameter::Text(text) | Parameter::Binary(text) => text.len(),
@@ -257,18 +273,22 @@ impl Sql {
             Parameter::Raw { hex, .. } => hex.len(),
         };
         self.hold(
-            ENTRY + portal.len() + text.len() + parameters.iter().map(|value| ENTRY + size(value)).sum::<usize>(),
+            ENTRY
+                + portal.len()
+                + prepared.text.len()
+                + parameters.iter().map(|value| ENTRY + size(value)).sum::<usize>(),
         );
         let (parameters, types) = (parameters.to_vec(), types.to_vec());
-        self.portals.insert(portal.to_owned(), Some(Portal { statement, text, parameters, types }));
+        self.portals.insert(portal.to_owned(), Some(Portal { statement, prepared, parameters, types }));
     }
 
     /// Makes room for so many bytes more, if need be by forgetting what waits for its execution.
     fn hold(&mut self, bytes: usize) {
         self.held += bytes;
         if self.held > MOST_HELD {
-            let kept =
-                |statements: &BTreeMap<u64, String>| statements.values().map(|text| ENTRY + text.len()).sum::<usize>();
+            let kept = |statements: &BTreeMap<u64, Prepared>| {
+                statements.values().map(|statement| ENTRY + statement.text.len()).sum::<usize>()
+            };
             self.portals.clear();
             if kept(&self.statements) > MOST_HELD / 2 {
                 self.statements.clear();
@@ -280,11 +300,8 @@ impl Sql {
 
 const UNSURE: Why = Why("whether it was committed is not known", true);
 
-/// Why it cannot stand as a statement.
-fn unlike(text: &str) -> Why {
-    let masked = text.contains("‹masked");
-    Why(if masked { "its values are masked" } else { "psql might take it for something else than a statement" }, true)
-}
+const UNLIKE: Why = Why("psql might take it for something else than a statement", true);
+const MASKED: Why = Why("its values are masked", true);
 
 /// Why what was answered like this is not run again at all, if so.
 fn fate(told: &[Fate]) -> Result<(), Why> {

@@ -38,6 +38,17 @@ impl<'b> Fields<'b> {
         self.array().map(u32::from_be_bytes)
     }
 
+    /// The next value behind its length, as far as it is here, and how many bytes of it are not; `Some(None)` is NULL (a length of −1).
+    pub(super) fn counted(&mut self) -> Option<Option<(&'b [u8], usize)>> {
+        let length = self.u32()?;
+        if length == u32::MAX {
+            return Some(None);
+        }
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let here = length.min(self.0.len());
+        Some(Some((self.bytes(here).unwrap_or_default(), length - here)))
+    }
+
     /// The next NUL-terminated string, or all the rest if the NUL is missing.
     pub(super) fn text(&mut self) -> &'b [u8] {
         let end = self.0.iter().position(|b| *b == 0).unwrap_or(self.0.len());

@@ -54,13 +54,10 @@ pub(super) fn without_values(text: &str) -> String {
                 Some(c.len_utf8())
             }
         };
-        let Some(taken) = taken.filter(|taken| *taken > 0) else {
-            out.push_str("‹masked to its end›");
-            break;
-        };
+        let Some(taken) = taken.filter(|taken| *taken > 0) else { break };
         rest = rest.get(taken..).unwrap_or_default();
     }
-    if sure < text.len() {
+    if !rest.is_empty() || sure < text.len() {
         out.push_str("‹masked to its end›");
     }
     out

@@ -13,15 +13,11 @@ pub(super) fn parameters(body: &mut Fields<'_>, beyond: usize, types: Option<&[u
     let mut parameters = Vec::new();
     let formats = formats(body);
     for nth in 0..usize::from(body.u16().unwrap_or(0)) {
-        let Some(length) = body.u32() else { break };
-        if length == u32::MAX {
+        let Some(counted) = body.counted() else { break };
+        let Some((bytes, missing)) = counted else {
             parameters.push(Parameter::Null);
             continue;
-        }
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let here = length.min(body.0.len());
-        let bytes = body.bytes(here).unwrap_or_default();
-        let missing = length - here;
+        };
         let oid = types.and_then(|types| types.get(nth)).copied().unwrap_or(0);
         parameters.push(value(format(&formats, nth), oid, bytes, missing));
         if missing > 0 {

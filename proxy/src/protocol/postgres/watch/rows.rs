@@ -59,7 +59,9 @@ pub(super) fn cost(fields: &[Field]) -> usize {
 pub(super) struct Rows {
     of: Option<u64>,
     reading: Option<Arc<Reading>>,
-    columns: Option<Vec<(Field, bool)>>,
+    fields: Option<Arc<[Field]>>,
+    /// Of each column the format that its values come in, and whether they are masked.
+    shown: Vec<(u16, bool)>,
     /// Rows and bytes that were kept.
     kept: (u64, usize),
     /// Of the row that comes in pieces.
@@ -80,11 +82,9 @@ impl Rows {
         let hidden = |field: &Field| !masks.is_empty() && (meant(field) || may_be_a_row(field.oid));
         let all = !masks.is_empty() && reading.as_ref().is_none_or(|reading| reading.named > accounted);
         let format = |nth, field: &Field| reading.as_ref().and_then(|it| it.format(nth)).unwrap_or(field.format);
-        let column = |(nth, field): (usize, &Field)| {
-            (Field { format: format(nth, field), ..field.clone() }, all || hidden(field))
-        };
-        let columns = fields.map(|fields| fields.iter().enumerate().map(column).collect());
-        Self { of, reading, columns, kept: (0, 0), taken: false }
+        let shown = |(nth, field): (usize, &Field)| (format(nth, field), all || hidden(field));
+        let shown = fields.map_or_else(Vec::new, |fields| fields.iter().enumerate().map(shown).collect());
+        Self { of, reading, fields: fields.cloned(), shown, kept: (0, 0), taken: false }
     }
 
     /// With as many kept as of what stopped before, if it is of the same portal.
@@ -97,12 +97,12 @@ impl Rows {
     }
 
     fn columns(&self) -> Option<Event> {
-        let column = |(field, masked): &(Field, bool)| Column {
+        let column = |(field, (_, masked)): (&Field, &(u16, bool))| Column {
             name: field.name.clone(),
             kind: type_name(field.oid),
             masked: *masked,
         };
-        let columns = self.columns.as_ref()?.iter().map(column).collect();
+        let columns = self.fields.as_ref()?.iter().zip(&self.shown).map(column).collect();
         Some(Event::Columns { of: self.of, columns })
     }
 
@@ -110,17 +110,14 @@ impl Rows {
     fn values(&self, mut body: Fields<'_>, beyond: usize, masks: &Masks) -> Vec<Parameter> {
         let mut values = Vec::new();
         for nth in 0..usize::from(body.u16().unwrap_or(0)) {
-            let column = self.columns.as_ref().and_then(|columns| columns.get(nth));
-            let masked = column.map_or(!masks.is_empty(), |(_, masked)| *masked);
-            let Some(length) = body.u32() else { break };
-            let length = if length == u32::MAX { None } else { usize::try_from(length).ok() };
-            let here = length.unwrap_or(0).min(body.0.len());
-            let bytes = body.bytes(here).unwrap_or_default();
-            values.push(match (length, column) {
+            let column = self.fields.as_ref().and_then(|fields| fields.get(nth)).zip(self.shown.get(nth));
+            let masked = column.map_or(!masks.is_empty(), |(_, (_, masked))| *masked);
+            let Some(counted) = body.counted() else { break };
+            values.push(match (counted, column) {
                 _ if masked => Parameter::Masked,
                 (None, _) => Parameter::Null,
-                (Some(length), Some((field, _))) => {
-                    let value = value(field.format, field.oid, bytes, length - here);
+                (Some((bytes, missing)), Some((field, (format, _)))) => {
+                    let value = value(*format, field.oid, bytes, missing);
                     match value {
                         _ if !shows(masks, &value) => Parameter::Masked,
                         Parameter::Typed { text, .. } => Parameter::Text(text), // the columns say of which type
@@ -128,9 +125,9 @@ impl Rows {
                     }
                 }
                 // Text is by far the likelier; what is none is not taken for it.
-                (Some(length), None) => match std::str::from_utf8(bytes) {
-                    Ok(text) if !text.contains('\0') => value(0, 0, text.as_bytes(), length - here),
-                    _ => value(1, 0, bytes, length - here),
+                (Some((bytes, missing)), None) => match std::str::from_utf8(bytes) {
+                    Ok(text) if !text.contains('\0') => value(0, 0, text.as_bytes(), missing),
+                    _ => value(1, 0, bytes, missing),
                 },
             });
         }
