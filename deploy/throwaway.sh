@@ -46,6 +46,7 @@ install_needs() {
     local missing=()
     need() { command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ] || missing+=("$2"); }
     need cc build-essential
+    need make build-essential # the allocator
     need cmake cmake # aws-lc-rs, the cryptographic library
     need ssh openssh-client
     need sshd openssh-server

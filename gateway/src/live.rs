@@ -210,9 +210,7 @@ impl Live {
         self.opened.ssh.replace(new.ssh_targets.clone());
         self.opened.postgres.replace(new.postgres_targets.clone());
         self.opened.postgres.reach(trust::databases(&new.postgres_targets, &new.policy));
-        if let Some(door) = &self.opened.ssh_door {
-            door.vouching.store(Arc::new(new.vouching.clone()));
-        }
+        self.gate.vouching.store(Arc::new(new.vouching.clone()));
         self.opened.logins.oidc.store(new.oidc.clone());
         // Last: whoever is let in by the new terms finds the new targets.
         self.gate.authority.replace(new.policy.clone());

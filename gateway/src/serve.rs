@@ -225,6 +225,7 @@ async fn open(config: &Config, keys: &Arc<Keys>) -> anyhow::Result<(Gate, watch:
         meter: Meter::default(),
         drain: Drain::default(),
         store,
+        vouching: Arc::new(ArcSwap::from_pointee(config.vouching.clone())),
         tickets: Arc::new(TicketSystem),
         recorder: Arc::new(recorder),
         recordable: watched,
@@ -318,7 +319,6 @@ fn start_doors(
         let door = Ssh {
             gate: gate.clone(),
             keys: keys.clone(),
-            vouching: ArcSwap::from_pointee(config.vouching.clone()),
             sources: Sources::default(),
             public_names: config.public_names.clone(),
             source_addresses: config.source_addresses.clone(),

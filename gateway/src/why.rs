@@ -152,7 +152,7 @@ impl Looked<'_> {
                 .because(
                     "the entitlement asks for a second factor (mfa = \"session\"), which this login had not proven",
                 )
-                .next("they prove it: `ssh gate mfa`; who has none gets one: tidegate user mfa enroll NAME"),
+                .next("they prove it: `ssh gate help mfa`; who has none gets one: tidegate user mfa enroll NAME"),
             "locked" => Found::default()
                 .because("a lock keeps them out, whatever grants say")
                 .next("tidegate lock list; tidegate lock remove ID"),

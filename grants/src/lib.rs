@@ -62,6 +62,7 @@ pub use policy::{Policy, SessionLimits};
 pub use reference::Reference;
 pub use request::{RequestState, RequestView};
 pub use review::{ReviewState, ReviewView};
+pub use signature::signed_by;
 pub use store::{LeftOn, Store, StoreError};
 pub use target::{Kind, Target};
 pub use token::{Bearer, TokenScope, TokenState, TokenView};

@@ -4,7 +4,7 @@
 //! nothing, and a security key says that it was touched.
 
 use crate::identity::Identity;
-use ssh_key::{Algorithm, LineEnding, PublicKey, SshSig};
+use ssh_key::{Algorithm, LineEnding, PublicKey, SshSig, public::KeyData};
 
 /// An armored signature is at most this long.
 pub(crate) const LONGEST: usize = 8 * 1024;
@@ -44,6 +44,12 @@ impl Signed {
     pub(crate) fn touched(&self) -> bool {
         is_security_key(&self.key)
     }
+}
+
+/// By which key this was signed, if it is a signature; whether it holds is another question.
+pub fn signed_by(armored: &str) -> Option<KeyData> {
+    let sane = Some(armored).filter(|armored| armored.len() <= LONGEST)?;
+    Some(SshSig::from_pem(sane.trim()).ok()?.public_key().clone())
 }
 
 /// Whether it lives in a security key (FIDO).

@@ -1,6 +1,7 @@
 //! What every session needs, whatever its protocol.
 
 use crate::{
+    authenticate::Vouching,
     door::{Door, TurnedAway},
     drain::Drain,
     meter::Meter,
@@ -9,9 +10,10 @@ use crate::{
     waiting::Waiting,
     watching::Watching,
 };
+use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 use tidegate_grants::{
     Authority, IdentityName, Reference, RequestView, Store,
     authority::GrantError,
@@ -37,6 +39,8 @@ pub struct Gate {
     pub authority: Arc<Authority>,
     /// Leases, ledger.
     pub store: Arc<Store>,
+    /// Who vouches for people beside their own keys in the configuration, and what nobody vouches for any more. A reload replaces it.
+    pub vouching: Arc<ArcSwap<Vouching>>,
     /// Asks ticket systems.
     pub tickets: Arc<dyn Tickets>,
     /// Starts recordings.
@@ -90,6 +94,43 @@ impl Gate {
                 self.authority.extend(by, grant, More { seen, ..more }, self.now()).await
             }
             other => other,
+        }
+    }
+
+    /// [`Authority::approve`], unless the key that signed was revoked.
+    pub async fn approve(
+        &self,
+        by: &IdentityName,
+        id: &str,
+        signature: Option<String>,
+    ) -> Result<RequestView, GrantError> {
+        if let Some(armored) = &signature {
+            self.not_revoked(armored).await?;
+        }
+        self.authority.approve(by, id, signature, self.now()).await
+    }
+
+    /// [`Authority::prove_by_key`], likewise.
+    pub async fn prove_by_key(
+        &self,
+        identity: &IdentityName,
+        came_with: Option<&str>,
+        (line, armored): (&str, &str),
+        source: IpAddr,
+    ) -> Result<(), GrantError> {
+        self.not_revoked(armored).await?;
+        self.authority.prove_by_key(identity, came_with, (line, armored), source, self.now()).await
+    }
+
+    /// Whoever verifies what is no signature says so.
+    async fn not_revoked(&self, armored: &str) -> Result<(), GrantError> {
+        let Some(key) = tidegate_grants::signed_by(armored) else { return Ok(()) };
+        match self.vouching.load_full().revoked_keys.now().await {
+            Ok(revoked) if revoked.has_key(&key) => {
+                Err(GrantError::Refused("the key that signed is revoked".to_owned()))
+            }
+            Ok(_) => Ok(()),
+            Err(unknown) => Err(GrantError::Refused(format!("whether the key is revoked is not known: {unknown}"))),
         }
     }
 

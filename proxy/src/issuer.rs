@@ -56,6 +56,9 @@ pub enum TargetError {
     /// The configuration has no such target any more.
     #[error("target {0} is no longer in the configuration")]
     Unknown(String),
+    /// Others go before, and take their time. Nothing was tried.
+    #[error("{0} has others to answer first")]
+    Later(TargetName),
     /// Our own store or CA failed.
     #[error("{0}")]
     Ours(String),

@@ -179,6 +179,7 @@ impl From<&TargetError> for Refusal {
             TargetError::Unreachable { target, .. } => {
                 Self::new(format!("{target} cannot be reached")).next("try again, or tell your admin")
             }
+            TargetError::Later(target) => Self::new(format!("{target} is busy")).next("try again, or tell your admin"),
             TargetError::Impostor { target, .. } => Self::new(format!("{target} did not prove that it is {target}"))
                 .next("do not go around the gate; tell your admin"),
             TargetError::Refused { target, .. } | TargetError::Held { target, .. } => {

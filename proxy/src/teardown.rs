@@ -63,6 +63,9 @@ fn left(receipt: &tidegate_grants::Receipt) -> String {
 }
 
 async fn give_up(gate: &Gate, issuer: &dyn Teardown, lease: &mut Lease, error: &TargetError) {
+    if let TargetError::Later(target) = error {
+        return tracing::debug!(lease = %lease.id(), %target, "left to the reaper: others go before");
+    }
     let (now, why) = (gate.now(), error.to_string());
     let said = if let TargetError::Held { .. } = error {
         tracing::error!(lease = %lease.id(), target = %lease.target(), why, "lease held: see `tidegate lease show`");

@@ -12,6 +12,7 @@ use std::{
 use tidegate_tests::{
     Output, World,
     running::Running,
+    sshd::keygen,
     world::{PATIENCE, Plan},
 };
 
@@ -127,7 +128,15 @@ fn send(world: &World, person: &str, id: &str, signature: &str) -> Output {
 
 #[test]
 fn a_signed_approval_is_by_ones_own_key_over_exactly_this_request() {
-    let world = plan("[{ from = [\"sales\"], proof = \"signed\" }]").start();
+    let revoking = "[ssh]\nrevoked_keys = \"revoked\"\n";
+    let mut world =
+        plan("[{ from = [\"sales\"], proof = \"signed\" }]").change("[ssh]\n", revoking).file("revoked", "").start();
+    keygen(&world.client_file("lost"));
+    let public = |name: &str| fs::read_to_string(world.client_file(&format!("{name}.pub"))).unwrap().trim().to_owned();
+    let (carols, lost) = (public("carol"), public("lost"));
+    world.config.change(&format!("[{carols:?}]"), &format!("[{carols:?}, {lost:?}]"));
+    world.gateway.configure(&world.config);
+    world.gateway.cli(&["reload"]).ok();
     let first = ask(&world);
     let unsigned = world.control("carol", &[&format!("approve {first}")]).exited(1).says("takes signed approvals only");
     let line = unsigned.out() + "\n";
@@ -141,6 +150,9 @@ fn a_signed_approval_is_by_ones_own_key_over_exactly_this_request() {
     send(&world, "carol", &first, &of_the_first).exited(1).says("it is cancelled");
     world.exec("alice", "true").exited(77);
     let line = world.control("carol", &[&format!("approve {edited}")]).exited(1).out() + "\n";
+    // A second key of hers, which she has lost: good until it is on the list.
+    fs::write(world.gateway.dir().join("revoked"), format!("{lost}\n")).unwrap();
+    send(&world, "carol", &edited, &signed(&world, "lost", &line)).exited(1).says("the key that signed is revoked");
     let said = send(&world, "carol", &edited, &signed(&world, "carol", &line)).ok().out();
     assert!(said.contains("approved (signed, on level 1)"), "{said}");
     world.exec("alice", "true").ok();

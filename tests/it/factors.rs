@@ -183,7 +183,7 @@ fn seeds_are_sealed_under_a_key_that_rotates_and_a_factor_that_is_taken_away_ope
     world.exec("alice", "echo fresh").ok();
     world.gateway.cli(&["user", "mfa", "remove", "alice"]).ok();
     world.exec("alice", "true").exited(77).says("user mfa enroll");
-    typed(&world, &["mfa"], &format!("{}\n", given.recovery[0])).exited(77).says("you have no second factor");
+    typed(&world, &["mfa"], &format!("{}\n", given.recovery[0])).exited(77).says("you have no codes here");
     world.gateway.verify_ledger().ok();
     world.gateway.cli(&["user", "mfa", "enroll", "alice"]).ok();
     world.gateway.verify_ledger().ok();
@@ -281,4 +281,20 @@ fn the_security_key_that_somebody_comes_with_is_one_factor_and_no_second() {
     bash.args(["-c", &line]).env("SSH_AUTH_SOCK", hers.agent.socket()).env("LC_ALL", "C.UTF-8");
     run(bash, PATIENCE).exited(77).says("that is the key that you came with");
     assert_eq!(world.gateway.ledger().count("mfa.proven"), 0);
+}
+
+#[test]
+fn a_revoked_security_key_proves_nothing() {
+    let revoking = "[ssh]\nrevoked_keys = \"revoked\"\n";
+    let mut world = plan().only_ssh().change("[ssh]\n", revoking).file("revoked", "").start();
+    let hers = InAgent::new(&PrivateKey::random(&mut UnwrapErr(SysRng), Algorithm::Ed25519).unwrap(), true);
+    let plain = fs::read_to_string(world.client_file("alice.pub")).unwrap().trim().to_owned();
+    world.config.change(&format!("[{plain:?}]"), &format!("[{plain:?}, {:?}]", hers.public.trim()));
+    world.gateway.configure(&world.config);
+    world.gateway.cli(&["reload"]).ok();
+    fs::write(world.gateway.dir().join("revoked"), &hers.public).unwrap();
+    hers.prove(&world, "tidegate-mfa").exited(77).says("the key that signed is revoked");
+    assert_eq!(world.gateway.ledger().count("mfa.proven"), 0);
+    fs::write(world.gateway.dir().join("revoked"), "").unwrap();
+    hers.prove(&world, "tidegate-mfa").ok();
 }

@@ -76,7 +76,7 @@ pub(super) async fn approve(
 ) -> Answer<RequestView> {
     let _: Scope = caller.may(Action::DecideRequests)?;
     let ApproveBody { signature } = body(request).await?;
-    Ok(Json(api.gate.authority.approve(caller.own_voice()?, &id, signature, api.gate.now()).await?))
+    Ok(Json(api.gate.approve(caller.own_voice()?, &id, signature).await?))
 }
 
 /// Says no, and why.

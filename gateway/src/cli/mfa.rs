@@ -16,12 +16,12 @@ pub(crate) enum MfaCommand {
         #[command(flatten)]
         json: Json,
     },
-    /// List who has one, since when, and how many recovery codes are left
+    /// List who has codes or has proven a security key, since when, and how many recovery codes are left
     List {
         #[command(flatten)]
         json: Json,
     },
-    /// Take it away: what needs one opens for them no more
+    /// Take their codes away (a security key goes out of their `ssh_keys`)
     Remove {
         /// Whose
         name: IdentityName,

@@ -18,8 +18,8 @@ use std::{
 };
 use tidegate_grants::{GroupName, Keeps};
 use tidegate_proxy::{
-    authenticate::RevokedKeys,
-    protocol::{proxied::Network, ssh::Vouching},
+    authenticate::{RevokedKeys, Vouching},
+    protocol::proxied::Network,
     tls::CertificateFiles,
 };
 use tidegate_recorder::Settings;

@@ -73,12 +73,15 @@ use std::{
 };
 use tidegate_ca::Keys;
 use tidegate_grants::{Policy, TargetName};
-use tidegate_proxy::protocol::{
-    postgres::PostgresTarget,
-    proxied::Network,
-    ssh::{HostTrust, SshTarget, Vouching},
+use tidegate_proxy::{
+    authenticate::Vouching,
+    protocol::{
+        postgres::PostgresTarget,
+        proxied::Network,
+        ssh::{HostTrust, SshTarget},
+    },
+    tls::CertificateFiles,
 };
-use tidegate_proxy::tls::CertificateFiles;
 use toml::{Spanned, de::DeTable};
 
 /// A configuration without faults.

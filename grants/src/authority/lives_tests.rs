@@ -225,15 +225,15 @@ async fn what_becomes_exclusive_while_two_have_it_opens_for_the_first_and_a_lock
 async fn what_others_wait_for_is_kept_for_a_first_session_no_longer_than_it_was_asked_for() {
     let (_dir, authority) = world(Asking { clock: Clock::FirstUse, ..asking(&[]) }, true);
     let never_comes = granted(&authority, "alice", now()).await;
-    assert_eq!(authority.grant(&never_comes.to_string(), now()).await.unwrap().ends, after(1200));
+    assert_eq!(authority.grant(&never_comes.to_string(), now()).await.unwrap().ends, after(600));
     let bob = authority.request(&name("bob"), wish("web-1"), now()).await.unwrap();
     assert_eq!(queued(&bob).ahead, 0);
-    authority.pass_on(after(1199)).await.unwrap();
-    assert_eq!(look(&authority, &bob, after(1199)).await.state, RequestState::Open);
-    authority.pass_on(after(1200)).await.unwrap();
-    assert_eq!(look(&authority, &bob, after(1200)).await.state, RequestState::Granted);
-    let first = permit(&authority, "bob", after(1300)).await.unwrap();
-    assert_eq!(first.expires(), after(1900));
+    authority.pass_on(after(599)).await.unwrap();
+    assert_eq!(look(&authority, &bob, after(599)).await.state, RequestState::Open);
+    authority.pass_on(after(600)).await.unwrap();
+    assert_eq!(look(&authority, &bob, after(600)).await.state, RequestState::Granted);
+    let first = permit(&authority, "bob", after(1199)).await.unwrap();
+    assert_eq!(first.expires(), after(1799));
 }
 
 /// So many attempts at once.

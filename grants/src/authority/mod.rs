@@ -423,8 +423,7 @@ impl Authority {
         &self,
         identity: &IdentityName,
         came_with: Option<&str>,
-        line: &str,
-        armored: &str,
+        (line, armored): (&str, &str),
         source: IpAddr,
         now: Timestamp,
     ) -> Result<(), GrantError> {

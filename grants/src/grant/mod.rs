@@ -91,11 +91,13 @@ pub struct Claims {
 pub(crate) const WAITS: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Claims {
-    /// Its end, in seconds since 1970, where its first session began then.
+    /// Its end, in seconds since 1970, where its first session began then. Without one: the last moment for it, so that whoever comes
+    /// has all the time that was granted.
     pub fn end(&self, first: Option<Timestamp>) -> i64 {
         match (self.lasts, first) {
             (Some(lasts), Some(first)) => self.exp.min(first.as_second().saturating_add(lasts)),
-            _ => self.exp,
+            (Some(lasts), None) => self.exp.saturating_sub(lasts),
+            (None, _) => self.exp,
         }
     }
 }

@@ -49,16 +49,12 @@ pub struct Factors {
     gateway: String,
     guesses: Arc<Mutex<Guesses<(IdentityName, IpAddr)>>>,
     wrong: Arc<Mutex<HashMap<IdentityName, (u32, Timestamp)>>>,
-    challenges: Arc<Mutex<HashMap<IdentityName, Challenge>>>,
+    challenges: Arc<Mutex<Challenges>>,
 }
 
-/// A line that somebody is to sign. Each has one at a time: the newest.
-#[derive(Debug)]
-struct Challenge {
-    line: String,
-    source: IpAddr,
-    at: Timestamp,
-}
+/// Lines that are to be signed, and since when. Each has one for each address: whoever has a key of theirs and comes from elsewhere
+/// takes none away.
+type Challenges = HashMap<(IdentityName, IpAddr), (String, Timestamp)>;
 
 /// What somebody was given, shown once.
 #[derive(Debug)]
@@ -73,7 +69,9 @@ pub struct Enrolled {
 #[derive(Debug, thiserror::Error)]
 pub enum FactorError {
     /// They have no second factor.
-    #[error("you have no second factor here: ask an admin for one (`tidegate user mfa enroll`)")]
+    #[error(
+        "you have no codes here: ask an admin (`tidegate user mfa enroll`), or sign with a security key (`ssh gate help mfa`)"
+    )]
     None,
     /// Not a code of now.
     #[error("that code is not right; look at the app again, and at the time on your phone")]
@@ -167,7 +165,7 @@ impl Factors {
         checked
     }
 
-    /// A line for somebody to sign with a security key of theirs, in the place of any earlier one.
+    /// A line for somebody to sign with a security key of theirs, in the place of an earlier one from there.
     ///
     /// # Errors
     /// [`FactorError::Ours`].
@@ -175,16 +173,17 @@ impl Factors {
         let once = BASE32_NOPAD.encode(random::<CHALLENGE>()?.as_slice()).to_lowercase();
         let line = format!("tidegate second-factor gateway={} user={identity} from={source} once={once}", self.gateway);
         let mut challenges = self.challenges.lock().unwrap_or_else(PoisonError::into_inner);
-        challenges.retain(|_, challenge| now.duration_since(challenge.at) < TO_SIGN);
-        challenges.insert(identity.clone(), Challenge { line: line.clone(), source, at: now });
+        challenges.retain(|_, (_, at)| now.duration_since(*at) < TO_SIGN);
+        challenges.insert((identity.clone(), source), (line.clone(), now));
         Ok(line)
     }
 
     /// The line that they were given there, if it is still good; whatever comes of it, it is good no more.
     pub fn challenged(&self, identity: &IdentityName, source: IpAddr, now: Timestamp) -> Option<String> {
-        let challenge = self.challenges.lock().unwrap_or_else(PoisonError::into_inner).remove(identity)?;
-        let age = now.duration_since(challenge.at);
-        (challenge.source == source && !age.is_negative() && age < TO_SIGN).then_some(challenge.line)
+        let mut challenges = self.challenges.lock().unwrap_or_else(PoisonError::into_inner);
+        let (line, at) = challenges.remove(&(identity.clone(), source))?;
+        let age = now.duration_since(at);
+        (!age.is_negative() && age < TO_SIGN).then_some(line)
     }
 
     /// Writes every seed sealed anew that an older key sealed. How many there were.
@@ -339,9 +338,9 @@ mod tests {
         assert_ne!(first, second);
         assert_eq!(take(home, 120), Some(second), "the newest");
         assert_eq!(take(home, 120), None, "once");
-        give(200);
+        let third = give(200);
         assert_eq!(take(elsewhere, 201), None, "asked for elsewhere");
-        assert_eq!(take(home, 201), None, "and spent");
+        assert_eq!(take(home, 201), Some(third), "and not taken away by that");
         give(300);
         assert_eq!(take(home, 420), None, "too late");
         give(500);

@@ -20,6 +20,15 @@ pub use verifier::Verifier;
 use russh::keys::PublicKey;
 use tidegate_grants::{Identity, Policy};
 
+/// What certificates people may come with, and which of those and of their keys open nothing any more.
+#[derive(Debug, Clone)]
+pub struct Vouching {
+    /// Authorities whose user certificates say who somebody is.
+    pub user_ca: Vec<PublicKey>,
+    /// Keys and certificates that open nothing any more.
+    pub revoked_keys: RevokedKeys,
+}
+
 /// The identity that has this key.
 pub fn identity_of_key<'p>(policy: &'p Policy, key: &PublicKey) -> Option<&'p Identity> {
     let key = key.to_openssh().ok()?;

@@ -38,7 +38,9 @@ impl Fatal {
     /// The session could not reach its target.
     pub(super) fn of_target(error: &TargetError) -> Self {
         let code: Cow<'static, str> = match error {
-            TargetError::Unreachable { .. } | TargetError::Impostor { .. } => UNREACHABLE.into(),
+            TargetError::Unreachable { .. } | TargetError::Impostor { .. } | TargetError::Later(_) => {
+                UNREACHABLE.into()
+            }
             TargetError::Refused { .. } | TargetError::Held { .. } | TargetError::Unknown(_) => REFUSED.into(),
             TargetError::Answered { code, .. } => code.clone().into(),
             TargetError::Ours(_) => OURS.into(),

@@ -113,7 +113,7 @@ impl Admission {
     pub(super) fn offered(&self, user: &str, offer: &PublicKeyOffer<'_>) -> Auth {
         self.note_name(user);
         let sha1 = matches!(offer.algorithm, Algorithm::Rsa { hash: None } | Algorithm::Dsa);
-        let may_be_certified = !self.ssh.vouching.load().user_ca.is_empty();
+        let may_be_certified = !self.ssh.gate.vouching.load().user_ca.is_empty();
         let may_become_theirs = self.may_become_theirs(user);
         if !sha1 && (may_be_certified || may_become_theirs || self.identity(offer.public_key).is_some()) {
             Auth::Accept
@@ -150,7 +150,7 @@ impl Admission {
     /// Whose key was proven, unless it was revoked.
     async fn identity_unless_revoked(&self, key: &PublicKey) -> Result<IdentityName, String> {
         let Some(identity) = self.identity(key) else { return Err(String::new()) };
-        match self.ssh.vouching.load_full().revoked_keys.now().await {
+        match self.ssh.gate.vouching.load_full().revoked_keys.now().await {
             Ok(revoked) if revoked.has_key(key.key_data()) => Err(format!("a key of {identity} that is revoked")),
             Ok(_) => Ok(identity),
             Err(unknown) => Err(format!("whether it is revoked is not known: {unknown}")),
@@ -161,7 +161,7 @@ impl Admission {
     async fn identity_by_certificate(&self, certificate: &Certificate) -> Result<IdentityName, String> {
         let (gate, source) = (&self.ssh.gate, self.source);
         let unknown = |unknown| format!("whether it is revoked is not known: {unknown}");
-        let vouching = self.ssh.vouching.load_full();
+        let vouching = self.ssh.gate.vouching.load_full();
         let revoked = vouching.revoked_keys.now().await.map_err(unknown)?;
         let (policy, now) = (gate.authority.policy(), gate.now());
         let identity = identity_of_certificate(&policy, certificate, &vouching.user_ca, &revoked, source, now)
@@ -188,7 +188,7 @@ impl Admission {
     async fn take_for_theirs(&mut self, user: &str, arrived: Arrived) -> Result<IdentityName, String> {
         let Some((_, key)) = self.nobodys.take().filter(|(name, _)| name == user) else { return Ok(arrived.identity) };
         let gate = &self.ssh.gate;
-        match self.ssh.vouching.load_full().revoked_keys.now().await {
+        match self.ssh.gate.vouching.load_full().revoked_keys.now().await {
             Ok(revoked) if revoked.has_key(key.key_data()) => return Err("a key that is revoked".to_owned()),
             Ok(_) => {}
             Err(unknown) => return Err(format!("whether it is revoked is not known: {unknown}")),

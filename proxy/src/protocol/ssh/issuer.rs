@@ -47,6 +47,8 @@ const MOST_SILENCES: u32 = 3;
 /// Log-ins for receipts that one target has to deal with at once; the others wait for their turn. sshd drops some of those that
 /// come when ten are being let in (`MaxStartups`), and the room is for people.
 const LOOKS: usize = 4;
+/// How long a receipt waits for its turn; then it is the reaper's, and no attempt is counted.
+const TURN: Duration = Duration::from_secs(5);
 
 /// What a connection to the target is for. Its certificate allows nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,13 +194,16 @@ impl SshIssuer {
         }
     }
 
-    /// Waits for a turn to log in to the target, for a receipt.
+    /// A turn to log in to the target, for a receipt.
     async fn turn(&self, target: &TargetName) -> Result<OwnedSemaphorePermit, TargetError> {
         let turns = {
             let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
             turns.entry(target.clone()).or_insert_with(|| Arc::new(Semaphore::new(LOOKS))).clone()
         };
-        turns.acquire_owned().await.map_err(|error| ours("no turn", &error))
+        match timeout(TURN, turns.acquire_owned()).await {
+            Ok(turn) => turn.map_err(|error| ours("no turn", &error)),
+            Err(_) => Err(TargetError::Later(target.clone())),
+        }
     }
 
     async fn look(&self, lease: &Lease, connections: &[Noted]) -> Result<Leftovers, TargetError> {

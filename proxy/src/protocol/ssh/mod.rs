@@ -42,13 +42,11 @@ pub use trust::trust;
 
 use super::proxied::Network;
 use crate::{
-    authenticate::{Elsewhere, Factors, Passwords, RevokedKeys, Sources},
+    authenticate::{Elsewhere, Factors, Passwords, Sources},
     gate::Gate,
     listener::Doorway,
     places::{Full, Places},
 };
-use arc_swap::ArcSwap;
-use russh::keys::PublicKey;
 use std::sync::Arc;
 use tidegate_ca::Keys;
 use tidegate_grants::TargetName;
@@ -74,15 +72,6 @@ impl SshTarget {
     }
 }
 
-/// What certificates people may come with, and which of those and of their keys open nothing any more.
-#[derive(Debug, Clone)]
-pub struct Vouching {
-    /// Authorities whose user certificates say who somebody is.
-    pub user_ca: Vec<PublicKey>,
-    /// Keys and certificates that open nothing any more.
-    pub revoked_keys: RevokedKeys,
-}
-
 /// What the SSH side needs beside the gate.
 #[derive(Debug)]
 pub struct Ssh {
@@ -90,8 +79,6 @@ pub struct Ssh {
     pub gate: Gate,
     /// CAs.
     pub keys: Arc<Keys>,
-    /// Who vouches for people beside their own keys in the configuration. A reload replaces it.
-    pub vouching: ArcSwap<Vouching>,
     /// Who has tried keys that fit nobody.
     pub sources: Sources,
     /// For the host certificate and printed configuration.

@@ -19,8 +19,8 @@ pub(super) const MFA: Verb = Verb {
            this address with your key is asked again: scp in a script, Ansible, psql with a new password.\n\
            With a security key that the configuration has for you, and that is not the key that you come with:\n\
            \u{20} ssh gate mfa --challenge | ssh-keygen -Y sign -n tidegate-mfa -f KEY | ssh gate mfa --signed\n\
-           --challenge prints a line, --signed reads its signature from stdin: once, within two minutes, from where the line was\n\
-           asked for.",
+           --challenge prints a line, --signed reads its signature from stdin: once, within two minutes, from the address that\n\
+           the line was asked for from.",
     words: 0..=0,
     flags: &["--challenge", "--signed"],
     options: &[],
@@ -58,15 +58,14 @@ fn challenge(visitor: &Visitor<'_>) -> Reply {
 /// Takes the signature of the line that they were given before.
 async fn by_key(visitor: &Visitor<'_>, armored: &str) -> Result<(), Refusal> {
     let (ssh, identity, source) = (visitor.ssh, &visitor.identity.name, visitor.source);
-    let now = ssh.gate.now();
-    let Some(line) = ssh.factors.challenged(identity, source, now) else {
+    let Some(line) = ssh.factors.challenged(identity, source, ssh.gate.now()) else {
         return Err(Refusal::new("no line to sign was asked for from here within two minutes, or it was used already")
             .next(SIGN_WITH_KEY)
             .by("mfa")
             .ask_first());
     };
     let came_with = visitor.device.key.as_deref();
-    let proven = ssh.gate.authority.prove_by_key(identity, came_with, &line, armored, source, now).await;
+    let proven = ssh.gate.prove_by_key(identity, came_with, (&line, armored), source).await;
     proven.map_err(|error| Refusal::from(&error).by("mfa").ask_first())
 }
 

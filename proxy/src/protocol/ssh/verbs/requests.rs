@@ -173,7 +173,7 @@ pub(super) async fn approve(visitor: &Visitor<'_>, arguments: &Arguments<'_>) ->
         },
     };
     let unsigned = signature.is_none();
-    match gate.authority.approve(by, id, signature, gate.now()).await {
+    match gate.approve(by, id, signature).await {
         Ok(view) if arguments.has("--json") => Reply::json(&view),
         Ok(view) => {
             let said = view.approvals.iter().find(|yes| yes.by == *by);
