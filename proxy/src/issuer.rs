@@ -171,6 +171,9 @@ pub trait Issuer: Teardown {
     /// What a connection to the target needs to log in.
     type Credential: Send;
 
+    /// When so many leases of a target have been disabled and could not be closed, no new session goes there: what piles up is in the way.
+    const MOST_LEFT: u32;
+
     /// What is about to exist on the target. Pure: nothing is created yet.
     fn plan(&self, permit: &Permit) -> Result<LeasePlan, TargetError>;
 

@@ -325,17 +325,16 @@ async fn start_recording<C: Client>(gate: &Gate, permit: &Permit) -> Result<Arc<
 
 /// More accounts than this that could not even be disabled on a target, and no new session goes there.
 const MOST_ORPHANS: u32 = 10;
-/// The same for accounts that are disabled, and wait for their removal or for a human: they do no harm, but pile up.
-const MOST_LEFT: u32 = 100;
 
-/// On disk when this returns. Refused while too many of the target's old accounts could not be removed.
+/// On disk when this returns. Refused while too many of the target's old accounts could not be removed: those that are disabled, and wait
+/// for their removal or for a human, do no harm, but pile up.
 async fn take_lease<I: Issuer>(gate: &Gate, issuer: &I, permit: &Permit) -> Result<Lease, Refusal> {
     let store_failed = |error: tidegate_grants::StoreError| {
         tracing::error!(session = %permit.session(), %error, "no lease");
         Refusal::from(&error)
     };
     let left = gate.store.left_on(permit.target()).await.map_err(store_failed)?;
-    if left.working > MOST_ORPHANS || left.all > MOST_LEFT {
+    if left.working > MOST_ORPHANS || left.all > I::MOST_LEFT {
         return Err(Refusal::new(format!("too many old accounts could not be removed from {}", permit.target()))
             .next("tell your admin: `tidegate lease list`"));
     }

@@ -95,6 +95,8 @@ impl PostgresIssuer {
 impl Issuer for PostgresIssuer {
     type Credential = RoleCredential;
 
+    const MOST_LEFT: u32 = 100; // roles
+
     fn plan(&self, permit: &Permit) -> Result<LeasePlan, TargetError> {
         let target = self.admin.target(permit.target())?;
         let (Access::Database(database), Terms::Postgres { owner, leftovers, .. }) =

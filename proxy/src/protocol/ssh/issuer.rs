@@ -308,6 +308,9 @@ impl Teardown for SshIssuer {
 impl Issuer for SshIssuer {
     type Credential = Minted;
 
+    /// Nothing of a certificate is on the target: what is left is a question to it, and a busy sshd takes its time to answer.
+    const MOST_LEFT: u32 = 10_000;
+
     fn plan(&self, permit: &Permit) -> Result<LeasePlan, TargetError> {
         let target = self.target(permit.target())?;
         let name = login(permit)?;
