@@ -1,12 +1,11 @@
 //! `cert`: a certificate of minutes for `psql`, on a key that the person made and keeps.
 
 use super::{Arguments, Reply, Verb, Visitor};
-use crate::{protocol::ssh::flow::Item, protocol::ssh::line::FromClient, refusal::Refusal};
+use crate::refusal::Refusal;
 use jiff::SignedDuration;
 use std::time::Duration;
 use tidegate_ca::people::{LONGEST_REQUEST, RequestError};
 use tidegate_grants::Event;
-use tokio::time::timeout;
 
 pub(super) const CERT: Verb = Verb {
     name: "cert",
@@ -38,7 +37,7 @@ pub(super) async fn cert(visitor: &Visitor<'_>, _: &Arguments<'_>) -> Reply {
             "this gateway does not listen for PostgreSQL, and a certificate is good for nothing else",
         );
     };
-    let Ok(request) = timeout(TO_ASK, request(visitor)).await else {
+    let Some(request) = visitor.stdin(LONGEST_REQUEST, TO_ASK).await else {
         return Reply::usage(&format!("no request came on stdin; {TYPE}"));
     };
     let (now, window) = (ssh.gate.now(), SignedDuration::try_from(ssh.passwords.window()).unwrap_or_default());
@@ -64,21 +63,4 @@ pub(super) async fn cert(visitor: &Visitor<'_>, _: &Arguments<'_>) -> Reply {
         identity.name
     );
     Reply { out: made.pem, err, ..Reply::default() }
-}
-
-/// All of stdin, up to one byte more than any request has.
-async fn request(visitor: &Visitor<'_>) -> Vec<u8> {
-    let mut request = Vec::new();
-    while request.len() <= LONGEST_REQUEST {
-        match visitor.line.up.pop().await {
-            Item::Data { bytes, .. } => {
-                let room = LONGEST_REQUEST + 1 - request.len();
-                request.extend(bytes.iter().take(room));
-                visitor.line.up.settle(bytes.len());
-            }
-            Item::Event(FromClient::Eof | FromClient::Close) | Item::Overrun => break,
-            Item::Event(_) => {}
-        }
-    }
-    request
 }

@@ -1,6 +1,6 @@
 //! `mfa`, and the question for a code wherever a verb needs a second factor.
 
-use super::{Arguments, Reply, Verb, Visitor, signature::signature};
+use super::{Arguments, Reply, Verb, Visitor};
 use crate::{
     authenticate::FactorError,
     protocol::ssh::{flow::Item, line::FromClient},
@@ -35,7 +35,7 @@ pub(super) async fn mfa(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -> Rep
     let proven = match (arguments.has("--challenge"), arguments.has("--signed")) {
         (true, true) => return Reply::usage("--challenge comes before, and --signed after the signing"),
         (true, false) => return challenge(visitor),
-        (false, true) => match signature(visitor, "mfa --signed").await {
+        (false, true) => match visitor.signature("mfa --signed").await {
             Ok(armored) => by_key(visitor, &armored).await,
             Err(wrong) => return wrong,
         },

@@ -16,7 +16,7 @@ mod reply;
 mod requests;
 mod reviews;
 mod sessions;
-mod signature;
+mod stdin;
 mod watch;
 
 pub(super) use factor::refused;

@@ -1,6 +1,6 @@
 //! `request`, `requests`, `approve`, `deny` and `cancel`: asking, and answering who asks.
 
-use super::{Arguments, Reply, Verb, Visitor, factor::prove, reviews::owed, signature::signature};
+use super::{Arguments, Reply, Verb, Visitor, factor::prove, reviews::owed};
 use crate::{asking, refusal::Refusal, text::table};
 use std::time::Duration;
 use tidegate_grants::{
@@ -167,7 +167,7 @@ pub(super) async fn approve(visitor: &Visitor<'_>, arguments: &Arguments<'_>) ->
     let id = arguments.word(0).unwrap_or_default();
     let signature = match arguments.has("--signed") {
         false => None,
-        true => match signature(visitor, "approve REQUEST --signed").await {
+        true => match visitor.signature("approve REQUEST --signed").await {
             Ok(signature) => Some(signature),
             Err(wrong) => return wrong,
         },
