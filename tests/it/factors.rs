@@ -65,7 +65,7 @@ fn at_a_terminal(world: &World, args: &[&str], script: &str) -> Output {
         .map(|w| format!("{{{}}}", w.to_string_lossy()))
         .collect();
     let head = format!("set timeout 40\neval spawn -noecho {}\n", words.join(" "));
-    let otherwise = "expect_before { timeout { puts stderr \"TIMEOUT\"; exit 9 } }\n";
+    let otherwise = "expect_before -i $any_spawn_id timeout { puts stderr TIMEOUT; exit 9 }\n";
     let end = "expect eof\nexit [lindex [wait] 3]\n";
     let mut command = Command::new("expect");
     command.args(["-c", &(head + otherwise + script + end)]).env_remove("SSH_AUTH_SOCK").env("TERM", "xterm");

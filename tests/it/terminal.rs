@@ -11,7 +11,7 @@ pub(crate) fn expect(world: &World, script: &str) -> Running {
         .map(|word| format!("{{{}}}", word.to_string_lossy()))
         .collect();
     let head = format!("set timeout 40\nset stty_init \"rows 41 columns 97\"\nset ssh [list {}]\n", words.join(" "));
-    let otherwise = "expect_before { timeout { puts stderr \"TIMEOUT\"; exit 9 } }\n";
+    let otherwise = "expect_before -i $any_spawn_id timeout { puts stderr TIMEOUT; exit 9 }\n";
     let mut command = Command::new("expect");
     command.args(["-c", &(head + otherwise + script)]).env_remove("SSH_AUTH_SOCK").env("TERM", "xterm");
     Running::start(command)
