@@ -48,8 +48,12 @@ impl Signed {
 
 /// By which key this was signed, if it is a signature; whether it holds is another question.
 pub fn signed_by(armored: &str) -> Option<KeyData> {
-    let sane = Some(armored).filter(|armored| armored.len() <= LONGEST)?;
-    Some(SshSig::from_pem(sane.trim()).ok()?.public_key().clone())
+    parsed(armored).ok().map(|signature| signature.public_key().clone())
+}
+
+fn parsed(armored: &str) -> Result<SshSig, Unsigned> {
+    let bounded = Some(armored).filter(|armored| armored.len() <= LONGEST).ok_or(Unsigned::Malformed)?;
+    SshSig::from_pem(bounded.trim()).map_err(|_| Unsigned::Malformed)
 }
 
 /// Whether it lives in a security key (FIDO).
@@ -64,10 +68,7 @@ pub(crate) fn keys(of: &Identity) -> impl Iterator<Item = PublicKey> {
 
 /// Whether this is their signature over the line, for this purpose.
 pub(crate) fn check(person: &Identity, namespace: &'static str, line: &str, armored: &str) -> Result<Signed, Unsigned> {
-    if armored.len() > LONGEST {
-        return Err(Unsigned::Malformed);
-    }
-    let signature = SshSig::from_pem(armored.trim()).map_err(|_| Unsigned::Malformed)?;
+    let signature = parsed(armored)?;
     if signature.namespace() != namespace {
         return Err(Unsigned::Namespace(namespace));
     }

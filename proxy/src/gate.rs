@@ -1,7 +1,7 @@
 //! What every session needs, whatever its protocol.
 
 use crate::{
-    authenticate::Vouching,
+    authenticate::{Unknown, Vouching},
     door::{Door, TurnedAway},
     drain::Drain,
     meter::Meter,
@@ -13,6 +13,7 @@ use crate::{
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use russh::keys::ssh_key::public::KeyData;
 use std::{net::IpAddr, sync::Arc};
 use tidegate_grants::{
     Authority, IdentityName, Reference, RequestView, Store,
@@ -97,6 +98,11 @@ impl Gate {
         }
     }
 
+    /// Whether a key opens and signs nothing any more, by the list as it is now.
+    pub async fn is_revoked(&self, key: &KeyData) -> Result<bool, Unknown> {
+        Ok(self.vouching.load_full().revoked_keys.now().await?.has_key(key))
+    }
+
     /// [`Authority::approve`], unless the key that signed was revoked.
     pub async fn approve(
         &self,
@@ -125,11 +131,9 @@ impl Gate {
     /// Whoever verifies what is no signature says so.
     async fn not_revoked(&self, armored: &str) -> Result<(), GrantError> {
         let Some(key) = tidegate_grants::signed_by(armored) else { return Ok(()) };
-        match self.vouching.load_full().revoked_keys.now().await {
-            Ok(revoked) if revoked.has_key(&key) => {
-                Err(GrantError::Refused("the key that signed is revoked".to_owned()))
-            }
-            Ok(_) => Ok(()),
+        match self.is_revoked(&key).await {
+            Ok(true) => Err(GrantError::Refused("the key that signed is revoked".to_owned())),
+            Ok(false) => Ok(()),
             Err(unknown) => Err(GrantError::Refused(format!("whether the key is revoked is not known: {unknown}"))),
         }
     }

@@ -150,9 +150,9 @@ impl Admission {
     /// Whose key was proven, unless it was revoked.
     async fn identity_unless_revoked(&self, key: &PublicKey) -> Result<IdentityName, String> {
         let Some(identity) = self.identity(key) else { return Err(String::new()) };
-        match self.ssh.gate.vouching.load_full().revoked_keys.now().await {
-            Ok(revoked) if revoked.has_key(key.key_data()) => Err(format!("a key of {identity} that is revoked")),
-            Ok(_) => Ok(identity),
+        match self.ssh.gate.is_revoked(key.key_data()).await {
+            Ok(true) => Err(format!("a key of {identity} that is revoked")),
+            Ok(false) => Ok(identity),
             Err(unknown) => Err(format!("whether it is revoked is not known: {unknown}")),
         }
     }
@@ -188,9 +188,9 @@ impl Admission {
     async fn take_for_theirs(&mut self, user: &str, arrived: Arrived) -> Result<IdentityName, String> {
         let Some((_, key)) = self.nobodys.take().filter(|(name, _)| name == user) else { return Ok(arrived.identity) };
         let gate = &self.ssh.gate;
-        match self.ssh.gate.vouching.load_full().revoked_keys.now().await {
-            Ok(revoked) if revoked.has_key(key.key_data()) => return Err("a key that is revoked".to_owned()),
-            Ok(_) => {}
+        match gate.is_revoked(key.key_data()).await {
+            Ok(true) => return Err("a key that is revoked".to_owned()),
+            Ok(false) => {}
             Err(unknown) => return Err(format!("whether it is revoked is not known: {unknown}")),
         }
         let line = key.to_openssh().map_err(|error| error.to_string())?;
