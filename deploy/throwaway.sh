@@ -23,11 +23,11 @@ clean() {
     fi
     for pid in "${pids[@]+"${pids[@]}"}"; do
         # `unshare` waits for the first process of its namespaces, and does not listen while it does.
-        case "$(cat "/proc/$pid/comm" 2>/dev/null)" in
-        # shellcheck disable=SC2046
-        unshare) kill -KILL $(cat "/proc/$pid/task/$pid/children") 2>/dev/null || true ;;
-        *) kill "$pid" 2>/dev/null || true ;;
-        esac
+        if [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = unshare ]; then
+            xargs -r kill -KILL <"/proc/$pid/task/$pid/children" 2>/dev/null || true
+        else
+            kill "$pid" 2>/dev/null || true
+        fi
     done
     for pid in "${pids[@]+"${pids[@]}"}"; do wait "$pid" 2>/dev/null || true; done
     if [ -n "${dir:-}" ]; then
@@ -73,12 +73,16 @@ as root: apt-get install ${missing[*]}"
     pg_bin=$(dirname "$(find /usr/lib/postgresql/*/bin/postgres | sort -V | tail -n 1)")
 }
 
+built() { # where cargo puts what it builds for release
+    echo "$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release"
+}
+
 build() { # or takes the program that TIDEGATE_BIN names
     tidegate=${TIDEGATE_BIN:-}
     [ -z "$tidegate" ] || return 0
     say "building tidegate (the first time takes some minutes)"
     cargo build --release -p tidegate --bin tidegate
-    tidegate="$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/tidegate"
+    tidegate="$(built)/tidegate"
     [ -x "$tidegate" ] || die "$tidegate is not there"
 }
 

@@ -477,6 +477,9 @@ fn say_ready(listeners: &Listeners, metrics: Option<SocketAddr>) -> anyhow::Resu
         }
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "{line}");
+    if cfg!(feature = "unrecorded") {
+        tracing::warn!("this program records nothing of what happens: it is for measurements only");
+    }
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}").and_then(|()| out.flush()).context("stdout")?;
     notify(&[NotifyState::Ready]);

@@ -1,4 +1,5 @@
-//! How long recording takes on this machine: `cargo run --release -p tidegate-recorder --example throughput`.
+//! What a recording costs on this machine, alone: one call makes one frame (and, when it is due, a signed checkpoint).
+//! `deploy/bench` prints it as rows of a table.
 #![allow(clippy::unwrap_used, clippy::cast_precision_loss, reason = "a measurement")]
 
 use bytes::Bytes;
@@ -8,6 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 use tidegate_recorder::{Event, Header, Keep, LiveRecording, Recorder, Settings, Stream, keys::generate_identity};
+
+const PIECE: usize = 32 * 1024;
+/// Different ones: more than a compressor remembers.
+const PIECES: usize = 256;
 
 fn main() {
     let dir = tempfile::TempDir::new().unwrap();
@@ -30,7 +35,7 @@ fn main() {
             .unwrap()
     };
 
-    let statement = || {
+    let statement = |_| {
         vec![
             Event::Statement {
                 text: "SELECT abalance FROM accounts WHERE aid = 4711".to_owned(),
@@ -42,25 +47,45 @@ fn main() {
         ]
     };
     let spent = timed(&start("statement"), 20_000, statement);
-    println!("a statement and its bytes: {:.0} ns", spent.as_nanos() as f64 / 20_000.0);
-    let keystroke = || vec![data(Stream::Stdin, Keep::Whole, Bytes::from_static(b"x"))];
+    row("a statement and its 64 bytes", each(spent, 20_000));
+    let keystroke = |_| vec![data(Stream::Stdin, Keep::Whole, Bytes::from_static(b"x"))];
     let spent = timed(&start("keystroke"), 20_000, keystroke);
-    println!("a keystroke: {:.0} ns", spent.as_nanos() as f64 / 20_000.0);
-    let piece = Bytes::from(vec![0x5a; 32 * 1024]);
-    for (name, keep) in [("kept", Keep::Whole), ("counted", Keep::Count)] {
-        let spent = timed(&start(name), 4000, || vec![data(Stream::Stdout, keep, piece.clone())]);
-        println!("32 KiB pieces, {name}: {:.0} MiB/s", 125.0 / spent.as_secs_f64());
+    row("a keystroke", each(spent, 20_000));
+    let text = Bytes::from(listing(PIECES * PIECE));
+    let piece = |n: usize| text.slice(n % PIECES * PIECE..).slice(..PIECE);
+    for (name, what, keep) in
+        [("kept", "32 KiB of a listing, kept", Keep::Whole), ("counted", "32 KiB, counted and digested", Keep::Count)]
+    {
+        let spent = timed(&start(name), 4000, |n| vec![data(Stream::Stdout, keep, piece(n))]);
+        row(what, format!("{}, {:.0} MiB/s", each(spent, 4000), 125.0 / spent.as_secs_f64()));
     }
+}
+
+/// What a terminal shows, roughly: lines of which the half is always new.
+fn listing(length: usize) -> Vec<u8> {
+    let line = |n: u32| {
+        let (size, name) = (n.wrapping_mul(2_654_435_761), n.wrapping_mul(40_503));
+        format!("-rw-r--r-- 1 root root {size:>10} Nov 23 10:01 \x1b[01;34m{name:08x}.so.{}\x1b[0m\r\n", n % 7)
+    };
+    (0..).flat_map(|n| line(n).into_bytes()).take(length).collect()
 }
 
 fn data(stream: Stream, keep: Keep, data: Bytes) -> Event {
     Event::Data { channel: 0, stream, keep, data }
 }
 
-fn timed(live: &LiveRecording, calls: u32, events: impl Fn() -> Vec<Event>) -> Duration {
+fn timed(live: &LiveRecording, calls: usize, events: impl Fn(usize) -> Vec<Event>) -> Duration {
     let begun = Instant::now();
-    for _ in 0..calls {
-        let _ = live.record(events(), Bytes::new(), Timestamp::now()).unwrap().into_bytes();
+    for n in 0..calls {
+        let _ = live.record(events(n), Bytes::new(), Timestamp::now()).unwrap().into_bytes();
     }
     begun.elapsed()
+}
+
+fn each(spent: Duration, calls: usize) -> String {
+    format!("{:.1} µs", spent.as_nanos() as f64 / 1000.0 / calls as f64)
+}
+
+fn row(what: &str, cost: String) {
+    println!("| {what} | {cost} |");
 }

@@ -239,6 +239,9 @@ impl LiveRecording {
         if !forward.is_empty() && events.iter().map(accounted).sum::<usize>() != forward.len() {
             return Err(RecordError::Unaccounted);
         }
+        if cfg!(feature = "unrecorded") {
+            return Ok(Recorded { bytes: forward });
+        }
         self.write(|writer| {
             writer.append(&events, now)?;
             // Within the lock, so that who watches sees things in the order of the recording.
