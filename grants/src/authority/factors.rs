@@ -3,7 +3,7 @@
 use super::{
     Ask, Denied, GrantError,
     decide::{self, Gathered, Wanted},
-    permit::Rules,
+    rules::Rules,
 };
 use crate::{
     entitlement::Entitlement,
@@ -71,8 +71,7 @@ pub(super) fn signed_with(
     armored: &str,
 ) -> Result<String, GrantError> {
     let refused = |why: &str| GrantError::Refused(why.to_owned());
-    let declared = rules.declared(identity).ok_or_else(|| refused("the configuration has no key of yours"))?;
-    let signed = signature::check(&declared, NAMESPACE, line, armored).map_err(|why| refused(&why.to_string()))?;
+    let signed = rules.signed(identity, NAMESPACE, line, armored).map_err(|why| refused(&why.to_string()))?;
     if !signed.touched() {
         return Err(refused("that is no security key: sign with one (`sk-…`)"));
     }

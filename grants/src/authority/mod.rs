@@ -26,6 +26,7 @@ mod reviews;
 #[cfg(test)]
 mod reviews_tests;
 mod rows;
+mod rules;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -56,7 +57,7 @@ use crate::{
 };
 use decide::Wanted;
 use jiff::Timestamp;
-use permit::Rules;
+use rules::Rules;
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 use tokio::time::Instant;
 

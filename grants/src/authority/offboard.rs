@@ -1,6 +1,6 @@
 //! `user end`: all that somebody holds ends at once, whatever the configuration says of them.
 
-use super::{Ended, permit::Rules, requests, rows};
+use super::{Ended, requests, rows, rules::Rules};
 use crate::{
     grant::Revoked,
     ledger::Event,

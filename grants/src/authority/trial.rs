@@ -6,8 +6,9 @@
 use super::{
     Ask, GrantError, Permit,
     decide::{self, Active},
-    permit::{Held, Rules},
+    permit::Held,
     rows::{self, GrantRow},
+    rules::Rules,
 };
 use crate::{
     asking::Proof,

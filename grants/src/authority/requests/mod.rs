@@ -16,7 +16,7 @@ pub(super) use granted::Extended;
 pub(super) use queue::pass_on;
 pub(super) use seen::{list, open_of, show};
 
-use super::{Denied, GrantError, GrantSigner, locks, permit::Rules};
+use super::{Denied, GrantError, GrantSigner, locks, rules::Rules};
 use crate::{
     asking::{Asking, Proof},
     grant::Revoked,
@@ -25,7 +25,6 @@ use crate::{
     panel::{Panel, Standing, Yes},
     policy::Policy,
     request::{Approval, NAMESPACE, RequestState, RequestView, line_to_sign},
-    signature::{self, Unsigned},
     store::{
         StoreError,
         requests::{self, APPROVALS, RequestRow},
@@ -118,11 +117,7 @@ fn take(
         None => (Proof::Attested, None),
         Some(armored) => {
             let line = line_to_sign(&row.wanted.gateway, row.wanted.id, &row.digest);
-            // By what the configuration says of them alone: a key that a login elsewhere lent for a day is that login's word.
-            let signed = match rules.declared(by) {
-                Some(declared) => signature::check(&declared, NAMESPACE, &line, armored),
-                None => Err(Unsigned::Key),
-            };
+            let signed = rules.signed(by, NAMESPACE, &line, armored);
             (Proof::Signed, Some(signed.map_err(|why| GrantError::Refused(why.to_string()))?.armored))
         }
     };
