@@ -4,8 +4,6 @@ use crate::issuer::TargetError;
 use tidegate_grants::{Denied, Ended, Means, Reference, StoreError, authority::GrantError};
 use tidegate_recorder::RecordError;
 
-/// What somebody does who has no second factor.
-const NO_FACTOR: &str = "ask an admin for one: `tidegate user mfa enroll`, or a security key in your `ssh_keys`";
 /// What somebody does whose second factor is a security key.
 pub(crate) const SIGN_WITH_KEY: &str = "sign with your security key: \
     `ssh gate mfa --challenge | ssh-keygen -Y sign -n tidegate-mfa -f KEY | ssh gate mfa --signed`, then again";
@@ -65,6 +63,15 @@ impl Refusal {
     }
 }
 
+/// How somebody proves themselves once more, or comes to be able to.
+fn proving(means: Means) -> &'static str {
+    match means {
+        Means::None => "ask an admin for one: `tidegate user mfa enroll`, or a security key in your `ssh_keys`",
+        Means::Codes => "prove it: `ssh gate mfa`, then again",
+        Means::SecurityKey => SIGN_WITH_KEY,
+    }
+}
+
 impl From<&Denied> for Refusal {
     fn from(denied: &Denied) -> Self {
         let refusal = Self::new(denied.to_string()).by(denied.check());
@@ -89,15 +96,10 @@ impl From<&Denied> for Refusal {
             }
             Denied::Killed { .. } => refusal.next("open a new one"),
             Denied::FactorNeeded { means, target, .. } => {
-                let next = match means {
-                    Means::None => NO_FACTOR.to_owned(),
-                    Means::Codes => {
-                        format!("prove it: `ssh gate mfa`, then again; for psql: `ssh gate password {target}`")
-                    }
-                    Means::SecurityKey => {
-                        format!("{SIGN_WITH_KEY}; for psql `ssh gate password {target}` behind it")
-                    }
-                };
+                let mut next = proving(*means).to_owned();
+                if *means != Means::None {
+                    next.push_str(&format!("; for psql: `ssh gate password {target}`"));
+                }
                 refusal.next(next).ask_first()
             }
             Denied::Locked(_) => refusal.next("it opens again when an admin removes the lock"),
@@ -126,12 +128,7 @@ impl From<&GrantError> for Refusal {
         match error {
             GrantError::Store(error) => Self::from(error),
             GrantError::FactorNeeded { means, .. } => {
-                let next = match means {
-                    Means::None => NO_FACTOR,
-                    Means::Codes => "prove it: `ssh gate mfa`, then again",
-                    Means::SecurityKey => SIGN_WITH_KEY,
-                };
-                Self::new(error.to_string()).next(next).by("mfa").ask_first()
+                Self::new(error.to_string()).next(proving(*means)).by("mfa").ask_first()
             }
             GrantError::Refused(_) | GrantError::NotFound(_) | GrantError::TicketUnseen { .. } => {
                 Self::new(error.to_string()).by("request")

@@ -132,11 +132,8 @@ fn a_signed_approval_is_by_ones_own_key_over_exactly_this_request() {
     let mut world =
         plan("[{ from = [\"sales\"], proof = \"signed\" }]").change("[ssh]\n", revoking).file("revoked", "").start();
     keygen(&world.client_file("lost"));
-    let public = |name: &str| fs::read_to_string(world.client_file(&format!("{name}.pub"))).unwrap().trim().to_owned();
-    let (carols, lost) = (public("carol"), public("lost"));
-    world.config.change(&format!("[{carols:?}]"), &format!("[{carols:?}, {lost:?}]"));
-    world.gateway.configure(&world.config);
-    world.gateway.cli(&["reload"]).ok();
+    let (carols, lost) = (world.public_key("carol"), world.public_key("lost"));
+    world.set_keys("carol", &[&carols, &lost]);
     let first = ask(&world);
     let unsigned = world.control("carol", &[&format!("approve {first}")]).exited(1).says("takes signed approvals only");
     let line = unsigned.out() + "\n";
@@ -160,8 +157,7 @@ fn a_signed_approval_is_by_ones_own_key_over_exactly_this_request() {
     let view = world.gateway.json(&["request", "show", &edited]);
     let (signature, signers) = (world.dir().join("yes.sig"), world.dir().join("signers"));
     fs::write(&signature, view["approvals"][0]["signature"].as_str().unwrap()).unwrap();
-    let public = fs::read_to_string(world.client_file("carol.pub")).unwrap();
-    fs::write(&signers, format!("carol {public}")).unwrap();
+    fs::write(&signers, format!("carol {carols}\n")).unwrap();
     let mut command = Command::new("ssh-keygen");
     command
         .args(["-Y", "verify", "-n", "tidegate-approval", "-I", "carol", "-f"])

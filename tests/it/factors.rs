@@ -211,8 +211,12 @@ impl InAgent {
 
     /// The line that the gate prints, signed by `ssh-keygen`, and what the gate says of that, as one pipeline.
     fn prove(&self, world: &World, namespace: &str) -> Output {
-        let ssh = world.ssh_options("alice").join("' '");
-        let gate = format!("ssh '{ssh}' alice@127.0.0.1 mfa");
+        self.prove_by(&format!("ssh '{}'", world.ssh_options("alice").join("' '")), namespace)
+    }
+
+    /// The same, by this way to the gate.
+    fn prove_by(&self, ssh: &str, namespace: &str) -> Output {
+        let gate = format!("{ssh} alice@127.0.0.1 mfa");
         let key = self.folder.path().join("key.pub").display().to_string();
         let line = format!("{gate} --challenge | ssh-keygen -q -Y sign -n {namespace} -f {key} | {gate} --signed");
         let mut bash = Command::new("bash");
@@ -229,11 +233,9 @@ fn a_security_key_that_was_touched_and_that_nobody_came_with_is_a_second_factor(
     let (hers, lent) = (key(), key());
     let (touched, untouched, others) =
         (InAgent::new(&hers, true), InAgent::new(&hers, false), InAgent::new(&lent, true));
-    let plain = fs::read_to_string(world.client_file("alice.pub")).unwrap().trim().to_owned();
     world.exec("alice", "true").exited(77).says("or a security key in your `ssh_keys`");
-    world.config.change(&format!("[{plain:?}]"), &format!("[{plain:?}, {:?}]", touched.public.trim()));
-    world.gateway.configure(&world.config);
-    world.gateway.cli(&["reload"]).ok();
+    let plain = world.public_key("alice");
+    world.set_keys("alice", &[&plain, touched.public.trim()]);
     world.exec("alice", "true").exited(77).says("ssh gate mfa --challenge | ssh-keygen -Y sign -n tidegate-mfa");
 
     untouched.prove(&world, "tidegate-mfa").exited(77).says("the security key was not touched");
@@ -267,19 +269,12 @@ fn the_security_key_that_somebody_comes_with_is_one_factor_and_no_second() {
     let mut world = plan().only_ssh().start();
     let key = PrivateKey::random(&mut UnwrapErr(SysRng), Algorithm::Ed25519).unwrap();
     let hers = InAgent::new(&key, true);
-    let plain = fs::read_to_string(world.client_file("alice.pub")).unwrap().trim().to_owned();
-    world.config.change(&format!("[{plain:?}]"), &format!("[{:?}]", hers.public.trim()));
-    world.gateway.configure(&world.config);
-    world.gateway.cli(&["reload"]).ok();
+    world.set_keys("alice", &[hers.public.trim()]);
     fs::write(world.client_file("alice.pub"), &hers.public).unwrap();
-    let public = world.client_file("alice.pub").display().to_string();
-    let gate = format!("ssh -i {public} -o IdentityAgent={}", hers.agent.socket().display());
+    let (public, agent) = (world.client_file("alice.pub"), hers.agent.socket());
     let options = world.ssh_options("nobody").join("' '");
-    let gate = format!("{gate} '{options}' alice@127.0.0.1 mfa");
-    let line = format!("{gate} --challenge | ssh-keygen -q -Y sign -n tidegate-mfa -f {public} | {gate} --signed");
-    let mut bash = Command::new("bash");
-    bash.args(["-c", &line]).env("SSH_AUTH_SOCK", hers.agent.socket()).env("LC_ALL", "C.UTF-8");
-    run(bash, PATIENCE).exited(77).says("that is the key that you came with");
+    let by_it = format!("ssh -i {} -o IdentityAgent={} '{options}'", public.display(), agent.display());
+    hers.prove_by(&by_it, "tidegate-mfa").exited(77).says("that is the key that you came with");
     assert_eq!(world.gateway.ledger().count("mfa.proven"), 0);
 }
 
@@ -288,10 +283,8 @@ fn a_revoked_security_key_proves_nothing() {
     let revoking = "[ssh]\nrevoked_keys = \"revoked\"\n";
     let mut world = plan().only_ssh().change("[ssh]\n", revoking).file("revoked", "").start();
     let hers = InAgent::new(&PrivateKey::random(&mut UnwrapErr(SysRng), Algorithm::Ed25519).unwrap(), true);
-    let plain = fs::read_to_string(world.client_file("alice.pub")).unwrap().trim().to_owned();
-    world.config.change(&format!("[{plain:?}]"), &format!("[{plain:?}, {:?}]", hers.public.trim()));
-    world.gateway.configure(&world.config);
-    world.gateway.cli(&["reload"]).ok();
+    let plain = world.public_key("alice");
+    world.set_keys("alice", &[&plain, hers.public.trim()]);
     fs::write(world.gateway.dir().join("revoked"), &hers.public).unwrap();
     hers.prove(&world, "tidegate-mfa").exited(77).says("the key that signed is revoked");
     assert_eq!(world.gateway.ledger().count("mfa.proven"), 0);

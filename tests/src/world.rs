@@ -286,6 +286,19 @@ impl World {
         self.clients.join(name)
     }
 
+    /// The public key of this name, as a line of `authorized_keys` without its end.
+    pub fn public_key(&self, name: &str) -> String {
+        let file = self.client_file(&format!("{name}.pub"));
+        fs::read_to_string(file).expect("a public key").trim_end().to_owned()
+    }
+
+    /// From now on the configuration has these keys for a person, who had the one by their name.
+    pub fn set_keys(&mut self, person: &str, keys: &[&str]) {
+        self.config.change(&format!("[{:?}]", self.public_key(person)), &format!("{keys:?}"));
+        self.gateway.configure(&self.config);
+        self.gateway.cli(&["reload"]).ok();
+    }
+
     /// The arguments that a person's OpenSSH client needs here, host and command apart. `-F none` keeps the machine's
     /// own configuration out.
     pub fn ssh_options(&self, person: &str) -> Vec<String> {
