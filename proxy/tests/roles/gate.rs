@@ -1,6 +1,6 @@
 //! What an issuer needs beside a server: a store, an authority with grants, keys, a clock that a test can move.
 
-use crate::server::Server;
+use crate::server::{Cluster, Server};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::{SignedDuration, Timestamp};
 use std::{
@@ -56,7 +56,7 @@ impl Gate {
     pub(crate) fn open() -> Self {
         let state = tempfile::tempdir().unwrap();
         let keys = Arc::new(Keys::create(&state.path().join("keys"), "gate", now()).unwrap());
-        let (server, target) = server(&keys);
+        let (server, target) = server(Cluster::Copied, &keys);
         let ledger = keys.ledger.clone();
         let public = ledger.verifying_key().to_bytes();
         let store = Arc::new(Store::open(state.path(), "a", "", Arc::new(ledger), public).unwrap());
@@ -67,7 +67,7 @@ impl Gate {
 
     /// Another server that trusts this gate, by the same name.
     pub(crate) fn another_server(&self) -> (Server, PostgresTarget) {
-        server(&self.keys)
+        server(Cluster::Own, &self.keys)
     }
 
     /// Alice's permit for the shop under this entitlement, and its lease, on disk.
@@ -165,12 +165,13 @@ impl Gate {
 }
 
 /// A server that trusts these keys. Its certificate comes from an authority of its own, as it would.
-fn server(keys: &Keys) -> (Server, PostgresTarget) {
+fn server(cluster: Cluster, keys: &Keys) -> (Server, PostgresTarget) {
     let dir = tempfile::tempdir().unwrap();
     let theirs = Keys::create(&dir.path().join("theirs"), "dba", now()).unwrap();
     let names = ["127.0.0.1".to_owned()];
     let certificate = theirs.x509.server(&names, now(), now() + SignedDuration::from_hours(1)).unwrap();
-    let mut server = Server::create(&pem_chain(&certificate), &pem("PRIVATE KEY", certificate.key.secret_der()));
+    let mut server =
+        Server::create(cluster, &pem_chain(&certificate), &pem("PRIVATE KEY", certificate.key.secret_der()));
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate.chain.last().unwrap().clone()).unwrap();
     let target = PostgresTarget {

@@ -22,6 +22,15 @@ pub(crate) struct Server {
     dir: TempDir,
 }
 
+/// Where a server's data comes from.
+#[derive(Clone, Copy)]
+pub(crate) enum Cluster {
+    /// The one of this run of tests, if there is one: making it takes longer than most tests.
+    Copied,
+    /// Made for it, and so with an identifier of its own.
+    Own,
+}
+
 /// A free port, bound and given back: none of those that the system gives to connections, which could take it meanwhile.
 pub(crate) fn free_port() -> u16 {
     let begin = std::process::id() % 10_000 * 37;
@@ -32,17 +41,24 @@ pub(crate) fn free_port() -> u16 {
 
 impl Server {
     /// Not started yet: the trust that is installed needs its port.
-    pub(crate) fn create(certificate: &str, key: &str) -> Self {
-        let dir = tempfile::Builder::new().prefix("tidegate-roles-").tempdir_in("/tmp").unwrap();
+    pub(crate) fn create(cluster: Cluster, certificate: &str, key: &str) -> Self {
+        let base = std::env::var_os("TIDEGATE_TEST_TMP").map(PathBuf::from);
+        let dir = base.as_deref().unwrap_or(Path::new("/tmp"));
+        let dir = tempfile::Builder::new().prefix("tidegate-roles-").tempdir_in(dir).unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::write(dir.path().join("server.pem"), certificate).unwrap();
         fs::write(dir.path().join("server.key"), key).unwrap();
         fs::set_permissions(dir.path().join("server.key"), fs::Permissions::from_mode(0o600)).unwrap();
         let server = Self { port: free_port(), process: None, install: String::new(), dir };
         server.chown();
-        let mut initdb = as_account();
-        initdb.arg(binary("initdb")).arg("-D").arg(server.data()).args(["-A", "trust", "-U", ACCOUNT, "--no-sync"]);
-        ok(initdb.stdout(Stdio::null()).output().unwrap());
+        match (cluster, &base) {
+            (Cluster::Copied, Some(base)) => {
+                let mut copy = Command::new("cp");
+                copy.args(["-a", "--reflink=auto"]).arg(to_copy(base)).arg(server.data());
+                ok(copy.output().unwrap());
+            }
+            _ => initdb(&server.data()),
+        }
         server
     }
 
@@ -182,6 +198,29 @@ impl Drop for Server {
         rustix::process::kill_process(id, rustix::process::Signal::QUIT).ok();
         process.wait().ok();
     }
+}
+
+/// The cluster of this version, made by the first test that needs it.
+fn to_copy(base: &Path) -> PathBuf {
+    let version = binary("postgres").to_string_lossy().replace('/', "_");
+    let data = base.join(format!("roles{version}"));
+    let lock = fs::File::create(data.with_extension("lock")).unwrap();
+    lock.lock().unwrap();
+    let done = data.with_extension("done");
+    if !done.exists() {
+        fs::remove_dir_all(&data).ok();
+        fs::create_dir(&data).unwrap();
+        ok(Command::new("chown").arg(ACCOUNT).arg(&data).output().unwrap());
+        initdb(&data);
+        fs::write(done, "").unwrap();
+    }
+    data
+}
+
+fn initdb(data: &Path) {
+    let mut initdb = as_account();
+    initdb.arg(binary("initdb")).arg("-D").arg(data).args(["-A", "trust", "-U", ACCOUNT, "--no-sync"]);
+    ok(initdb.stdout(Stdio::null()).output().unwrap());
 }
 
 fn as_account() -> Command {
