@@ -1,8 +1,12 @@
 //! The player of recordings, in a real terminal: what an auditor sees, and how their terminal is afterwards.
 
-use crate::terminal::{self, OPEN};
+use crate::{
+    clients::node,
+    terminal::{self, OPEN},
+};
+use serde_json::{Value, json};
 use std::process::Command;
-use tidegate_tests::{Running, World, daemon::Signal, wait_until, world::PATIENCE};
+use tidegate_tests::{Running, World, daemon::Signal, running::run, wait_until, world::PATIENCE};
 
 /// What a session may print to get at the terminal of whoever looks at it: clipboard, title, device query, link.
 const HOSTILE: &str = r"\033]52;c;ZXZpbA==\007\033]0;title\007\033P+q544e\033\\\033[6n\033]8;;http://x\033\\link";
@@ -205,10 +209,18 @@ fn without_a_terminal_or_when_told_so_it_plays_from_beginning_to_end() {
 #[test]
 fn asciinema_plays_an_export() {
     let Some(python) = crate::clients::python::interpreter() else { return };
+    let (Some(modules), Some(chromium)) = (node::modules("asciinema-player"), node::browser()) else { return };
     let (world, id) = shell("send {echo fir''st}\nsend \"\\r\"\nexpect first\nexpect ready:\n");
-    let cast = world.gateway.dir().join("session.cast");
-    std::fs::write(&cast, world.gateway.export(&id, "asciicast-v2")).unwrap();
-    let mut play = Command::new(python);
-    play.args(["-m", "asciinema", "cat"]).arg(&cast);
-    tidegate_tests::running::run(play, PATIENCE).ok().shows("first");
+    for format in ["asciicast", "asciicast-v2"] {
+        let cast = world.gateway.dir().join(format);
+        std::fs::write(&cast, world.gateway.export(&id, format)).unwrap();
+        let mut player = node::script("fixtures/asciinema.js", &modules);
+        player.arg(&cast).arg(chromium).arg(world.gateway.dir().join("browser")).env("HOME", world.gateway.dir());
+        let said: Value = serde_json::from_str(&run(player, 2 * PATIENCE).ok().out()).unwrap();
+        assert!(said["text"].as_str().unwrap().contains("first"), "{format}: {said:#}");
+        assert_eq!(said["complaints"], json!([]), "{format}");
+    }
+    let mut play = Command::new(python); // of version 2, which reads no other
+    play.args(["-m", "asciinema", "cat"]).arg(world.gateway.dir().join("asciicast-v2"));
+    run(play, PATIENCE).ok().shows("first");
 }

@@ -7,6 +7,7 @@
 mod ansible;
 mod carriers;
 mod databases;
+pub(crate) mod node;
 mod openssh;
 mod putty;
 pub(crate) mod python;

@@ -5,9 +5,10 @@ mod pages;
 mod people;
 mod workloads;
 
+use crate::clients::node;
 use serde_json::{Value, json};
 use std::{
-    env, fs,
+    fs,
     io::{Read, Write},
     net::TcpStream,
     path::PathBuf,
@@ -32,14 +33,7 @@ struct Outside {
 impl Outside {
     /// `None`: where the modules could not be had, outside CI.
     fn start() -> Option<Self> {
-        let target = env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned();
-        let modules = env::var_os("TIDEGATE_TEST_NODE_MODULES")
-            .map_or_else(|| target.join("clients-node/node_modules"), PathBuf::from);
-        if !modules.join("oidc-provider").exists() {
-            assert!(env::var_os("CI").is_none(), "{} is missing: ./tests/run makes it", modules.display());
-            eprintln!("SKIPPED: oidc-provider is missing in {}; ./tests/run installs it", modules.display());
-            return None;
-        }
+        let modules = node::modules("oidc-provider")?;
         let folder = tempfile::tempdir_in(tidegate_tests::scratch::base()).unwrap();
         crate::anchor::certificate(folder.path());
         let mut outside = Self { folder, modules, daemon: None, issuer: 0, provider: 0 };

@@ -3,10 +3,10 @@
 use super::Outside;
 use crate::{
     asking,
+    clients::node,
     https::{Answer, get, raw, token},
 };
 use serde_json::{Value, json};
-use std::process::Command;
 use tidegate_tests::{
     World,
     config::PUBLIC_NAME,
@@ -199,22 +199,16 @@ fn an_approver_without_a_login_says_who_they_are_by_a_token_and_nobody_answers_t
 #[test]
 fn a_real_browser_follows_the_link_logs_in_and_approves() {
     let Some(outside) = Outside::start() else { return };
-    let chromium = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
-    let Some(chromium) = chromium.into_iter().find(|program| std::path::Path::new(program).exists()) else {
-        assert!(std::env::var_os("CI").is_none(), "chromium is missing: ./tests/run installs it");
-        eprintln!("SKIPPED: chromium is missing; ./tests/run installs it");
-        return;
-    };
+    let Some(chromium) = node::browser() else { return };
     let port = Port::take();
     let number = port.number();
     let world = plan(&outside, number).start();
     outside.provider("/test/person", &json!({ "login": "7", "preferred_username": "lee", "groups": ["Leads"] }));
     let id = request(&world);
     let link = format!("https://{PUBLIC_NAME}:{number}/approve/{id}");
-    let mut browser = Command::new("node");
-    browser.arg(format!("{}/it/fixtures/browser.js", env!("CARGO_MANIFEST_DIR")));
-    browser.args([link.as_str(), "7", chromium]).arg(world.gateway.dir().join("browser"));
-    browser.env("NODE_PATH", &outside.modules).env("HOME", world.gateway.dir());
+    let mut browser = node::script("fixtures/browser.js", &outside.modules);
+    browser.args([link.as_str(), "7"]).arg(chromium).arg(world.gateway.dir().join("browser"));
+    browser.env("HOME", world.gateway.dir());
     let said: Value = serde_json::from_str(&run(browser, 2 * PATIENCE).ok().out()).unwrap();
     let text = |nth: usize| said["texts"][nth].as_str().unwrap().to_owned();
     assert!(text(0).contains("A request awaits an answer") && !text(0).contains("alice"), "{said:#}");

@@ -1,7 +1,9 @@
 //! Drivers and what is built on them. Each has a script beside this file, which asserts for itself.
 
-use super::{super::python::interpreter, Databases};
-use std::{env, path::PathBuf};
+use super::{
+    super::{node, python::interpreter},
+    Databases,
+};
 
 /// One script, and how many sessions it must have had at least.
 fn works(name: &str, sessions: usize) {
@@ -33,22 +35,9 @@ fn django_migrates_there_and_back() {
     works("with_django.py", 5);
 }
 
-/// Where `tests/run` has put node's modules. `None` where they could not be had, outside CI.
-fn modules() -> Option<PathBuf> {
-    let target = env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned();
-    let modules = env::var_os("TIDEGATE_TEST_NODE_MODULES")
-        .map_or_else(|| target.join("clients-node/node_modules"), PathBuf::from);
-    if modules.join("pg").exists() {
-        return Some(modules);
-    }
-    assert!(env::var_os("CI").is_none(), "{} is missing: ./tests/run makes it", modules.display());
-    eprintln!("SKIPPED: {} is missing; ./tests/run makes it", modules.display());
-    None
-}
-
 #[test]
 fn node_postgres_works_with_its_pool() {
-    let Some(modules) = modules() else { return };
+    let Some(modules) = node::modules("pg") else { return };
     let databases = Databases::start();
     let mut node = databases.command("node");
     node.arg(format!("{}/it/clients/databases/with_pg.js", env!("CARGO_MANIFEST_DIR"))).env("NODE_PATH", modules);
