@@ -114,8 +114,8 @@ impl Wanted {
 pub struct RequestDigest(String);
 
 impl RequestDigest {
-    /// Of the text of a [`Wanted`].
-    pub(crate) fn of(terms: &str) -> Self {
+    /// Of the text of a [`Wanted`], as it is stored.
+    pub fn of(terms: &str) -> Self {
         Self(HEXLOWER.encode(&Sha256::digest(format!("tidegate request v1\n{terms}"))))
     }
 

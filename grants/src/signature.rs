@@ -20,7 +20,7 @@ pub(crate) enum Unsigned {
     Malformed,
     #[error("the signature is for another purpose: sign with -n {0}")]
     Namespace(&'static str),
-    #[error("the signature is not by one of your own keys that this gateway knows")]
+    #[error("the signature is not by one of your own keys in the configuration")]
     Key,
     #[error("the signature is not over the line that is to be signed now")]
     Other,

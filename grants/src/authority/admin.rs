@@ -2,10 +2,10 @@
 
 use super::{
     Ended, GrantError, IssueRequest, exclusive,
+    permit::Rules,
     requests::linked,
     reviews,
     rows::{self, GrantRow},
-    rules::Rules,
 };
 use crate::{
     asking::Proof,

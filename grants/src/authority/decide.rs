@@ -5,9 +5,9 @@ use super::{
     exclusive::{self, Holder},
     factors, locks,
     met::met,
+    permit::Rules,
     permit::{Held, Permit},
     rows::{self, GrantRow},
-    rules::Rules,
 };
 use crate::{
     entitlement::{Entitlement, Terms},

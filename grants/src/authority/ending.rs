@@ -3,7 +3,7 @@
 //! What always holds: the entry names the grant's row as it is then, so whether it was made is looked up by the ledger's own index, after a
 //! restart too. A grant that never had more time than this, and one that was extended, end without it.
 
-use super::{rows, rules::Rules};
+use super::{permit::Rules, rows};
 use crate::{
     grant::{Claims, GrantState, jws},
     ledger::Event,

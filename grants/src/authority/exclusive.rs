@@ -5,8 +5,8 @@
 //! configuration made something exclusive that was not, and then too one opens.
 
 use super::{
+    permit::Rules,
     rows::{self, GrantRow},
-    rules::Rules,
 };
 use crate::{
     entitlement::Entitlement,

@@ -3,7 +3,7 @@
 use super::{
     Ask, Denied, GrantError,
     decide::{self, Gathered, Wanted},
-    rules::Rules,
+    permit::Rules,
 };
 use crate::{
     entitlement::Entitlement,

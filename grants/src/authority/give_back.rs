@@ -1,6 +1,6 @@
 //! Handing a grant back before its end: by whose it is, or by somebody who approves it, for a reason.
 
-use super::{Authority, Denied, Ended, GrantError, admin, requests, rows, rules::Rules};
+use super::{Authority, Denied, Ended, GrantError, admin, permit::Rules, requests, rows};
 use crate::{
     Listing,
     grant::{Claims, Revoked},

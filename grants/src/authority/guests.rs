@@ -4,7 +4,7 @@
 //! under another one; a key says who one identity is; an outside token is exchanged once. Who comes is in the ledger
 //! before anything opens for them.
 
-use super::{GrantError, rules::Rules};
+use super::{GrantError, permit::Rules};
 use crate::{
     guest::{Arrival, LentKey},
     ledger::Event,

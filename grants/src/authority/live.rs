@@ -1,6 +1,6 @@
 //! Sessions as their people see them: which are live, and the ending of one by hand.
 
-use super::{Ended, rules::Rules};
+use super::{Ended, permit::Rules};
 use crate::{
     ledger::Event,
     name::IdentityName,

@@ -1,6 +1,6 @@
 //! Locks: who may set and remove them, and whom they keep out.
 
-use super::{Denied, Ended, GrantError, admin, rules::Rules};
+use super::{Denied, Ended, GrantError, admin, permit::Rules};
 use crate::{
     grant::Revoked,
     lock::{LockMade, LockRequest, LockScope, LockState, LockView, Locked},

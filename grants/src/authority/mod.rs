@@ -26,7 +26,6 @@ mod reviews;
 #[cfg(test)]
 mod reviews_tests;
 mod rows;
-mod rules;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -57,7 +56,7 @@ use crate::{
 };
 use decide::Wanted;
 use jiff::Timestamp;
-use rules::Rules;
+use permit::Rules;
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 use tokio::time::Instant;
 

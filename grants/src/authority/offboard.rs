@@ -1,6 +1,6 @@
 //! `user end`: all that somebody holds ends at once, whatever the configuration says of them.
 
-use super::{Ended, requests, rows, rules::Rules};
+use super::{Ended, permit::Rules, requests, rows};
 use crate::{
     grant::Revoked,
     ledger::Event,

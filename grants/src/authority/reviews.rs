@@ -1,6 +1,6 @@
 //! Reviews of what nobody had to approve: owed with the grant, signed by somebody else.
 
-use super::{Authority, Denied, GrantError, requests, rows, rules::Rules};
+use super::{Authority, Denied, GrantError, permit::Rules, requests, rows};
 use crate::{
     entitlement::Entitlement,
     grant::{Claims, jws},

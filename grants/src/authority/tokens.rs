@@ -1,6 +1,6 @@
 //! Tokens: who may make and revoke them, and who is behind one.
 
-use super::{GrantError, rules::Rules};
+use super::{GrantError, permit::Rules};
 use crate::{
     grant::Revoked,
     name::{IdentityName, TokenId},

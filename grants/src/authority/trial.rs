@@ -7,8 +7,8 @@ use super::{
     Ask, GrantError, Permit,
     decide::{self, Active},
     permit::Held,
+    permit::Rules,
     rows::{self, GrantRow},
-    rules::Rules,
 };
 use crate::{
     asking::Proof,

@@ -1,6 +1,10 @@
 //! Permits: what one stands for, until when, and why it ended.
 
-use super::{Ask, Denied, rules::Rules};
+mod rules;
+
+pub(super) use rules::Rules;
+
+use super::{Ask, Denied};
 use crate::{
     entitlement::{Entitlement, Terms},
     grant::{Claims, jws},
@@ -82,7 +86,7 @@ pub struct Permit {
 
 /// Until when a permit lasts. An extension puts another one in its place.
 #[derive(Debug)]
-pub(super) struct Term {
+struct Term {
     /// The grant that it rests on now.
     grant: GrantId,
     token: String,
@@ -95,9 +99,9 @@ pub(super) struct Term {
 
 /// Where a permit stands.
 #[derive(Debug, Clone)]
-pub(super) struct Life {
-    pub(super) term: Arc<Term>,
-    pub(super) ended: Option<Ended>,
+struct Life {
+    term: Arc<Term>,
+    ended: Option<Ended>,
 }
 
 /// Tells when the end of a permit has moved.
@@ -127,7 +131,7 @@ impl Drop for Permit {
 
 impl Permit {
     /// For [`Rules::admit`] alone.
-    pub(super) fn new(held: Held, life: watch::Receiver<Life>, rules: Arc<Rules>) -> Self {
+    fn new(held: Held, life: watch::Receiver<Life>, rules: Arc<Rules>) -> Self {
         Self { held, life, rules }
     }
 
@@ -239,7 +243,7 @@ impl Permit {
 
 impl Term {
     /// By this grant, under these terms. `start`: the moment that `now` was.
-    pub(super) fn of(held: &Held, now: Timestamp, start: Instant) -> Self {
+    fn of(held: &Held, now: Timestamp, start: Instant) -> Self {
         let expires = held.until;
         let shuts = held.entitlement.conditions.hours.as_ref().map(|hours| hours.until(now).unwrap_or(now));
         let shuts = shuts.filter(|shuts| *shuts < expires);

@@ -1,12 +1,11 @@
 //! The policy in force, and the register of the permits that live under it.
+//!
+//! What always holds: no permit lives on that the policy in force does not allow. The two locks are taken in one order, the
+//! configuration's before the register's, and nobody is admitted between a change of policy and the look at those who live.
 
-use super::{
-    Ended,
-    met::met,
-    permit::{Held, Life, Permit, Term},
-    requests::Extended,
-};
+use super::{Ended, Held, Life, Permit, Term};
 use crate::{
+    authority::{met::met, requests::Extended},
     entitlement::Entitlement,
     grant::jws,
     guest::Guests,
@@ -37,7 +36,7 @@ struct Seat {
 
 /// The policy in force and the permits that live under it.
 #[derive(Debug)]
-pub(super) struct Rules {
+pub(in crate::authority) struct Rules {
     /// What is in force: the configuration's, with those who are guests at the moment.
     policy: ArcSwap<Policy>,
     hosted: Mutex<Hosted>,
@@ -57,7 +56,7 @@ struct Hosted {
 }
 
 impl Rules {
-    pub(super) fn new(policy: Policy, own: [u8; 32]) -> Self {
+    pub(in crate::authority) fn new(policy: Policy, own: [u8; 32]) -> Self {
         let base = Arc::new(policy);
         Self {
             policy: ArcSwap::new(base.clone()),
@@ -73,13 +72,13 @@ impl Rules {
     }
 
     /// Whom the configuration itself names, with the keys that it gives them and no others.
-    pub(super) fn declared(&self, identity: &IdentityName) -> Option<Identity> {
+    pub(in crate::authority) fn declared(&self, identity: &IdentityName) -> Option<Identity> {
         self.hosted().base.identities.get(identity).cloned()
     }
 
     /// Their signature over the line, by a key that the configuration gives them: one that a login elsewhere lent for a day signs
     /// nothing, for that is the login's word.
-    pub(super) fn signed(
+    pub(in crate::authority) fn signed(
         &self,
         by: &IdentityName,
         namespace: &'static str,
@@ -90,12 +89,12 @@ impl Rules {
     }
 
     /// These guests and lent keys are there from now on.
-    pub(super) fn host(&self, guests: Guests, now: Timestamp) {
+    pub(in crate::authority) fn host(&self, guests: Guests, now: Timestamp) {
         self.swap(|hosted| (hosted.guests, hosted.at) = (guests, now));
     }
 
     /// Whoever's time is over is no longer there.
-    pub(super) fn see_off(&self, now: Timestamp) {
+    pub(in crate::authority) fn see_off(&self, now: Timestamp) {
         let ended = {
             let hosted = self.hosted();
             hosted.guests.ended_between(hosted.at, now)
@@ -105,22 +104,22 @@ impl Rules {
         }
     }
 
-    pub(super) fn policy(&self) -> Arc<Policy> {
+    pub(in crate::authority) fn policy(&self) -> Arc<Policy> {
         self.policy.load_full()
     }
 
     /// The public key of our own grants.
-    pub(super) fn own(&self) -> &[u8; 32] {
+    pub(in crate::authority) fn own(&self) -> &[u8; 32] {
         &self.own
     }
 
     /// Something was said about a request.
-    pub(super) fn requests_changed(&self) {
+    pub(in crate::authority) fn requests_changed(&self) {
         self.requests.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Moves whenever something was said about a request, or the policy changed.
-    pub(super) fn request_changes(&self) -> watch::Receiver<u64> {
+    pub(in crate::authority) fn request_changes(&self) -> watch::Receiver<u64> {
         self.requests.subscribe()
     }
 
@@ -129,7 +128,7 @@ impl Rules {
     }
 
     /// Another configuration; guests stay.
-    pub(super) fn replace(&self, policy: Policy) {
+    pub(in crate::authority) fn replace(&self, policy: Policy) {
         self.swap(|hosted| hosted.base = Arc::new(policy));
     }
 
@@ -148,7 +147,7 @@ impl Rules {
     }
 
     /// Ends every permit whose entitlement's condition does not hold now, as the policy in force has both.
-    pub(super) fn end_unmet(&self, now: Timestamp) {
+    pub(in crate::authority) fn end_unmet(&self, now: Timestamp) {
         for session in self.unmet(&self.policy(), now) {
             self.end_session(session, &Ended::Unmet);
         }
@@ -170,7 +169,7 @@ impl Rules {
     }
 
     /// The sessions whose permits would end under this policy, if it came into force now.
-    pub(super) fn would_end(&self, policy: &Policy, now: Timestamp) -> BTreeSet<SessionId> {
+    pub(in crate::authority) fn would_end(&self, policy: &Policy, now: Timestamp) -> BTreeSet<SessionId> {
         let policy = {
             let hosted = self.hosted();
             hosted.guests.join(&Arc::new(policy.clone()), hosted.at)
@@ -182,14 +181,14 @@ impl Rules {
     }
 
     /// Ends every permit of a grant, those too that rest on an extension of it by now.
-    pub(super) fn end(&self, grant: GrantId, ended: &Ended) {
+    pub(in crate::authority) fn end(&self, grant: GrantId, ended: &Ended) {
         self.register().values().filter(|seat| seat.held.grant == grant || seat.first == grant).for_each(|seat| {
             seat.end(ended);
         });
     }
 
     /// The sessions that rest on this grant now.
-    pub(super) fn sessions_of(&self, grant: GrantId) -> Vec<SessionId> {
+    pub(in crate::authority) fn sessions_of(&self, grant: GrantId) -> Vec<SessionId> {
         let seats = self.register();
         let resting = seats.values().filter(|seat| seat.lives() && seat.held.grant == grant);
         resting.map(|seat| seat.held.session).collect()
@@ -197,7 +196,7 @@ impl Rules {
 
     /// Puts an extension in the place of the grant that it extends: permits that rest on it end later. `start`: the moment that
     /// `now` was.
-    pub(super) fn extend(&self, extended: &Extended, now: Timestamp, start: Instant) {
+    pub(in crate::authority) fn extend(&self, extended: &Extended, now: Timestamp, start: Instant) {
         let Extended { of, id, claims, token } = extended;
         let until = jws::at(claims.exp);
         let mut seats = self.register();
@@ -211,7 +210,7 @@ impl Rules {
     }
 
     /// Whether somebody else still has a session there under this entitlement, be it on its way out.
-    pub(super) fn occupied(
+    pub(in crate::authority) fn occupied(
         &self,
         by: &IdentityName,
         target: &TargetName,
@@ -225,28 +224,37 @@ impl Rules {
     }
 
     /// Whether this session has a permit that has not ended.
-    pub(super) fn is_live(&self, session: SessionId) -> bool {
+    pub(in crate::authority) fn is_live(&self, session: SessionId) -> bool {
         self.register().get(&session).is_some_and(Seat::lives)
     }
 
     /// Ends the permit of one session. False if there was none that had not ended already.
-    pub(super) fn end_session(&self, session: SessionId, ended: &Ended) -> bool {
+    pub(in crate::authority) fn end_session(&self, session: SessionId, ended: &Ended) -> bool {
         self.register().get(&session).is_some_and(|seat| seat.end(ended))
     }
 
     /// Ends every permit of an identity; how many had not ended already.
-    pub(super) fn end_identity(&self, identity: &IdentityName, ended: &Ended) -> usize {
+    pub(in crate::authority) fn end_identity(&self, identity: &IdentityName, ended: &Ended) -> usize {
         self.end_those(|of, _| of == identity, ended)
     }
 
     /// Ends every permit of whom, and where, it says so; how many had not ended already.
-    pub(super) fn end_those(&self, covered: impl Fn(&IdentityName, &TargetName) -> bool, ended: &Ended) -> usize {
+    pub(in crate::authority) fn end_those(
+        &self,
+        covered: impl Fn(&IdentityName, &TargetName) -> bool,
+        ended: &Ended,
+    ) -> usize {
         let seats = self.register();
         seats.values().filter(|seat| covered(&seat.held.ask.identity, &seat.held.ask.target) && seat.end(ended)).count()
     }
 
     /// How many permits of the same identity, target and entitlement live now, and still have their client.
-    pub(super) fn taken(&self, identity: &IdentityName, target: &TargetName, entitlement: &Entitlement) -> usize {
+    pub(in crate::authority) fn taken(
+        &self,
+        identity: &IdentityName,
+        target: &TargetName,
+        entitlement: &Entitlement,
+    ) -> usize {
         let alike = |held: &Held| {
             held.ask.identity == *identity && held.ask.target == *target && held.entitlement.name == entitlement.name
         };
@@ -254,24 +262,24 @@ impl Rules {
     }
 
     /// How many permits of this identity live under this entitlement, on all targets, and still have their client.
-    pub(super) fn under(&self, identity: &IdentityName, entitlement: &EntitlementName) -> usize {
+    pub(in crate::authority) fn under(&self, identity: &IdentityName, entitlement: &EntitlementName) -> usize {
         self.count(|held| held.ask.identity == *identity && held.entitlement.name == *entitlement)
     }
 
     /// How many permits like this live now, and still have their client.
-    pub(super) fn count(&self, alike: impl Fn(&Held) -> bool) -> usize {
+    pub(in crate::authority) fn count(&self, alike: impl Fn(&Held) -> bool) -> usize {
         self.register().values().filter(|seat| alike(&seat.held) && !seat.vacant).count()
     }
 
     /// The client of this session is gone.
-    pub(super) fn vacate(&self, session: SessionId) {
+    pub(in crate::authority) fn vacate(&self, session: SessionId) {
         if let Some(seat) = self.register().get_mut(&session) {
             seat.vacant = true;
         }
     }
 
     /// This permit is no more.
-    pub(super) fn leave(&self, held: &Held) {
+    pub(in crate::authority) fn leave(&self, held: &Held) {
         self.register().remove(&held.session);
         if held.entitlement.conditions.exclusive {
             self.requests_changed(); // somebody may be waiting for it
@@ -279,7 +287,13 @@ impl Rules {
     }
 
     /// Makes the permit, after the commit. `policy` is the one that it was decided by.
-    pub(super) fn admit(self: &Arc<Self>, held: Held, policy: &Arc<Policy>, now: Timestamp, start: Instant) -> Permit {
+    pub(in crate::authority) fn admit(
+        self: &Arc<Self>,
+        held: Held,
+        policy: &Arc<Policy>,
+        now: Timestamp,
+        start: Instant,
+    ) -> Permit {
         let term = Arc::new(Term::of(&held, now, start));
         let (sender, life) = watch::channel(Life { term, ended: None });
         let seat = Seat { first: held.grant, held: held.clone(), life: sender, vacant: false };

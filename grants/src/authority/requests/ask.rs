@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     asking::{Asking, LONGEST_TICKET, TicketRule},
-    authority::{Denied, GrantError, GrantSigner, factors, rules::Rules},
+    authority::{Denied, GrantError, GrantSigner, factors, permit::Rules},
     entitlement::{Entitlement, Terms},
     grant::Revoked,
     identity::Identity,

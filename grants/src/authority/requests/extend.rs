@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Listing,
-    authority::{GrantError, GrantSigner, rows, rules::Rules},
+    authority::{GrantError, GrantSigner, permit::Rules, rows},
     grant::{Claims, GrantState, jws},
     name::{GrantId, IdentityName, RequestId},
     pick,

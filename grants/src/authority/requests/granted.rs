@@ -3,7 +3,7 @@
 use super::about;
 use crate::{
     asking::Clock,
-    authority::{GrantError, GrantSigner, reviews, rows, rules::Rules},
+    authority::{GrantError, GrantSigner, permit::Rules, reviews, rows},
     grant::{Claims, Level, Revoked, WAITS, jws},
     name::{GrantId, IdentityName},
     policy::Policy,

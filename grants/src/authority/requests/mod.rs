@@ -16,7 +16,7 @@ pub(super) use granted::Extended;
 pub(super) use queue::pass_on;
 pub(super) use seen::{list, open_of, show};
 
-use super::{Denied, GrantError, GrantSigner, locks, rules::Rules};
+use super::{Denied, GrantError, GrantSigner, locks, permit::Rules};
 use crate::{
     asking::{Asking, Proof},
     grant::Revoked,

@@ -9,7 +9,7 @@ use super::{
     panel, sound_approvals, yes_of,
 };
 use crate::{
-    authority::{GrantError, GrantSigner, exclusive, locks, rules::Rules},
+    authority::{GrantError, GrantSigner, exclusive, locks, permit::Rules},
     entitlement::Entitlement,
     panel::{Queued, Standing, Yes},
     policy::Policy,

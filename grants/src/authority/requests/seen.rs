@@ -2,7 +2,7 @@
 
 use super::{asking_of, panel, queue, refused, yes_of};
 use crate::{
-    authority::{Denied, GrantError, rules::Rules},
+    authority::{Denied, GrantError, permit::Rules},
     name::{IdentityName, RequestId},
     panel::{Standing, Yes},
     pick,
