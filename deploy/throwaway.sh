@@ -24,7 +24,7 @@ clean() {
     for pid in "${pids[@]+"${pids[@]}"}"; do
         # `unshare` waits for the first process of its namespaces, and does not listen while it does.
         if [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = unshare ]; then
-            xargs -r kill -KILL <"/proc/$pid/task/$pid/children" 2>/dev/null || true
+            xargs -r kill -KILL 2>/dev/null <"/proc/$pid/task/$pid/children" || true
         else
             kill "$pid" 2>/dev/null || true
         fi
@@ -348,6 +348,7 @@ CONFIG
 
 # Starts it, waits for its `ready` line, and writes what clients need.
 start_gateway() {
+    : >"$dir/ready" # of an earlier one
     mortal TERM "$tidegate" serve --config "$dir/gate/tidegate.toml" >"$dir/ready" 2>>"$dir/gateway.log" &
     gateway=$!
     for _ in $(seq 300); do

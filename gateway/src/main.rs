@@ -1,7 +1,8 @@
 //! The program `tidegate`.
 
-#[cfg(feature = "unrecorded")]
-compile_error!("`tidegate` always records; the feature `unrecorded` is for the program `tidegate-unrecorded`");
+// Whatever features were asked for, of whatever package.
+const _: () =
+    assert!(tidegate_recorder::RECORDS, "`tidegate` always records; only `tidegate-unrecorded` is built otherwise");
 
 fn main() -> std::process::ExitCode {
     tidegate::main()

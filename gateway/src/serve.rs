@@ -477,7 +477,7 @@ fn say_ready(listeners: &Listeners, metrics: Option<SocketAddr>) -> anyhow::Resu
         }
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "{line}");
-    if cfg!(feature = "unrecorded") {
+    if !tidegate_recorder::RECORDS {
         tracing::warn!("this program records nothing of what happens: it is for measurements only");
     }
     let mut out = std::io::stdout().lock();

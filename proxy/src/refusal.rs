@@ -98,7 +98,7 @@ impl From<&Denied> for Refusal {
             Denied::FactorNeeded { means, target, .. } => {
                 let mut next = proving(*means).to_owned();
                 if *means != Means::None {
-                    next.push_str(&format!("; for psql: `ssh gate password {target}`"));
+                    next.push_str(&format!("; for psql, get a password after that: `ssh gate password {target}`"));
                 }
                 refusal.next(next).ask_first()
             }

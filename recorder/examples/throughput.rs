@@ -61,7 +61,7 @@ fn main() {
     }
 }
 
-/// What a terminal shows, roughly: lines of which the half is always new.
+/// What a terminal shows, roughly: lines of which a quarter is always new.
 fn listing(length: usize) -> Vec<u8> {
     let line = |n: u32| {
         let (size, name) = (n.wrapping_mul(2_654_435_761), n.wrapping_mul(40_503));

@@ -41,6 +41,9 @@ pub use recording::{Header, LiveRecording, Recorded, Recorder, Settings};
 pub use seal::{Seal, SealKey};
 pub use window::Window;
 
+/// Whether sessions are recorded. Nothing but a Cargo feature for a benchmark says no, and `tidegate` does not compile with it.
+pub const RECORDS: bool = !cfg!(feature = "unrecorded");
+
 /// A recording could not be made. It ends the session.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RecordError {

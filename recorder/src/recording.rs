@@ -239,7 +239,7 @@ impl LiveRecording {
         if !forward.is_empty() && events.iter().map(accounted).sum::<usize>() != forward.len() {
             return Err(RecordError::Unaccounted);
         }
-        if cfg!(feature = "unrecorded") {
+        if !crate::RECORDS {
             return Ok(Recorded { bytes: forward });
         }
         self.write(|writer| {
@@ -279,8 +279,10 @@ impl LiveRecording {
         self.record(vec![event], Bytes::new(), now).map(drop)
     }
 
-    /// Checkpoint if one is due (5 s or 64 KiB since the last); called on a timer so that an idle session's tail is
-    /// signed too.
+    /// How often [`LiveRecording::tick`] is to be called.
+    pub const TICK: std::time::Duration = crate::writer::TICK_EVERY;
+
+    /// Checkpoint if one is due, so that an idle session's tail is signed too: 5 s after it was written at the latest.
     pub fn tick(&self, now: Timestamp) -> Result<(), RecordError> {
         self.write(|writer| writer.tick(now))
     }

@@ -202,7 +202,7 @@ impl Drop for Server {
 
 /// The cluster of this version, made by the first test that needs it.
 fn to_copy(base: &Path) -> PathBuf {
-    let version = binary("postgres").to_string_lossy().replace('/', "_");
+    let version = binary("postgres").to_string_lossy().replace(['/', '.'], "_");
     let data = base.join(format!("roles{version}"));
     let lock = fs::File::create(data.with_extension("lock")).unwrap();
     lock.lock().unwrap();
