@@ -344,7 +344,7 @@ async fn take_lease<I: Issuer>(gate: &Gate, issuer: &I, permit: &Permit) -> Resu
 
 /// Signs the tail of the recording while the session is idle. Returns only when that fails.
 async fn keep_signed(gate: &Gate, recording: &LiveRecording) -> RecordError {
-    let mut tick = tokio::time::interval(Duration::from_secs(5));
+    let mut tick = tokio::time::interval(LiveRecording::TICK);
     loop {
         tick.tick().await;
         if let Err(error) = recording.tick(gate.now()) {

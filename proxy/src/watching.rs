@@ -20,12 +20,15 @@ use tidegate_grants::{Event, IdentityName, Permit, SessionId, authority::Session
 use tidegate_recorder::{LiveRecording, watch::Watcher};
 use tokio::{
     sync::watch,
-    time::{Interval, MissedTickBehavior, interval},
+    time::{Instant, sleep},
 };
+use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 /// Whether somebody still may watch is looked at so often.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// Who has not asked for more for so long has paused their terminal, or is gone: they do not watch.
+const UNREAD: Duration = LOOK_AGAIN.saturating_mul(6);
 /// Who watch one session at once.
 const MOST: usize = 16;
 
@@ -224,15 +227,24 @@ impl Watching {
     }
 }
 
-/// Somebody who watches a session, until this is dropped.
+/// Somebody who watches a session, until this is dropped, they may no longer, or do not read what is shown.
 #[derive(Debug)]
 pub struct Watch {
+    seat: Arc<Seat>,
+    view: Watcher,
+}
+
+/// Their place among who watch.
+#[derive(Debug)]
+struct Seat {
     gate: Gate,
     by: IdentityName,
     session: SessionRow,
     watched: Arc<Watched>,
-    view: Watcher,
-    look: Interval,
+    /// When they were last ready for more; none: they have left.
+    ready: Mutex<Option<Instant>>,
+    /// It is no longer theirs.
+    left: CancellationToken,
 }
 
 /// Whether this person may watch that session, by the configuration in force.
@@ -266,8 +278,6 @@ pub async fn watch(
     may_watch(gate, by, &session).await?;
     let over = || Refusal::new(format!("the session {} is over", session.id));
     let watched = gate.watching.lock().get(&session.id).cloned().ok_or_else(over)?;
-    let event = entry("session.watched", by, &session, source);
-    gate.store.append(event, gate.now()).await.map_err(|error| Refusal::from(&error))?;
     let taken = watched.eyes.on.send_if_modified(|on| {
         let room = on.len() < MOST;
         if room {
@@ -278,9 +288,15 @@ pub async fn watch(
     if !taken {
         return Err(Refusal::new("as many as can watch this session already").full());
     }
-    let mut look = interval(LOOK_AGAIN);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    Ok(Watch { gate: gate.clone(), by: by.clone(), session, watched, view: Watcher::new(view), look })
+    let event = entry("session.watched", by, &session, source);
+    if let Err(error) = gate.store.append(event, gate.now()).await {
+        watched.leave(by);
+        return Err(Refusal::from(&error));
+    }
+    let (gate, by, ready) = (gate.clone(), by.clone(), Mutex::new(Some(Instant::now())));
+    let seat = Arc::new(Seat { gate, by, session, watched, ready, left: CancellationToken::new() });
+    tokio::spawn(Seat::keep(seat.clone()));
+    Ok(Watch { seat, view: Watcher::new(view) })
 }
 
 fn entry(kind: &str, by: &IdentityName, session: &SessionRow, source: Option<IpAddr>) -> Event {
@@ -292,15 +308,14 @@ impl Watch {
     /// What to write next into the terminal of who watches. `None`: there is no more to see. Cancel safe.
     pub async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
-            let (view, recording) = (&mut self.view, &self.watched.recording);
+            if let Some(ready) = self.seat.ready().as_mut() {
+                *ready = Instant::now();
+            }
+            let (view, recording) = (&mut self.view, &self.seat.watched.recording);
             tokio::select! {
                 biased; // what was lost is lost before the next byte
-                _ = self.look.tick() => {
-                    if let Err(refusal) = may_watch(&self.gate, &self.by, &self.session).await {
-                        tracing::info!(session = %self.session.id, by = %self.by, why = refusal.sentence, "watches no longer");
-                        return None;
-                    }
-                }
+                () = self.seat.left.cancelled() => return None,
+                () = sleep(LOOK_AGAIN) => {}
                 shown = poll_fn(|context| view.poll(recording, context)) => match shown {
                     Some(shown) if shown.is_empty() => {}
                     shown => return shown,
@@ -312,11 +327,49 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.watched.eyes.on.send_modify(|on| {
-            if let Some(place) = on.iter().position(|name| *name == self.by) {
+        self.seat.leave();
+    }
+}
+
+impl Watched {
+    fn leave(&self, by: &IdentityName) {
+        self.eyes.on.send_modify(|on| {
+            if let Some(place) = on.iter().position(|name| name == by) {
                 on.remove(place);
             }
         });
+    }
+}
+
+impl Seat {
+    fn ready(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks again and again, whether or not anything is taken from the stream: whoever may not watch, or does not, keeps no session
+    /// going.
+    async fn keep(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = self.left.cancelled() => return,
+                () = sleep(LOOK_AGAIN) => {}
+            }
+            let unread = self.ready().is_some_and(|ready| ready.elapsed() > UNREAD);
+            let refused = may_watch(&self.gate, &self.by, &self.session).await.err().map(|refusal| refusal.sentence);
+            if let Some(why) = refused.or_else(|| unread.then(|| "what is shown is not read".to_owned())) {
+                tracing::info!(session = %self.session.id, by = %self.by, why, "watches no longer");
+                return self.leave();
+            }
+        }
+    }
+
+    /// Once.
+    fn leave(&self) {
+        if self.ready().take().is_none() {
+            return;
+        }
+        self.left.cancel();
+        self.watched.leave(&self.by);
         let (gate, event) = (self.gate.clone(), entry("session.unwatched", &self.by, &self.session, None));
         let session = self.session.id;
         // Outside a runtime there is no ledger any more either.

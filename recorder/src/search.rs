@@ -160,7 +160,13 @@ impl<R: Read, M: Fn(&str) -> bool> Lines<R, M> {
             What::Event(Event::Statement { .. } | Event::Bound { .. } | Event::Row { .. } | Event::Reported { .. }) => {
                 Kind::Sql
             }
-            _ => return self.seen.note(&moment.what),
+            other => {
+                if self.kinds.contains(&Kind::Text) {
+                    let left = self.seen.unfinished(other).into_iter().filter(|line| (self.matches)(line));
+                    self.ready.extend(left.map(|line| found(moment, Kind::Text, vec![line])));
+                }
+                return self.seen.note(other);
+            }
         };
         self.seen.note(&moment.what);
         let line = found(moment, kind, texts(&moment.what));
@@ -211,6 +217,16 @@ impl Seen {
         }
     }
 
+    /// The last lines of streams that end here, which no line end came behind.
+    fn unfinished(&mut self, what: &What) -> Vec<String> {
+        let ends = |(channel, stream): &(u32, Stream)| match what {
+            What::Event(Event::Eof { channel: of, stream: which }) => of == channel && which == stream,
+            What::Event(Event::Closed { channel: of }) => of == channel,
+            _ => false,
+        };
+        self.lines.extract_if(.., |place, _| ends(place)).map(|(_, line)| line.trim_end().to_owned()).collect()
+    }
+
     /// The lines that match now and did not before.
     fn text(&mut self, channel: u32, stream: Stream, data: &[u8], matches: &impl Fn(&str) -> bool) -> Vec<String> {
         let told = stream == Stream::Stdout && self.decoded.contains(&channel);
@@ -245,12 +261,24 @@ fn lines(rest: &mut String, text: &str, matches: &impl Fn(&str) -> bool) -> Vec<
     found
 }
 
+/// What goes to the next line: line feed, and what terminals take for one (ECMA-48, 8.3.161 and 8.3.51).
+const ENDS: [char; 3] = ['\n', '\x0b', '\x0c'];
+
 impl Shown {
     /// Line by line, so that what scrolls away within one piece was looked at.
     fn feed(&mut self, text: &str, matches: &impl Fn(&str) -> bool) -> Vec<String> {
         let mut found = Vec::new();
-        for piece in text.split_inclusive('\n') {
-            let (line, end) = piece.strip_suffix('\n').map_or((piece, ""), |line| (line, "\n"));
+        let (columns, rows) = self.terminal.size();
+        let half = (columns * rows / 2).max(1);
+        for piece in text.split_inclusive(ENDS) {
+            let (mut line, end) = piece.split_at(piece.trim_end_matches(ENDS).len());
+            // What is longer than the screen is gone at its end.
+            while let Some((at, _)) = line.char_indices().nth(half) {
+                let (part, rest) = line.split_at(at);
+                self.terminal.feed(part);
+                self.leave_line(matches, &mut found);
+                line = rest;
+            }
             self.terminal.feed(line);
             if !end.is_empty() {
                 self.leave_line(matches, &mut found);

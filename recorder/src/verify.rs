@@ -117,7 +117,7 @@ pub enum ReadError {
     #[error("this is not a tidegate recording")]
     NotARecording,
     /// A later one.
-    #[error("a recording of format version {0}: this program reads versions 1 to 3")]
+    #[error("a recording of format version {0}: this program reads versions 1 to 4")]
     Version(u16),
     /// The header cannot be read.
     #[error("the header is damaged: {0}")]

@@ -106,3 +106,16 @@ fn playing_from_a_moment_shows_the_screen_as_it_was_then_and_waits_only_from_the
     assert_eq!(some[0].delay, Duration::ZERO);
     assert!(steps(last.elapsed + Duration::from_secs(1)).count() <= 1, "beyond its end there is only the end");
 }
+
+#[test]
+fn a_last_line_without_an_end_is_found_and_so_is_what_scrolls_away_within_its_own_line() {
+    for end in [Event::Eof { channel: 1, stream: Stream::Stdout }, Event::Closed { channel: 1 }] {
+        let hits = found(&[shown(b"one\nneedle"), end], &[Kind::Text], "needle");
+        assert_eq!(lines(&hits), ["needle"]);
+    }
+    let longer_than_the_screen = format!("needle{}", "x".repeat(5000));
+    let down = format!("needle{}", "\x0brow".repeat(100));
+    for text in [longer_than_the_screen, down] {
+        assert!(!found(&[terminal(None), shown(text.as_bytes())], &[Kind::Text], "needle").is_empty(), "{text}");
+    }
+}

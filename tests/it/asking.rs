@@ -153,6 +153,13 @@ fn a_signed_approval_is_by_ones_own_key_over_exactly_this_request() {
     let said = send(&world, "carol", &edited, &signed(&world, "carol", &line)).ok().out();
     assert!(said.contains("approved (signed, on level 1)"), "{said}");
     world.exec("alice", "true").ok();
+    let session = world.gateway.until_ledger("session.closed", 1, PATIENCE).one("session.closed")["session"].clone();
+    world.gateway.until_no_lease(PATIENCE);
+    let bundle = world.dir().join("case.tge");
+    world.gateway.cli(&["evidence", session.as_str().unwrap(), "-o", bundle.to_str().unwrap()]).ok();
+    let proven = world.gateway.cli(&["verify", bundle.to_str().unwrap()]).exited(0).out();
+    let claim = proven.lines().find(|line| line.contains("the request of alice was approved by carol")).unwrap();
+    assert!(claim.contains("SIGNED") && claim.contains("fix the disk"), "by hers, over what was asked for: {claim}");
     // What was signed stands by itself: OpenSSH verifies it without us.
     let view = world.gateway.json(&["request", "show", &edited]);
     let (signature, signers) = (world.dir().join("yes.sig"), world.dir().join("signers"));

@@ -53,6 +53,13 @@ fn a_directory_of_recordings_is_proven_with_the_public_key_alone_and_the_exit_co
     let cut = elsewhere.write("all/cut.tgr", &good[..good.len() - 1]);
     elsewhere.verify(&all, &[]).exited(4).shows("NOT whole").shows("TRUNCATED after frame");
     fs::remove_file(cut).unwrap();
+    let others = "all/01a20811-2b72-7398-a448-37b267b730c2.tgr";
+    let swapped = elsewhere.write(others, &good);
+    elsewhere.verify(&all, &[]).exited(1).shows("SWAPPED").shows(&id);
+    fs::remove_file(swapped).unwrap();
+    let twice = elsewhere.write("all/twice.tgr", &good);
+    elsewhere.verify(&all, &[]).exited(1).shows("too");
+    fs::remove_file(twice).unwrap();
     let mut flipped = good.clone();
     *flipped.last_mut().unwrap() ^= 1;
     elsewhere.write("all/flipped.tgr", flipped);
@@ -77,6 +84,9 @@ fn an_export_of_the_ledger_proves_itself_and_whatever_is_done_to_it_is_named() {
     let lines: Vec<&str> = text.lines().collect();
     let whole = elsewhere.write("ledger.jsonl", &text);
     elsewhere.verify(&whole, &[]).exited(0).shows(&format!("intact: ledger, {} entries", lines.len() - 1));
+    elsewhere.write("empty.jsonl", "");
+    let anchored = elsewhere.verify(&whole, &["--anchor", "empty.jsonl"]).exited(1);
+    anchored.shows("there is no head of a ledger in the anchor");
     let tampered = |name: &str, lines: &[&str], named: &str| {
         let file = elsewhere.write(name, lines.join("\n"));
         elsewhere.verify(&file, &[]).exited(1).shows("NOT intact").shows(named);
@@ -170,6 +180,49 @@ fn evidence_without_its_recording_still_verifies_and_names_the_seal_of_what_was_
     let copy = crate::recording::file(&world, &id);
     elsewhere.verify(&copy, &[]).exited(0).shows(head);
     world.gateway.cli(&["evidence", &id, "-o", file.to_str().unwrap()]).exited(1);
+}
+
+#[test]
+fn a_recording_that_somebody_took_away_is_not_left_out_in_silence() {
+    let (world, id) = recorded("echo seen; cat");
+    world.gateway.until_no_lease(PATIENCE);
+    let recording = crate::recording::file(&world, &id);
+    let good = fs::read(&recording).unwrap();
+    // Whole once, as the ledger knows.
+    fs::write(&recording, &good[..good.len() - 1]).unwrap();
+    world
+        .gateway
+        .cli(&["recording", "verify", &id])
+        .exited(1)
+        .shows("CUT: the ledger has the seal of the whole recording");
+    let identity = world.gateway.identity();
+    let search = ["recording", "search", "--identity", identity.to_str().unwrap(), "seen"];
+    world.gateway.cli(&search).exited(1).says("not searched: CUT");
+    fs::remove_file(&recording).unwrap();
+    let file = world.dir().join("case.tge");
+    let evidence = ["evidence", &id, "-o", file.to_str().unwrap()];
+    world.gateway.cli(&evidence).exited(1).says("no rule deleted it, and it is gone");
+    assert!(!file.exists());
+    world.gateway.cli(&[&evidence[..], &["--redact"]].concat()).ok();
+    world.gateway.cli(&["verify", file.to_str().unwrap()]).exited(0).shows("which was left out");
+    let bundled = world.gateway.ledger().entries.into_iter().filter(|entry| entry["kind"] == "recording.bundled");
+    assert_eq!(bundled.count(), 2, "that evidence is taken is in the ledger");
+}
+
+#[test]
+fn evidence_of_a_session_whose_gateway_was_killed_says_how_far_its_recording_is_proven() {
+    let mut world = World::ssh_only();
+    world.gateway.grant("alice", "web-1", "shell", "30m");
+    let ssh = world.ssh_start("alice", "deploy@web-1", &["echo before the kill; cat"]);
+    ssh.until_stdout("before the kill", PATIENCE);
+    world.gateway.kill9();
+    ssh.end(PATIENCE);
+    world.gateway.start();
+    let recovered = world.gateway.until_ledger("recording.recovered", 1, PATIENCE).one("recording.recovered").clone();
+    let file = world.dir().join("case.tge");
+    world.gateway.cli(&["evidence", recovered["session"].as_str().unwrap(), "-o", file.to_str().unwrap()]).ok();
+    let verified = world.gateway.cli(&["verify", file.to_str().unwrap()]).exited(4).shows("its recording breaks off");
+    verified.shows("when its gateway came back it had").shows(recovered["detail"]["head"].as_str().unwrap());
 }
 
 #[test]

@@ -233,3 +233,23 @@ fn over_https_an_auditors_token_watches_and_one_that_only_reads_does_not() {
     let over = || (world.gateway.ledger().count("session.unwatched") == 1).then_some(());
     wait_until(PATIENCE, "nobody watches any more", over);
 }
+
+#[test]
+fn who_does_not_read_does_not_watch() {
+    let world = required(plan(), "shell").only_ssh().start();
+    world.gateway.grant("alice", "web-1", "shell", "30m");
+    let command = "head -c 6000000 /dev/zero | tr '\\0' 'x' | fold -w 99; cat";
+    let session_of_alice = world.ssh_start("alice", "deploy@web-1", &[command]);
+    let session = opened(&world);
+    // A paused terminal: nobody reads this pipe.
+    let mut watcher = world.gateway.command(&["session", "watch", &session]).stdout(Stdio::piped()).spawn().unwrap();
+    world.gateway.until_ledger("session.resumed", 1, PATIENCE);
+    world.gateway.until_ledger("session.unwatched", 1, PATIENCE);
+    world.gateway.until_ledger("session.frozen", 2, PATIENCE);
+    assert_eq!(listed(&world)["frozen"], true);
+    let seen = std::io::read_to_string(watcher.stdout.take().unwrap()).unwrap();
+    watcher.wait().unwrap();
+    assert!(seen.contains("xxx"), "it ends for them too");
+    assert_eq!(world.gateway.ledger().count("session.unwatched"), 1, "once");
+    drop(session_of_alice);
+}

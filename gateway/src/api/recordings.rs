@@ -50,6 +50,10 @@ pub(crate) enum How {
     Searched,
     /// So that something is found more quickly.
     Indexed,
+    /// With all others, by what is in clear.
+    Listed,
+    /// Into a bundle of evidence.
+    Bundled,
 }
 
 /// Longer is not written down.
@@ -66,6 +70,8 @@ pub(super) async fn opened(State(api): Shared, Extension(caller): Who, request: 
         How::Exported => "recording.exported",
         How::Searched => "recording.searched",
         How::Indexed => "recording.indexed",
+        How::Listed => "recording.listed",
+        How::Bundled => "recording.bundled",
     };
     let what = what.map(|what| what.chars().take(LONGEST).collect::<String>());
     let detail = serde_json::json!({ "from": "file", "account": caller.account, "what": what });

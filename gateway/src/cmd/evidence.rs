@@ -1,7 +1,7 @@
 //! `tidegate evidence`: on files, on the gateway's own host, because it is signed with the ledger key.
 
-use super::print;
-use crate::{cli, config, evidence};
+use super::{keeping, print};
+use crate::{api::How, cli, config, evidence};
 use anyhow::{anyhow, ensure};
 use jiff::Timestamp;
 use std::{path::Path, process::ExitCode};
@@ -24,9 +24,9 @@ pub(super) fn run(named: Option<&Path>, arguments: &cli::Evidence) -> anyhow::Re
         Err(FindError::None(_)) => None,
         Err(error) => return Err(error.into()),
     };
-    let recording = recording.filter(|_| !arguments.redact);
-    let now = Timestamp::now();
-    let made = evidence::make(state, &config.policy.gateway, &session, recording.as_deref(), &arguments.output, now)?;
+    keeping::note(named, How::Bundled, recording.as_deref(), arguments.redact.then(|| "redacted".to_owned()));
+    let (gateway, redact, now) = (&config.policy.gateway, arguments.redact, Timestamp::now());
+    let made = evidence::make(state, gateway, &session, recording.as_deref(), redact, &arguments.output, now)?;
     print(&format!(
         "{}: evidence of session {session}, {} entries of the ledger{}; prove it with `tidegate verify`\n",
         arguments.output.display(),

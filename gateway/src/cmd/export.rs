@@ -5,7 +5,7 @@ use super::{
     recording::{attest, path},
 };
 use crate::{api::How, cli::Export};
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use std::{
     fs,
     io::{self, Write},
@@ -25,6 +25,10 @@ pub(super) fn run(named: Option<&Path>, wanted: &Export) -> anyhow::Result<ExitC
     attest(named, &path, wanted.key.as_deref(), wanted.unverified)?;
     let identities = Identities::from_file(&wanted.identity)?;
     let reel = Reel::new(&path, &identities, wanted.keystrokes).with_context(|| path.display().to_string())?;
+    ensure!(
+        !wanted.keystrokes || reel.shows_keystrokes(),
+        "this key does not open what was typed in this session; export it without --keystrokes"
+    );
     let what = wanted.format.whole().map_or_else(|| "png".to_owned(), |format| format.to_string());
     keeping::note(named, How::Exported, Some(&path), Some(what));
     match &wanted.output {

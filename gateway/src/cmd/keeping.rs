@@ -97,7 +97,7 @@ pub(super) fn recover(named: Option<&Path>, file: &Path, key: Option<&Path>) -> 
     };
     let verdict = verify(file, &key)?;
     let mut out = String::new();
-    writeln!(out, "{}: {verdict}", file.display())?;
+    writeln!(out, "{}", plain(&format!("{}: {verdict}", file.display())))?;
     let proven = verdict.proven;
     match verdict.proven_until {
         Some(at) if proven > 0 => writeln!(out, "PROVEN      frames 1 to {proven}, signed at {}", moment(at))?,

@@ -2,6 +2,7 @@
 
 use super::{keeping, moment, print, print_json, short, state_dir, verification_key};
 use crate::{
+    api::How,
     cli::{self, RecordingCommand},
     keeping::DELETED,
     recovered::RECOVERED,
@@ -23,7 +24,7 @@ use tidegate_recorder::{
 
 pub(super) fn run(named: Option<&Path>, remote: &cli::Remote, command: RecordingCommand) -> anyhow::Result<ExitCode> {
     match command {
-        RecordingCommand::List { json } => list(&folder(named)?, json.json),
+        RecordingCommand::List { json } => list(named, json.json),
         RecordingCommand::Verify { recordings, all, key } => verify_all(named, &recordings, all, key.as_deref()),
         RecordingCommand::Play(wanted) => super::play::run(named, &wanted),
         RecordingCommand::Export(wanted) => super::export::run(named, &wanted),
@@ -54,8 +55,10 @@ impl<'a> From<&'a storage::Entry> for Listed<'a> {
     }
 }
 
-fn list(folder: &Path, json: bool) -> anyhow::Result<ExitCode> {
-    let listing = storage::list(folder).with_context(|| folder.display().to_string())?;
+fn list(named: Option<&Path>, json: bool) -> anyhow::Result<ExitCode> {
+    let folder = folder(named)?;
+    let listing = storage::list(&folder).with_context(|| folder.display().to_string())?;
+    keeping::note(named, How::Listed, None, None);
     for warning in &listing.warnings {
         let line = format!("{}: {}", warning.path.display(), warning.fault);
         writeln!(io::stderr(), "{}", plain(&line))?;
@@ -188,6 +191,7 @@ pub(super) fn judge(path: &Path, key: &VerifyingKey, known: Option<&Known>) -> R
             Err(forged(format!("BAD: complete, but not the recording that the ledger has for session {session}")))
         }
         _ if verdict.is_complete() => Ok(verdict.to_string()),
+        Some(Some(_)) => Err(forged(format!("CUT: the ledger has the seal of the whole recording: {verdict}"))),
         _ if known.and_then(|known| known.recovered.get(session)).is_some_and(|head| *head != verdict.head) => {
             Err(forged(format!(
                 "BAD: changed since its gateway came back and wrote into the ledger what was there: {verdict}"

@@ -25,7 +25,7 @@ use tidegate_recorder::{
     keys::Identities,
     replay,
     search::{self, Hit, Kind},
-    storage::{self, Entry},
+    storage::{self, Entry, State},
     verify::ReadError,
 };
 
@@ -133,8 +133,13 @@ impl Looking {
             Err(IndexError::Read(ReadError::NoKey)) => return Ok(Answer::NoKey),
             _ => {}
         }
-        if let Some(fault) = judge().err().filter(|fault| fault.forged) {
-            return Ok(Answer::Changed(fault.line));
+        match judge() {
+            Err(fault) if fault.forged => return Ok(Answer::Changed(fault.line)),
+            Err(fault) if entry.state != State::Live => {
+                let line = format!("{}: searched as far as it goes: {}", entry.path.display(), fault.line);
+                writeln!(io::stderr(), "{}", plain(&line))?;
+            }
+            _ => {}
         }
         if let Ok(hits) = indexed {
             return Ok(Answer::Indexed(hits));

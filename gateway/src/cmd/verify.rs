@@ -12,13 +12,17 @@ use crate::{
 use anyhow::Context as _;
 use ed25519_dalek::VerifyingKey;
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     fs::{self, File},
     io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
-use tidegate_grants::ledger::proof::{Anchors, Found, Walk};
+use tidegate_grants::{
+    SessionId,
+    ledger::proof::{Anchors, Found, Walk},
+};
 use tidegate_recorder::verify::{Outcome, verify as verify_recording};
 
 /// An entry is at most some 300 KiB.
@@ -56,9 +60,16 @@ pub(super) fn run(named: Option<&Path>, arguments: &cli::Verify) -> anyhow::Resu
     };
     let anchors = read_anchors(&arguments.anchors, &key)?;
     let mut proofs = Vec::new();
-    for file in &arguments.files {
-        for file in recordings_below(file)? {
-            let (state, lines) = prove(&file, &key, &anchors).with_context(|| file.display().to_string())?;
+    for named in &arguments.files {
+        let mut whose = BTreeMap::new();
+        for file in recordings_below(named)? {
+            let (mut state, mut lines, session) =
+                prove(&file, &key, &anchors).with_context(|| file.display().to_string())?;
+            let fault =
+                session.filter(|_| named.is_dir()).and_then(|session| misplaced(&file, session, state, &mut whose));
+            if let Some(fault) = fault {
+                (state, lines) = (State::Changed, [fault].into_iter().chain(lines).collect());
+            }
             proofs.push(Proof { file, state, lines });
         }
     }
@@ -90,6 +101,16 @@ fn shown(proofs: &[Proof]) -> Result<String, std::fmt::Error> {
     Ok(out)
 }
 
+/// Why a recording cannot be the one that belongs here: none has another session's name, and whole ones are each of another session.
+fn misplaced(file: &Path, session: String, state: State, whose: &mut BTreeMap<String, PathBuf>) -> Option<String> {
+    let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    if stem != session && stem.parse::<SessionId>().is_ok() {
+        return Some(format!("NOT intact: SWAPPED, this is the recording of session {session}"));
+    }
+    let other = if state == State::Intact { whose.insert(session.clone(), file.to_owned()) } else { None };
+    other.map(|other| format!("NOT intact: {} is of session {session} too", other.display()))
+}
+
 /// The heads that went to anchors, of all these files.
 pub(super) fn read_anchors(files: &[PathBuf], key: &VerifyingKey) -> anyhow::Result<Anchors> {
     let mut text = String::new();
@@ -98,7 +119,11 @@ pub(super) fn read_anchors(files: &[PathBuf], key: &VerifyingKey) -> anyhow::Res
         open.take(LONGEST_ANCHOR).read_to_string(&mut text).with_context(|| file.display().to_string())?;
         text.push('\n');
     }
-    Ok(Anchors::read(&text, &key.to_bytes()))
+    let mut anchors = Anchors::read(&text, &key.to_bytes());
+    if !files.is_empty() && anchors.heads().next().is_none() && anchors.faults.is_empty() {
+        anchors.faults.push("there is no head of a ledger in the anchor: nothing is proven against it".to_owned());
+    }
+    Ok(anchors)
 }
 
 /// A file, or all recordings in a directory, by name.
@@ -120,23 +145,26 @@ fn recordings_below(file: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn prove(file: &Path, key: &VerifyingKey, anchors: &Anchors) -> anyhow::Result<(State, Vec<String>)> {
+/// What was found, the verdict first, and of which session it is a recording, if it is one that can be believed.
+fn prove(file: &Path, key: &VerifyingKey, anchors: &Anchors) -> anyhow::Result<(State, Vec<String>, Option<String>)> {
     let mut first = Vec::new();
     File::open(file)?.take(512).read_to_end(&mut first)?;
     if first.starts_with(RECORDING) {
         return Ok(recording(file, key));
     }
-    if first.get(257..262) == Some(b"ustar") {
-        return bundle(file, key);
-    }
-    // Whatever else it is, no line of it is an entry, and that is said.
-    ledger(file, key, anchors)
+    let (state, lines) = if first.get(257..262) == Some(b"ustar") {
+        bundle(file, key)?
+    } else {
+        // Whatever else it is, no line of it is an entry, and that is said.
+        ledger(file, key, anchors)?
+    };
+    Ok((state, lines, None))
 }
 
-fn recording(file: &Path, key: &VerifyingKey) -> (State, Vec<String>) {
+fn recording(file: &Path, key: &VerifyingKey) -> (State, Vec<String>, Option<String>) {
     let verdict = match verify_recording(file, key) {
         Ok(verdict) => verdict,
-        Err(error) => return (State::Changed, vec![format!("NOT intact: {error}")]),
+        Err(error) => return (State::Changed, vec![format!("NOT intact: {error}")], None),
     };
     let header = &verdict.header;
     let whose = format!(
@@ -153,15 +181,17 @@ fn recording(file: &Path, key: &VerifyingKey) -> (State, Vec<String>) {
     let mut lines = vec![format!("{word}: recording, {verdict}")];
     lines.extend(proven);
     lines.push(format!("head {}: what the ledger's entry recording.sealed says of a whole one", verdict.head));
-    (state, lines)
+    (state, lines, (verdict.proven > 0).then_some(verdict.header.session))
 }
 
 fn bundle(file: &Path, key: &VerifyingKey) -> anyhow::Result<(State, Vec<String>)> {
-    let Proven { faults, claims, session } = evidence::prove(file, key)?;
+    let Proven { faults, claims, session, cut } = evidence::prove(file, key)?;
     if faults.is_empty() {
         let lines = claims.iter().map(|claim| format!("{:9} {}", claim.word.text(), claim.what));
-        let verdict = format!("intact: evidence of session {session}; what each line rests on is said before it");
-        return Ok((State::Intact, [verdict].into_iter().chain(lines).collect()));
+        let (state, word) =
+            if cut { (State::Cut, "NOT whole: its recording breaks off;") } else { (State::Intact, "intact:") };
+        let verdict = format!("{word} evidence of session {session}; what each line rests on is said before it");
+        return Ok((state, [verdict].into_iter().chain(lines).collect()));
     }
     let verdict = format!("NOT intact: evidence, {} fault(s)", faults.len());
     Ok((State::Changed, [verdict].into_iter().chain(faults).collect()))

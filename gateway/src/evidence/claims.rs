@@ -1,13 +1,14 @@
 //! What a bundle shows, one claim a line, and on whose word each rests.
 
 use super::Evidence;
+use crate::recovered::RECOVERED;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::Serialize;
 use serde_json::Value;
 use ssh_key::{HashAlg, PublicKey, SshSig};
 use tidegate_grants::{
     ledger::{Entry, Event},
-    request::NAMESPACE,
+    request::{NAMESPACE, RequestDigest},
     store::StateRow,
 };
 
@@ -59,6 +60,11 @@ impl Evidence {
         self.rows.iter().filter(move |row| row.table == table)
     }
 
+    /// There is a recording, unless somebody has taken it away.
+    pub(super) fn is_recording_due(&self) -> bool {
+        self.own("recording.started").next().is_some() && self.own("recording.deleted").next().is_none()
+    }
+
     /// All that it shows, in the order of the story.
     pub(crate) fn claims(&self) -> Vec<Claim> {
         let mut claims = vec![self.in_ledger()];
@@ -87,31 +93,32 @@ impl Evidence {
             claims.push(match detail.get("signature").and_then(Value::as_str) {
                 None => claim(Word::Attested, what),
                 Some(armored) => match self.signed_by(detail, armored) {
-                    Some(key) => claim(
+                    Some((key, terms)) => claim(
                         Word::Signed,
-                        format!("{what}, with key {key} over the digest of what was asked for; whose key that is, the gateway says"),
+                        format!("{what}, with key {key} over what was asked for, {terms}; whose key that is, the gateway says"),
                     ),
-                    None => claim(Word::Attested, format!("{what}, with a signature that does not hold")),
+                    None => claim(Word::Attested, format!("{what}, with a signature that does not hold for what was asked for")),
                 },
             });
         }
     }
 
-    /// The fingerprint of the approver's key, if its signature over this request holds.
-    fn signed_by(&self, detail: &Value, armored: &str) -> Option<String> {
+    /// The fingerprint of the approver's key, and what was asked for, if its signature over that holds.
+    fn signed_by(&self, detail: &Value, armored: &str) -> Option<(String, &str)> {
         let text = |name: &str| detail.get(name).and_then(Value::as_str);
-        let line = format!(
-            "tidegate approval v1 gateway={} request={} sha256={}",
-            self.gateway,
-            text("request")?,
-            text("digest")?
-        );
+        let (request, digest) = (text("request")?, text("digest")?);
+        // Not what the gateway says that the digest is of.
+        let terms = self.row("requests").find(|row| row.key == request)?.text("terms")?;
+        if RequestDigest::of(terms).as_str() != digest {
+            return None;
+        }
+        let line = format!("tidegate approval v1 gateway={} request={request} sha256={digest}", self.gateway);
         let signature = SshSig::from_pem(armored.trim()).ok()?;
         let key = PublicKey::from(signature.public_key().clone());
         // `ssh gate approve | ssh-keygen` signs the end of the line too, `printf %s` does not: it is the same line.
         let lines = [format!("{line}\n"), line];
         let holds = lines.iter().any(|line| key.verify(NAMESPACE, line.as_bytes(), &signature).is_ok());
-        holds.then(|| key.fingerprint(HashAlg::Sha256).to_string())
+        holds.then(|| (key.fingerprint(HashAlg::Sha256).to_string(), terms))
     }
 
     /// The grant, and the one that extended it, if one did.
@@ -207,17 +214,26 @@ impl Evidence {
             ));
         }
         claims.push(match (sealed, self.redacted) {
-            (None, _) => {
-                claim(Word::Absent, "the ledger has no seal of a recording: it breaks off, or the session lives")
+            (None, _) => match self.own(RECOVERED).last() {
+                None => claim(Word::Absent, "the ledger has no seal of a recording: it breaks off, or the session lives"),
+                Some(left) => {
+                    let part = |name: &str| left.detail.get(name).map_or("?".to_owned(), Value::to_string);
+                    let (frames, proven, head) = (part("frames"), part("proven"), part("head"));
+                    claim(
+                        Word::Signed,
+                        format!(
+                            "the recording breaks off: when its gateway came back it had {frames} frames, of which its own \
+                             signatures prove {proven}, and the head {head}"
+                        ),
+                    )
+                }
+            },
+            (Some(_), true) => {
+                let gone = self.own("recording.deleted").next().is_some();
+                let how = if gone { "is no more, had" } else { "was left out, has" };
+                let (frames, head) = (part("frames"), part("head"));
+                claim(Word::Signed, format!("the recording, which {how} {frames} frames and the head {head}"))
             }
-            (Some(_), true) => claim(
-                Word::Signed,
-                format!(
-                    "the recording, which was left out, has {} frames and the head {}",
-                    part("frames"),
-                    part("head")
-                ),
-            ),
             (Some(_), false) => claim(
                 Word::Signed,
                 format!("the recording is in here, with {} frames and the head {}", part("frames"), part("head")),
@@ -238,7 +254,8 @@ impl Evidence {
 
     /// Who may see what a claim rests on, for people.
     pub(super) fn legend() -> &'static str {
-        "SIGNED: a signature by the gateway's ledger key proves it, and nothing in here can be changed without breaking one.\n\
+        "SIGNED: a signature proves it, by the key that the line names or else by the gateway's ledger key, and nothing in here\n\
+         can be changed without breaking one.\n\
          ATTESTED: the gateway says so. It signed that this is what it saw, so it cannot take it back; that it was so, no\n\
          other key than its own proves.\n\
          ABSENT: not in here.\n"

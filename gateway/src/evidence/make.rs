@@ -57,12 +57,13 @@ fn concerns(entry: &Entry, ids: &BTreeSet<String>) -> bool {
         || event.detail.get("request").and_then(serde_json::Value::as_str).is_some_and(has)
 }
 
-/// Writes the bundle of this session, whose whole id this is. `recording`: its file, unless it is to be left out.
+/// Writes the bundle of this session, whose whole id this is. `recording`: its file, if there is one. `redact`: leave it out.
 pub(crate) fn make(
     state: &Path,
     gateway: &str,
     session: &str,
     recording: Option<&Path>,
+    redact: bool,
     file: &Path,
     now: Timestamp,
 ) -> anyhow::Result<Evidence> {
@@ -84,9 +85,15 @@ pub(crate) fn make(
             rows.extend(store::state_row(state, table, id)?);
         }
     }
+    let recording = recording.filter(|_| !redact);
     let redacted = recording.is_none();
     let (session, gateway) = (session.to_owned(), gateway.to_owned());
     let evidence = Evidence { session, gateway, made: now, redacted, entries, trees, rows };
+    ensure!(
+        redact || !redacted || !evidence.is_recording_due(),
+        "the ledger knows a recording of this session, no rule deleted it, and it is gone: see `tidegate recording verify --all`; \
+         --redact makes the bundle without it"
+    );
     write(&evidence, recording, &keys, file)?;
     // What the gateway wrote between one look and the next would not fit together.
     if let Some(fault) = super::prove(file, &keys.ledger.verifying_key())?.faults.first() {

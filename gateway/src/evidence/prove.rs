@@ -10,6 +10,7 @@ use super::{
     hex, is_signed,
     make::{Digested, append},
 };
+use crate::recovered::RECOVERED;
 use ed25519_dalek::VerifyingKey;
 use sha2::{Digest, Sha256};
 use std::{
@@ -31,6 +32,8 @@ pub(crate) struct Proven {
     pub(crate) claims: Vec<Claim>,
     /// The session.
     pub(crate) session: String,
+    /// Its recording breaks off.
+    pub(crate) cut: bool,
 }
 
 /// What the parts are.
@@ -44,7 +47,7 @@ struct Contents {
 
 /// Proves a bundle's file. An archive that cannot be read is a fault, not an error.
 pub(crate) fn prove(file: &Path, key: &VerifyingKey) -> io::Result<Proven> {
-    let mut proven = Proven { faults: Vec::new(), claims: Vec::new(), session: String::new() };
+    let mut proven = Proven { faults: Vec::new(), claims: Vec::new(), session: String::new(), cut: false };
     let contents = match read(file, key) {
         Ok(contents) => contents,
         Err(error) => {
@@ -69,6 +72,7 @@ pub(crate) fn prove(file: &Path, key: &VerifyingKey) -> io::Result<Proven> {
     entries(&evidence, key, &mut proven.faults);
     rows(&evidence, &mut proven.faults);
     recording(&evidence, contents.recording.as_ref(), &mut proven.faults);
+    proven.cut = matches!(&contents.recording, Some(Ok(verdict)) if !verdict.is_complete());
     if proven.faults.is_empty() {
         proven.claims = evidence.claims();
     }
@@ -216,10 +220,18 @@ fn recording(evidence: &Evidence, verdict: Option<&Result<Verdict, String>>, fau
                 faults.push(format!("{RECORDING}: not the one that the ledger has: {verdict}"));
             }
         }
+        (Some(Ok(verdict)), None) if recovered(evidence).is_some_and(|head| head != verdict.head) => {
+            faults.push(format!("{RECORDING}: not what was there of it when its gateway came back: {verdict}"));
+        }
         // It breaks off: its own signatures say how far it is proven.
         (Some(Ok(verdict)), None) if matches!(verdict.outcome, tidegate_recorder::verify::Outcome::Bad { .. }) => {
             faults.push(format!("{RECORDING}: {verdict}"));
         }
         (Some(Ok(_)), None) => {}
     }
+}
+
+/// The head of what was left of a recording that its gateway did not end.
+fn recovered(evidence: &Evidence) -> Option<&str> {
+    evidence.own(RECOVERED).last()?.detail.get("head")?.as_str()
 }
