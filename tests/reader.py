@@ -5,7 +5,7 @@ reader.py FILE --key ledger.pub [--identity auditor.key]     exit 0 complete, 1 
 Without an identity it only verifies. Needs cryptography, pyrage and zstandard of PyPI.
 """
 import argparse, base64, hashlib, io, json, struct, sys, pyrage, zstandard
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
@@ -100,12 +100,12 @@ def signed(key, kind, session, before, head, payload):
 
 def read(file, key, identities, show):
     """The state, how many frames are good, the last proven one, the exit code."""
-    version, header, first = preamble(file)
-    wrapped = {1: (header["main_key"], identities, version > 1), 2: (header["keystroke_key"], identities, False)}
-    keys = {kind: Records(*how) for kind, how in wrapped.items() if identities}
-    show({name: header[name] for name in ("session", "identity", "target", "access", "start")})
-    count, proven, before, ended = 0, 0, first, False
+    count, proven, ended = 0, 0, False
     try:
+        version, header, before = preamble(file)
+        first, wrapped = before, {1: (header["main_key"], identities, version > 1), 2: (header["keystroke_key"], identities, False)}
+        keys = {kind: Records(*how) for kind, how in wrapped.items() if identities}
+        show({name: header[name] for name in ("session", "identity", "target", "access", "start")})
         for frame in frames(file, version):
             if ended:
                 raise Bad("something comes after the end")
@@ -126,7 +126,7 @@ def read(file, key, identities, show):
                 for event in keys[kind].open(first, head, payload):
                     show({"frame": seq, "elapsed": elapsed / 1e9} | event)
             count, before = seq, whole
-    except Bad as fault:
+    except (Bad, InvalidTag, zstandard.ZstdError, struct.error, ValueError) as fault:
         return f"BAD frame {count + 1}: {fault}", count, proven, 2
     return ("complete", count, proven, 0) if ended else (f"TRUNCATED after frame {count}", count, proven, 1)
 

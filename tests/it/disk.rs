@@ -45,12 +45,35 @@ fn live_sessions_end(script: &str) -> World {
         // The write probe runs each second; the rest is the promise's.
         assert!(took <= TWO_SECONDS_AND_SLACK + jiff::SignedDuration::from_secs(1), "{took:?}:\n{}", ledger.story());
     }
-    sql.finish(PATIENCE);
+    sql.send("select 'never';\n");
+    let told = sql.finish(PATIENCE).says("can no longer be recorded").out();
+    assert!(!told.contains("never"), "{told}");
     world.exec("alice", "echo never").exited(1).says("cannot be recorded");
     world.gateway.until_no_lease(secs(90));
     assert_eq!(world.pg().ephemeral_roles(), Vec::<String>::new());
     world.gateway.verify_ledger().ok();
     world
+}
+
+#[test]
+fn a_disk_that_is_full_in_the_middle_of_a_transfer_lets_nothing_through_that_is_not_recorded() {
+    let whole = "[recording]\nstream_limit = \"64MiB\"\n";
+    let world = Plan::new().only_ssh().mounts(SMALL).change("[recording]\n", whole).start();
+    world.gateway.grant("alice", "web-1", "shell", "30m");
+    // What cannot be packed, until the disk itself says no. No line of ours can come between the bytes of a transfer: the disconnect tells.
+    let sent = world.exec("alice", "base64 -w 0 /dev/urandom | head -c 20000000").exited(255);
+    let sent = sent.says("the session cannot be recorded");
+    let received = sent.stdout.len();
+    assert!((100_000..20_000_000).contains(&received), "{received}");
+    let copy = world.dir().join("copy.tgr");
+    within(&world, &format!("find \"$1\" -name '*.tgr' -exec cp {{}} '{}' ';'", copy.display()));
+    let exported = world.gateway.export(copy.to_str().unwrap(), "jsonl");
+    let events = exported.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let of_stdout = events.filter(|event| event["event"] == "data" && event["stream"] == "stdout");
+    let recorded: String = of_stdout.map(|event| event["text"].as_str().unwrap().to_owned()).collect();
+    assert!(recorded.as_bytes().starts_with(&sent.stdout), "{received} of {}", recorded.len());
+    world.gateway.until_no_lease(secs(90));
+    world.gateway.verify_ledger().ok();
 }
 
 #[test]
