@@ -50,6 +50,8 @@ fn a_directory_of_recordings_is_proven_with_the_public_key_alone_and_the_exit_co
     elsewhere.write("all/below/whole.tgr", &good);
     let all = elsewhere.dir.join("all");
     elsewhere.verify(&all, &[]).exited(0).shows("intact: recording").shows(&id);
+    elsewhere.write("empty.jsonl", "");
+    elsewhere.verify(&all, &["--anchor", "empty.jsonl"]).exited(0).shows("the anchor was not asked");
     let cut = elsewhere.write("all/cut.tgr", &good[..good.len() - 1]);
     elsewhere.verify(&all, &[]).exited(4).shows("NOT whole").shows("TRUNCATED after frame");
     fs::remove_file(cut).unwrap();
