@@ -280,7 +280,7 @@ impl LiveRecording {
     }
 
     /// How often [`LiveRecording::tick`] is to be called.
-    pub const TICK: std::time::Duration = crate::writer::TICK_EVERY;
+    pub const TICK: std::time::Duration = crate::writer::CHECKPOINT_EVERY;
 
     /// Checkpoint if one is due, so that an idle session's tail is signed too: 5 s after it was written at the latest.
     pub fn tick(&self, now: Timestamp) -> Result<(), RecordError> {

@@ -210,7 +210,6 @@ impl Seen {
             What::Event(Event::Closed { channel }) => {
                 self.terminals.remove(channel);
                 self.decoded.remove(channel);
-                self.lines.retain(|(of, _), _| of != channel);
                 self.decoders.retain(|(of, _), _| of != channel);
             }
             _ => {}

@@ -27,9 +27,7 @@ use zeroize::Zeroize;
 /// A checkpoint is due after so many bytes,
 const CHECKPOINT_BYTES: usize = 64 * 1024;
 /// or so long, since the last: with the tick that comes next, what was written is signed within 5 s;
-const CHECKPOINT_EVERY: Duration = Duration::from_millis(2500);
-/// How often somebody has to look whether one is due.
-pub(crate) const TICK_EVERY: Duration = CHECKPOINT_EVERY;
+pub(crate) const CHECKPOINT_EVERY: Duration = Duration::from_millis(2500);
 /// and in silence so long: a recording that breaks off says how long its session was there.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(60);
 /// Streams open at once. A proxy allows far fewer channels.

@@ -152,10 +152,12 @@ fn prove(file: &Path, key: &VerifyingKey, anchors: &Anchors) -> anyhow::Result<(
     let (state, mut lines, session) = if first.starts_with(RECORDING) {
         recording(file, key)
     } else if first.get(257..262) == Some(b"ustar") {
-        bundle(file, key)?
+        let (state, lines) = bundle(file, key)?;
+        (state, lines, None)
     } else {
         // Whatever else it is, no line of it is an entry, and that is said.
-        return ledger(file, key, anchors);
+        let (state, lines) = ledger(file, key, anchors)?;
+        return Ok((state, lines, None));
     };
     if anchors.heads().next().is_some() || !anchors.faults.is_empty() {
         lines.push("the anchor was not asked: it knows exports of the ledger".to_owned());
@@ -186,20 +188,20 @@ fn recording(file: &Path, key: &VerifyingKey) -> (State, Vec<String>, Option<Str
     (state, lines, (verdict.proven > 0).then_some(verdict.header.session))
 }
 
-fn bundle(file: &Path, key: &VerifyingKey) -> anyhow::Result<(State, Vec<String>, Option<String>)> {
+fn bundle(file: &Path, key: &VerifyingKey) -> anyhow::Result<(State, Vec<String>)> {
     let Proven { faults, claims, session, cut } = evidence::prove(file, key)?;
     if faults.is_empty() {
         let lines = claims.iter().map(|claim| format!("{:9} {}", claim.word.text(), claim.what));
         let (state, word) =
             if cut { (State::Cut, "NOT whole: its recording breaks off;") } else { (State::Intact, "intact:") };
         let verdict = format!("{word} evidence of session {session}; what each line rests on is said before it");
-        return Ok((state, [verdict].into_iter().chain(lines).collect(), None));
+        return Ok((state, [verdict].into_iter().chain(lines).collect()));
     }
     let verdict = format!("NOT intact: evidence, {} fault(s)", faults.len());
-    Ok((State::Changed, [verdict].into_iter().chain(faults).collect(), None))
+    Ok((State::Changed, [verdict].into_iter().chain(faults).collect()))
 }
 
-fn ledger(file: &Path, key: &VerifyingKey, anchors: &Anchors) -> anyhow::Result<(State, Vec<String>, Option<String>)> {
+fn ledger(file: &Path, key: &VerifyingKey, anchors: &Anchors) -> anyhow::Result<(State, Vec<String>)> {
     let mut walk = Walk::new(key.to_bytes(), anchors);
     let mut reader = BufReader::new(File::open(file)?);
     loop {
@@ -217,12 +219,12 @@ fn ledger(file: &Path, key: &VerifyingKey, anchors: &Anchors) -> anyhow::Result<
         lines.push(format!("intact: ledger, {entries} entries, up to {upto}"));
         let anchored = anchors.heads().count();
         lines.extend((anchored > 0).then(|| format!("the {anchored} heads of the anchor are in it")));
-        return Ok((State::Intact, lines, None));
+        return Ok((State::Intact, lines));
     }
     lines.push(format!(
         "NOT intact: ledger, {} fault(s); {entries} entries are in chains that hold to their end",
         faults.len()
     ));
     lines.extend(faults);
-    Ok((State::Changed, lines, None))
+    Ok((State::Changed, lines))
 }

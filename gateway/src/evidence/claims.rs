@@ -65,6 +65,11 @@ impl Evidence {
         self.own("recording.started").next().is_some() && self.own("recording.deleted").next().is_none()
     }
 
+    /// What was left of a recording that its gateway did not end.
+    pub(super) fn recovered(&self) -> Option<&Event> {
+        self.own(RECOVERED).last()
+    }
+
     /// All that it shows, in the order of the story.
     pub(crate) fn claims(&self) -> Vec<Claim> {
         let mut claims = vec![self.in_ledger()];
@@ -214,7 +219,7 @@ impl Evidence {
             ));
         }
         claims.push(match (sealed, self.redacted) {
-            (None, _) => match self.own(RECOVERED).last() {
+            (None, _) => match self.recovered() {
                 None => claim(Word::Absent, "the ledger has no seal of a recording: it breaks off, or the session lives"),
                 Some(left) => {
                     let part = |name: &str| left.detail.get(name).map_or("?".to_owned(), Value::to_string);

@@ -10,7 +10,6 @@ use super::{
     hex, is_signed,
     make::{Digested, append},
 };
-use crate::recovered::RECOVERED;
 use ed25519_dalek::VerifyingKey;
 use sha2::{Digest, Sha256};
 use std::{
@@ -207,6 +206,7 @@ fn rows(evidence: &Evidence, faults: &mut Vec<String>) {
 
 fn recording(evidence: &Evidence, verdict: Option<&Result<Verdict, String>>, faults: &mut Vec<String>) {
     let sealed = evidence.own("recording.sealed").last();
+    let left = evidence.recovered().and_then(|left| left.detail.get("head")?.as_str());
     match (verdict, sealed) {
         (None, _) if !evidence.redacted => faults.push("the recording is missing".to_owned()),
         (None, _) => {}
@@ -220,7 +220,7 @@ fn recording(evidence: &Evidence, verdict: Option<&Result<Verdict, String>>, fau
                 faults.push(format!("{RECORDING}: not the one that the ledger has: {verdict}"));
             }
         }
-        (Some(Ok(verdict)), None) if recovered(evidence).is_some_and(|head| head != verdict.head) => {
+        (Some(Ok(verdict)), None) if left.is_some_and(|head| head != verdict.head) => {
             faults.push(format!("{RECORDING}: not what was there of it when its gateway came back: {verdict}"));
         }
         // It breaks off: its own signatures say how far it is proven.
@@ -229,9 +229,4 @@ fn recording(evidence: &Evidence, verdict: Option<&Result<Verdict, String>>, fau
         }
         (Some(Ok(_)), None) => {}
     }
-}
-
-/// The head of what was left of a recording that its gateway did not end.
-fn recovered(evidence: &Evidence) -> Option<&str> {
-    evidence.own(RECOVERED).last()?.detail.get("head")?.as_str()
 }

@@ -5,8 +5,7 @@ use super::{
     exclusive::{self, Holder},
     factors, locks,
     met::met,
-    permit::Rules,
-    permit::{Held, Permit},
+    permit::{Held, Permit, Rules},
     rows::{self, GrantRow},
 };
 use crate::{

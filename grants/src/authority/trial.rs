@@ -6,8 +6,7 @@
 use super::{
     Ask, GrantError, Permit,
     decide::{self, Active},
-    permit::Held,
-    permit::Rules,
+    permit::{Held, Rules},
     rows::{self, GrantRow},
 };
 use crate::{
