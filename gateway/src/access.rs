@@ -103,9 +103,9 @@ pub(crate) async fn gather(api: &Api, days: u16) -> Result<Report, Problem> {
     let (gate, now) = (&api.gate, api.gate.now());
     let since = now - SignedDuration::from_hours(24 * i64::from(days));
     let policy = gate.authority.policy();
-    let grants = gate.authority.grants(Listing::default(), now).await?;
+    let grants = gate.authority.grants(Listing::all(), now).await?;
     let requests = gate.authority.requests(None, now).await?;
-    let sessions = gate.store.sessions(Listing::default()).await?;
+    let sessions = gate.store.sessions(Listing::all()).await?;
     let denials = gate.store.moments_of(&DENIALS, since).await?;
     let break_glass = gate.store.moments_of(&["review.demanded"], since).await?;
     let facts = Facts {

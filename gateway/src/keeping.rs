@@ -19,7 +19,7 @@ use std::{
     },
     time::Duration,
 };
-use tidegate_grants::{Event, IdentityName, SessionId, StoreError, duration, store};
+use tidegate_grants::{Event, IdentityName, SessionId, Sight, StoreError, duration, store};
 use tidegate_proxy::Gate;
 use tidegate_recorder::{
     index,
@@ -226,6 +226,7 @@ impl Keeper {
     pub(crate) async fn hold(
         &self,
         by: &IdentityName,
+        sight: &Sight,
         id: &str,
         reason: &str,
         hold: bool,
@@ -233,13 +234,16 @@ impl Keeper {
         let reason = reason.trim();
         ensure!(!reason.is_empty(), "say why, with a reason");
         let _alone = self.one.lock().await;
-        let (folder, state, id) = (self.folder(), self.state.clone(), id.to_owned());
-        let looked = spawn_blocking(move || anyhow::Ok((storage::find(&folder, &id)?, fates(&state)?)));
+        let (folder, state, wanted) = (self.folder(), self.state.clone(), id.to_owned());
+        let looked = spawn_blocking(move || anyhow::Ok((storage::find(&folder, &wanted)?, fates(&state)?)));
         let (entry, fates) = looked.await??;
         let session: SessionId = entry.session.parse().map_err(|_| anyhow::anyhow!("its session has no id"))?;
         let fate = fates.get(&session);
         let begun = fate.and_then(|fate| fate.begun.clone());
         let Some(begun) = begun else { anyhow::bail!("the ledger does not know the recording of session {session}") };
+        let whose = begun.identity.as_deref().and_then(|name| name.parse().ok()).zip(begun.target.as_ref());
+        let within = sight.is_all() || whose.is_some_and(|(whose, target)| sight.sees(&whose, target));
+        ensure!(within, storage::FindError::None(id.to_owned())); // no different from none
         let is_held = fate.is_some_and(|fate| fate.held.is_some());
         ensure!(fate.is_none_or(|fate| fate.deleted.is_none()), "the recording of session {session} is being deleted");
         ensure!(!(hold && is_held), "the recording of session {session} is held already");

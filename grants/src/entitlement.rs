@@ -54,13 +54,23 @@ pub struct Conditions {
     pub when: Option<When>,
 }
 
-/// Which targets an entitlement reaches.
+/// Which targets something is about.
 #[derive(Debug, Clone)]
 pub enum Selector {
     /// By name.
     Names(BTreeSet<TargetName>),
     /// All of these labels.
     Labels(BTreeMap<String, String>),
+}
+
+impl Selector {
+    /// Whether this is one of them.
+    pub fn selects(&self, target: &Target) -> bool {
+        match self {
+            Self::Names(names) => names.contains(&target.name),
+            Self::Labels(labels) => labels.iter().all(|(key, value)| target.labels.get(key) == Some(value)),
+        }
+    }
 }
 
 /// What a session of this entitlement can be.
@@ -173,10 +183,7 @@ impl Entitlement {
         if self.terms.kind() != target.kind {
             return false;
         }
-        match &self.targets {
-            Selector::Names(names) => names.contains(&target.name),
-            Selector::Labels(labels) => labels.iter().all(|(key, value)| target.labels.get(key) == Some(value)),
-        }
+        self.targets.selects(target)
     }
 
     /// Whether its terms include this login or database.

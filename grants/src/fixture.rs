@@ -119,6 +119,7 @@ pub(crate) fn policy() -> Policy {
         ),
         admins: set(&["platform"]),
         auditors: BTreeSet::new(),
+        scoped_auditors: Vec::new(),
         limits: SessionLimits::default(),
     }
 }

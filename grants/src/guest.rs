@@ -80,8 +80,7 @@ impl Guests {
         let mut policy = Policy::clone(base);
         for guest in people {
             let name = guest.identity.clone();
-            let role = |group: &GroupName| base.admins.contains(group) || base.auditors.contains(group);
-            let groups = guest.groups.iter().filter(|group| !role(group)).cloned().collect();
+            let groups = guest.groups.iter().filter(|group| !base.is_role(group)).cloned().collect();
             let identity = Identity { name: name.clone(), groups, ssh_keys: Vec::new(), unix_user: None };
             policy.identities.entry(name).or_insert(identity);
         }

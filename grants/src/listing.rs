@@ -1,14 +1,17 @@
-//! Which part of a list is read. What nobody asked for is neither read nor verified: a list grows with all that ever was.
+//! Which part of a list is read. What nobody asked for is not verified: a list grows with all that ever was.
 
-use crate::name::IdentityName;
+use crate::{
+    name::{IdentityName, TargetName},
+    sight::Sight,
+};
 use rusqlite::types::Value;
 use uuid::Uuid;
 
-/// A part of a list of rows with `id` and `identity`, newest first (ids sort by time).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// A part of a list of rows with `id`, `identity` and `target`, newest first (ids sort by time).
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
-    /// Whose. `None`: everybody's.
-    pub of: Option<IdentityName>,
+    /// What is within it.
+    pub of: Sight,
     /// Older than the one with this id.
     pub behind: Option<Uuid>,
     /// At most so many. `None`: all.
@@ -16,18 +19,42 @@ pub struct Listing {
 }
 
 /// What follows `WHERE`, with the parameters of [`Listing::bounds`].
-pub(crate) const WITHIN: &str = "(?1 IS NULL OR identity = ?1) AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3";
+pub(crate) const WITHIN: &str = "(?1 IS NULL OR identity = ?1) AND (?2 IS NULL OR id < ?2) ORDER BY id DESC";
 
 impl Listing {
-    /// All of this identity's.
-    pub fn of(identity: &IdentityName) -> Self {
-        Self { of: Some(identity.clone()), ..Self::default() }
+    /// Everything.
+    pub fn all() -> Self {
+        Self::within(Sight::all())
     }
 
-    pub(crate) fn bounds(&self) -> [Value; 3] {
+    /// All of this identity's.
+    pub fn of(identity: &IdentityName) -> Self {
+        Self::within(Sight::own(identity))
+    }
+
+    /// All that this sees.
+    pub fn within(of: Sight) -> Self {
+        Self { of, behind: None, most: None }
+    }
+
+    pub(crate) fn bounds(&self) -> [Value; 2] {
         let text = |text: Option<String>| text.map_or(Value::Null, Value::Text);
-        let most = self.most.map_or(-1, |most| i64::try_from(most).unwrap_or(i64::MAX));
         let behind = self.behind.map(|id| id.hyphenated().to_string());
-        [text(self.of.as_ref().map(ToString::to_string)), text(behind), Value::Integer(most)]
+        [text(self.of.only().map(ToString::to_string)), text(behind)]
+    }
+
+    /// Of rows that are read one after the other, those of this part. One that cannot be read hides none of the others.
+    pub(crate) fn part<R>(
+        &self,
+        rows: impl Iterator<Item = rusqlite::Result<R>>,
+        about: impl Fn(&R) -> (&IdentityName, &TargetName),
+    ) -> Vec<R> {
+        let readable =
+            rows.filter_map(|row| row.inspect_err(|error| tracing::error!(%error, "a row cannot be read")).ok());
+        let within = readable.filter(|row| {
+            let (identity, target) = about(row);
+            self.of.sees(identity, target)
+        });
+        within.take(self.most.unwrap_or(usize::MAX)).collect()
     }
 }

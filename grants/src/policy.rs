@@ -5,6 +5,7 @@ use crate::{
     grant::TrustedIssuer,
     identity::Identity,
     name::{EntitlementName, GroupName, IdentityName, TargetName},
+    sight::Auditor,
     target::Target,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +31,8 @@ pub struct Policy {
     pub admins: BTreeSet<GroupName>,
     /// Groups that may read recordings and the ledger.
     pub auditors: BTreeSet<GroupName>,
+    /// Others who may do so for a part of what is done.
+    pub scoped_auditors: Vec<Auditor>,
     /// How many sessions may be open at once.
     pub limits: SessionLimits,
 }

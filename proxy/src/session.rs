@@ -20,8 +20,8 @@ use crate::{
 use bytes::Bytes;
 use futures::FutureExt as _;
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
-use tidegate_grants::{Ask, Denied, Event, Lease, Permit, RequestView, SessionId, authority::Offer};
-use tidegate_recorder::{self as recorder, Header, LiveRecording, RecordError, Recorded, Seal};
+use tidegate_grants::{Ask, Denied, Event, Lease, Permit, Policy, RequestView, SessionId, authority::Offer};
+use tidegate_recorder::{self as recorder, Audience, Header, LiveRecording, RecordError, Recorded, Seal};
 use tokio::{sync::Mutex, task::spawn_blocking, time::Instant};
 
 /// An identified person or program at the door, in the terms of its protocol.
@@ -297,6 +297,16 @@ fn not_let(kind: &str, permit: &Permit, why: &str, check: &str) -> Event {
     }))
 }
 
+/// Auditors of what this person does on this target, and not of everything.
+fn audience(policy: &Policy, permit: &Permit) -> Audience {
+    let mut audience = Audience::default();
+    for auditor in policy.auditors_of(permit.identity(), permit.target()) {
+        audience.recipients.extend_from_slice(&auditor.recipients);
+        audience.keystroke_recipients.extend_from_slice(&auditor.keystroke_recipients);
+    }
+    audience
+}
+
 async fn start_recording<C: Client>(gate: &Gate, permit: &Permit) -> Result<Arc<LiveRecording>, Refusal> {
     if !*gate.recordable.borrow() {
         return Err(Refusal::from(&RecordError::Failed));
@@ -311,8 +321,9 @@ async fn start_recording<C: Client>(gate: &Gate, permit: &Permit) -> Result<Arc<
         gateway: gate.name.clone(),
         start: gate.now(),
     };
-    let recorder = gate.recorder.clone();
-    let started = spawn_blocking(move || recorder.start(header)).await.unwrap_or(Err(RecordError::Failed));
+    let (recorder, audience) = (gate.recorder.clone(), audience(&gate.authority.policy(), permit));
+    let started =
+        spawn_blocking(move || recorder.start_for(header, audience)).await.unwrap_or(Err(RecordError::Failed));
     let recording = started.map_err(|error| {
         tracing::error!(session = %permit.session(), %error, "no recording");
         Refusal::from(&error)

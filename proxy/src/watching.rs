@@ -250,9 +250,13 @@ struct Seat {
 /// Whether this person may watch that session, by the configuration in force.
 pub async fn may_watch(gate: &Gate, by: &IdentityName, session: &SessionRow) -> Result<(), Refusal> {
     let policy = gate.authority.policy();
-    let auditor = policy.identities.get(by).is_some_and(|person| !person.groups.is_disjoint(&policy.auditors));
-    if !auditor {
+    let sight = policy.identities.get(by).map(|person| policy.audits(person)).unwrap_or_default();
+    if sight.is_nothing() {
         return Err(Refusal::new("only auditors watch sessions, and you are none (roles.auditor)").by("role"));
+    }
+    if !sight.sees(&session.identity, &session.target) {
+        // No different from none.
+        return Err(Refusal::new("no such session among those that you audit").by("role"));
     }
     if *by == session.identity {
         return Err(Refusal::new("nobody watches their own session").next("ask another auditor").by("role"));

@@ -37,7 +37,7 @@ mod writer;
 
 pub use event::{Event, FileEvent, Keep, Stream};
 pub use recent::Glance;
-pub use recording::{Header, LiveRecording, Recorded, Recorder, Settings};
+pub use recording::{Audience, Header, LiveRecording, Recorded, Recorder, Settings};
 pub use seal::{Seal, SealKey};
 pub use window::Window;
 

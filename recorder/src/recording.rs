@@ -16,6 +16,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeSet,
     fmt,
     path::{Path, PathBuf},
     sync::{
@@ -61,6 +62,15 @@ pub struct Settings {
     pub fsync: bool,
 }
 
+/// Who can open one recording, beside those of the [`Settings`]. Public keys of the same kinds.
+#[derive(Debug, Clone, Default)]
+pub struct Audience {
+    /// Auditors of this recording.
+    pub recipients: Vec<String>,
+    /// Of those who may see what was typed, where the settings keep that apart.
+    pub keystroke_recipients: Vec<String>,
+}
+
 /// Starts recordings in one directory.
 pub struct Recorder {
     dir: PathBuf,
@@ -85,6 +95,20 @@ impl How {
         let other = &settings.keystroke_recipients;
         let of_keystrokes = (!other.is_empty()).then(|| Recipients::parse(other)).transpose()?;
         Ok(Self { recipients, of_keystrokes, settings })
+    }
+
+    /// For others, too.
+    fn and(&self, others: Audience) -> Result<Self, RecordError> {
+        let joined = |some: &[String], more: Vec<String>| {
+            let new = more.into_iter().filter(|key| !some.contains(key)).collect::<BTreeSet<_>>();
+            some.iter().cloned().chain(new).collect()
+        };
+        let mut settings = self.settings.clone();
+        settings.recipients = joined(&settings.recipients, others.recipients);
+        if !settings.keystroke_recipients.is_empty() {
+            settings.keystroke_recipients = joined(&settings.keystroke_recipients, others.keystroke_recipients);
+        }
+        Self::new(settings)
     }
 }
 
@@ -149,12 +173,20 @@ impl Recorder {
         storage::probe(&self.dir).map_err(|error| RecordError::Write(error.to_string()))
     }
 
-    /// Creates the file and writes the preamble, on disk (fsync of file and directory) when this returns.
+    /// For those of the settings alone: see [`Recorder::start_for`].
     pub fn start(&self, header: Header) -> Result<LiveRecording, RecordError> {
+        self.start_for(header, Audience::default())
+    }
+
+    /// Creates the file and writes the preamble, on disk (fsync of file and directory) when this returns.
+    pub fn start_for(&self, header: Header, others: Audience) -> Result<LiveRecording, RecordError> {
         if self.is_full() {
             return Err(RecordError::Full);
         }
-        let how = self.how();
+        let how = match self.how() {
+            how if others.recipients.is_empty() && others.keystroke_recipients.is_empty() => how,
+            how => Arc::new(how.and(others)?),
+        };
         let How { recipients, of_keystrokes, settings } = &*how;
         let (main, main_key) = recipients.fresh_key()?;
         let (keystrokes, keystroke_key) = of_keystrokes.as_ref().unwrap_or(recipients).fresh_key()?;

@@ -13,10 +13,10 @@ mod support;
 use bytes::Bytes;
 use proptest::prelude::*;
 use secrecy::{ExposeSecret as _, SecretString};
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 use support::{SESSION, at, bench, data, noise, terminal};
 use tidegate_recorder::{
-    Event, FileEvent, Keep, RecordError, Recorder, Settings, Stream,
+    Audience, Event, FileEvent, Keep, RecordError, Recorder, Settings, Stream,
     event::{Ended, Parameter},
     keys::{Identities, generate_identity},
     replay::{self, What},
@@ -305,6 +305,39 @@ fn what_was_typed_may_be_for_other_auditors_alone() {
     let both = seen(&[secret.expose_secret(), others_secret.expose_secret()].join("\n").into()).unwrap();
     assert!(both.contains(&What::Event(told)) && both.contains(&What::Event(typed)));
     assert!(seen(&others_secret).is_err(), "they need the other key as well");
+}
+
+#[test]
+fn a_recording_may_be_for_more_auditors_than_others_and_they_open_that_one_alone() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let ((secret, public), (more_secret, more)) = (generate_identity(), generate_identity());
+    let ((typed_secret, typed), signer) = (generate_identity(), ed25519_dalek::SigningKey::from_bytes(&[9; 32]));
+    let settings = Settings {
+        recipients: vec![public.clone()],
+        keystroke_recipients: vec![public.clone()],
+        ..Settings::default()
+    };
+    let recorder = Recorder::open(dir.path(), settings, std::sync::Arc::new(signer)).unwrap();
+    let recorded = |session: &str, audience: Audience| {
+        let live = recorder.start_for(support::header(session), audience).unwrap();
+        live.note(data(Stream::Stdin, Keep::Whole, b"typed"), at(1)).unwrap();
+        dir.path().join(live.seal(at(2)).unwrap().path)
+    };
+    let theirs = recorded("theirs", Audience { recipients: vec![more, public], keystroke_recipients: vec![typed] });
+    let others = recorded("others", Audience::default());
+    let seen = |path: &Path, identities: &str| {
+        let replay = replay::open(path, &Identities::parse(&identities.to_owned().into()).unwrap(), true)?;
+        let withheld = |what: &What| matches!(what, What::Withheld { .. });
+        let any = replay.map(|moment| moment.unwrap().what).any(|what| withheld(&what));
+        Ok::<_, tidegate_recorder::verify::ReadError>(!any)
+    };
+    let (secret, more) = (secret.expose_secret(), more_secret.expose_secret());
+    assert!(seen(&theirs, secret).unwrap() && seen(&others, secret).unwrap(), "all of both");
+    assert!(!seen(&theirs, more).unwrap(), "without what was typed");
+    assert!(seen(&theirs, &[more, typed_secret.expose_secret()].join("\n")).unwrap(), "with it");
+    assert!(seen(&others, more).is_err());
+    let nobody = Audience { recipients: vec!["age1nobody".to_owned()], ..Audience::default() };
+    assert!(recorder.start_for(support::header("no"), nobody).is_err());
 }
 
 #[test]

@@ -100,6 +100,21 @@ fn an_auditor_follows_all_that_happens_and_people_what_is_their_own() {
 }
 
 #[test]
+fn an_auditor_of_a_part_follows_that_part() {
+    let part = "[[auditor]]\nname = \"dba\"\ngroups = [\"part\"]\npeople = [\"dba\"]\n";
+    let world = plan().block("[[user]]\nname = \"piet\"\ngroups = [\"part\"]\n").block(part).start();
+    let piet = token(&world, "piet", "read");
+    let mut seen = Stream::open(&world, "/v1/events", &piet, "");
+    world.control("bob", &["request web-1/shell --for 10m --reason not to be seen"]).ok();
+    world.gateway.cli(&["lock", "add", "--user", "bob", "--reason", "not to be seen"]).ok();
+    world.control("alice", &["request web-1/shell --for 10m --reason to be seen"]).ok();
+    // Alice is in dba, and bob is not.
+    let (_, kind, data) = seen.next();
+    assert_eq!((kind.as_str(), data["identity"].as_str()), ("request.opened", Some("alice")));
+    assert!(data["detail"].to_string().contains("to be seen"), "{data}");
+}
+
+#[test]
 fn so_many_may_listen_and_no_more_and_a_lock_ends_it() {
     let world = plan().start();
     let audrey = token(&world, "audrey", "read");

@@ -11,6 +11,7 @@
 mod access;
 mod anchor;
 mod asking;
+mod auditors;
 mod backup;
 mod certificate;
 mod channels;

@@ -1,13 +1,14 @@
 //! The report that people review access by.
 
 use super::{
-    peer::{Action, Scope},
+    peer::Action,
     problem::Problem,
     routes::{Answer, Query, Shared, Who},
 };
 use crate::access::{Report, gather};
 use axum::{Extension, Json, extract::State};
 use serde::Deserialize;
+use tidegate_grants::Sight;
 use utoipa::IntoParams;
 
 /// Of which days, where nobody says.
@@ -33,7 +34,7 @@ pub(super) async fn report(
     Extension(caller): Who,
     Query(Days { days }): Query<Days>,
 ) -> Answer<Report> {
-    let _: Scope = caller.may(Action::ReadAccess)?;
+    let _: Sight = caller.may(Action::ReadAccess)?;
     match days.unwrap_or(DAYS) {
         days @ 1..=MOST_DAYS => Ok(Json(gather(&api, days).await?)),
         _ => Err(Problem::refused(format!("days: write a number from 1 to {MOST_DAYS}"))),

@@ -2,7 +2,7 @@
 
 use super::{
     AcceptBody,
-    peer::{Action, Scope},
+    peer::Action,
     routes::{Answer, Shared, Who, body},
 };
 use axum::{
@@ -10,12 +10,13 @@ use axum::{
     extract::{Request, State},
 };
 use jiff::Timestamp;
+use tidegate_grants::Sight;
 
 /// Says that the clock is right now.
 #[utoipa::path(post, path = "/v1/clock/accept", tag = "clock",
     request_body = AcceptBody, responses((status = 200, body = Timestamp, content_type = "application/json", description = "Done.")))]
 pub(super) async fn accept(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<Timestamp> {
-    let _: Scope = caller.may(Action::Configure)?;
+    let _: Sight = caller.may(Action::Configure)?;
     let AcceptBody { reason } = body(request).await?;
     let now = api.gate.now();
     api.gate.store.accept_clock(caller.known()?, &reason, now).await?;

@@ -1,7 +1,7 @@
 //! What happens, as it happens: server-sent events (HTML Living Standard section 9.2) out of the ledger.
 //!
-//! What always holds: an admin and an auditor see each entry, others what became of their own requests, grants and sessions, without
-//! details; an event's id is its place in the ledger, so whoever comes again with `Last-Event-ID` misses nothing; nobody is
+//! What always holds: an admin and an auditor see each entry, an auditor of a part each that is about one of their people on one of
+//! their targets, others what became of their own requests, grants and sessions, without details; an event's id is its place in the ledger, so whoever comes again with `Last-Event-ID` misses nothing; nobody is
 //! sent anything for longer than [`LIFE`] without being asked again who they are, and nobody waits on a receiver that is slow.
 
 use super::{
@@ -21,7 +21,7 @@ use axum::{
 use futures::stream;
 use serde::Deserialize;
 use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
-use tidegate_grants::{IdentityName, ledger::Entry};
+use tidegate_grants::{IdentityName, Sight, ledger::Entry};
 use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, sleep},
@@ -55,7 +55,8 @@ pub(super) struct Begin {
 struct Listener {
     api: Arc<Api>,
     identity: IdentityName,
-    only: Option<IdentityName>,
+    /// What they see as who runs or audits the gateway.
+    sight: Sight,
     seq: u64,
     waiting: VecDeque<Entry>,
     until: Instant,
@@ -72,7 +73,10 @@ pub(super) async fn follow(
     Query(Begin { after }): Query<Begin>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let only = caller.may(Action::ReadEvents)?.only();
+    let sight = match caller.may(Action::ReadEvents)? {
+        all if all.is_all() => all,
+        _ => caller.audits().clone(),
+    };
     let place = api.listening.clone().try_acquire_owned();
     let full = |_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too many listen already: come again in a moment");
     let (place, identity) = (place.map_err(full)?, caller.known()?.clone());
@@ -81,7 +85,7 @@ pub(super) async fn follow(
         None => api.gate.store.tail(1).await?.last().map_or(0, |entry| entry.seq),
     };
     let until = Instant::now() + LIFE;
-    let listener = Listener { api, identity, only, seq, waiting: VecDeque::new(), until, _place: place };
+    let listener = Listener { api, identity, sight, seq, waiting: VecDeque::new(), until, _place: place };
     let events = stream::unfold(listener, |mut listener| async move {
         let event = listener.next().await?;
         Some((Ok::<_, Infallible>(event), listener))
@@ -102,7 +106,7 @@ impl Listener {
         loop {
             while let Some(entry) = self.waiting.pop_front() {
                 self.seq = entry.seq;
-                if let Some(event) = shown(&entry, self.only.as_ref()) {
+                if let Some(event) = shown(&entry, &self.identity, &self.sight) {
                     return Some(event);
                 }
             }
@@ -127,23 +131,21 @@ impl Listener {
 }
 
 /// As this reader sees it, if they may.
-fn shown(entry: &Entry, only: Option<&IdentityName>) -> Option<Sent> {
+fn shown(entry: &Entry, me: &IdentityName, sight: &Sight) -> Option<Sent> {
     let event = &entry.event;
     let mut data = serde_json::json!({
         "seq": entry.seq, "at": entry.at, "kind": event.kind, "identity": event.identity, "target": event.target,
         "session": event.session, "grant": event.grant,
     });
-    match only {
-        Some(me) => {
-            let own =
-                event.identity.as_deref() == Some(me.as_str()) && OWN.iter().any(|kind| event.kind.starts_with(kind));
-            own.then_some(())?;
-        }
-        None => {
-            let data = data.as_object_mut()?;
-            data.insert("lease".to_owned(), serde_json::json!(event.lease));
-            data.insert("detail".to_owned(), event.detail.clone());
-        }
+    let whose = event.identity.as_deref().and_then(|name| name.parse().ok());
+    let seen = whose.zip(event.target.as_ref()).is_some_and(|(whose, target)| sight.sees(&whose, target));
+    if seen || sight.is_all() {
+        let data = data.as_object_mut()?;
+        data.insert("lease".to_owned(), serde_json::json!(event.lease));
+        data.insert("detail".to_owned(), event.detail.clone());
+    } else {
+        let own = event.identity.as_deref() == Some(me.as_str()) && OWN.iter().any(|kind| event.kind.starts_with(kind));
+        own.then_some(())?;
     }
     Sent::default().id(entry.seq.to_string()).event(&event.kind).json_data(data).ok()
 }

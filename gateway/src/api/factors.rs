@@ -2,7 +2,7 @@
 
 use super::{
     FactorBody, FactorGiven, FactorRemoved,
-    peer::{Action, Scope},
+    peer::Action,
     problem::Problem,
     routes::{Answer, Id, Shared, Who, body},
 };
@@ -12,7 +12,7 @@ use axum::{
     http::StatusCode,
 };
 use secrecy::ExposeSecret as _;
-use tidegate_grants::{FactorView, IdentityName};
+use tidegate_grants::{FactorView, IdentityName, Sight};
 
 /// Enrols somebody's second factor, on the gateway's own host only: the answer is their secret.
 #[utoipa::path(post, path = "/v1/users/{id}/mfa", tag = "users",
@@ -24,7 +24,7 @@ pub(super) async fn enroll(
     Id(name): Id,
     request: Request,
 ) -> Answer<FactorGiven> {
-    let _: Scope = caller.may(Action::EnrollFactors)?;
+    let _: Sight = caller.may(Action::EnrollFactors)?;
     let FactorBody { replace } = body(request).await?;
     let identity = named(&name)?;
     if !api.gate.authority.policy().identities.contains_key(&identity) {
@@ -46,7 +46,7 @@ pub(super) async fn enroll(
 #[utoipa::path(get, path = "/v1/mfa", tag = "mfa",
     responses((status = 200, body = Vec<FactorView>, description = "Done.")))]
 pub(super) async fn list(State(api): Shared, Extension(caller): Who) -> Answer<Vec<FactorView>> {
-    let _: Scope = caller.may(Action::ReadFactors)?;
+    let _: Sight = caller.may(Action::ReadFactors)?;
     Ok(Json(api.gate.store.factors().await?.into_iter().map(FactorView::from).collect()))
 }
 
@@ -55,7 +55,7 @@ pub(super) async fn list(State(api): Shared, Extension(caller): Who) -> Answer<V
     params(("id" = String, Path, description = "The identity, by name.")),
     responses((status = 200, body = FactorRemoved, description = "Done.")))]
 pub(super) async fn remove(State(api): Shared, Extension(caller): Who, Id(name): Id) -> Answer<FactorRemoved> {
-    let _: Scope = caller.may(Action::EnrollFactors)?;
+    let _: Sight = caller.may(Action::EnrollFactors)?;
     let identity = named(&name)?;
     if !api.gate.store.remove_factor(&identity, caller.known()?, api.gate.now()).await? {
         return Err(Problem::new(StatusCode::NOT_FOUND, format!("{identity} has no second factor")));

@@ -3,7 +3,7 @@
 use super::{
     AcceptBody, AdoptBody, LeaseDetail, LeaseView, LeaseWoken, SweepBody,
     page::{Listed, Order, Part},
-    peer::{Action, Scope},
+    peer::Action,
     problem::Problem,
     routes::{Answer, Api, Id, Query, Shared, Who, body, one},
 };
@@ -13,7 +13,7 @@ use axum::{
     http::StatusCode,
 };
 use std::sync::Arc;
-use tidegate_grants::{Lease, LeaseState, Receipt};
+use tidegate_grants::{Lease, LeaseState, Receipt, Sight};
 use tidegate_proxy::{
     issuer::Teardown,
     sweep::{self, NotAdopted, Swept},
@@ -45,7 +45,7 @@ pub(super) async fn list(
     Extension(caller): Who,
     Query(LeaseQuery { all, limit, after }): Query<LeaseQuery>,
 ) -> Result<Listed<LeaseView>, Problem> {
-    let _: Scope = caller.may(Action::ReadLeases)?;
+    let _: Sight = caller.may(Action::ReadLeases)?;
     let leases = api.gate.store.leases(all).await?;
     let leases: Vec<LeaseView> = leases.iter().map(|lease| view(lease, all)).collect();
     let address = if all { "/v1/leases?all=true" } else { "/v1/leases" };
@@ -72,7 +72,7 @@ pub(super) fn view(lease: &Lease, receipt: bool) -> LeaseView {
     params(("id" = String, Path, description = "The open lease: its id, or what that begins or ends with.")),
     responses((status = 200, body = LeaseWoken, description = "Done.")))]
 pub(super) async fn retry(State(api): Shared, Extension(caller): Who, Id(id): Id) -> Answer<LeaseWoken> {
-    let _: Scope = caller.may(Action::RetryLeases)?;
+    let _: Sight = caller.may(Action::RetryLeases)?;
     let leases = api.gate.store.leases(false).await?;
     let lease = one("open lease", leases, &id, |lease| lease.id().to_string())?;
     api.gate.custody.retry();
@@ -84,7 +84,7 @@ pub(super) async fn retry(State(api): Shared, Extension(caller): Who, Id(id): Id
     params(("id" = String, Path, description = "The lease: its id, or what that begins or ends with.")),
     responses((status = 200, body = LeaseDetail, description = "Done.")))]
 pub(super) async fn show(State(api): Shared, Extension(caller): Who, Id(id): Id) -> Answer<LeaseDetail> {
-    let _: Scope = caller.may(Action::ReadLeases)?;
+    let _: Sight = caller.may(Action::ReadLeases)?;
     let known = one("lease", api.gate.store.lease_ids().await?, &id, ToString::to_string)?;
     let found = api.gate.store.lease_by_id(known).await?;
     let lease = found.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "the lease cannot be read"))?;
@@ -112,7 +112,7 @@ pub(super) async fn accept(
     Id(id): Id,
     request: Request,
 ) -> Answer<LeaseView> {
-    let _: Scope = caller.may(Action::AcceptLeases)?;
+    let _: Sight = caller.may(Action::AcceptLeases)?;
     let AcceptBody { reason } = body(request).await?;
     let word = sweep::word(caller.known()?, &reason).map_err(Problem::refused)?;
     let leases = api.gate.store.leases(false).await?;
@@ -140,7 +140,7 @@ pub(super) async fn accept(
 #[utoipa::path(post, path = "/v1/leases/sweep", tag = "leases",
     request_body = SweepBody, responses((status = 200, body = Vec<Swept>, description = "Done.")))]
 pub(super) async fn sweep(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<Vec<Swept>> {
-    let _: Scope = caller.may(Action::SweepTargets)?;
+    let _: Sight = caller.may(Action::SweepTargets)?;
     let SweepBody { target } = body(request).await?;
     let swept = api.sweeper.sweep(target.as_ref()).await;
     match target {
@@ -153,7 +153,7 @@ pub(super) async fn sweep(State(api): Shared, Extension(caller): Who, request: R
 #[utoipa::path(post, path = "/v1/leases/adopt", tag = "leases",
     request_body = AdoptBody, responses((status = 200, body = LeaseWoken, description = "Done.")))]
 pub(super) async fn adopt(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<LeaseWoken> {
-    let _: Scope = caller.may(Action::AdoptAccounts)?;
+    let _: Sight = caller.may(Action::AdoptAccounts)?;
     let AdoptBody { target, name, reason } = body(request).await?;
     let word = sweep::word(caller.known()?, &reason).map_err(Problem::refused)?;
     match api.sweeper.adopt(&target, &name, word).await {

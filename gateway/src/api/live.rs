@@ -2,7 +2,7 @@
 
 use super::{
     DiffBody, LARGEST_CONFIG,
-    peer::{Action, Scope},
+    peer::Action,
     problem::Problem,
     routes::{Answer, Api, Shared, Who, body},
 };
@@ -16,6 +16,7 @@ use axum::{
     http::StatusCode,
 };
 use std::sync::Arc;
+use tidegate_grants::Sight;
 use utoipa_axum::{
     router::{OpenApiRouter, UtoipaMethodRouterExt as _},
     routes,
@@ -45,7 +46,7 @@ fn refused(error: &anyhow::Error) -> Problem {
 #[utoipa::path(post, path = "/v1/config/diff", tag = "config",
     request_body = DiffBody, responses((status = 200, body = Plan, description = "Done.")))]
 async fn diff(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<Plan> {
-    let _: Scope = caller.may(Action::Configure)?;
+    let _: Sight = caller.may(Action::Configure)?;
     let DiffBody { text, name } = body(request).await?;
     api.live.plan(text, name).await.map(Json).map_err(|error| refused(&error))
 }
@@ -54,7 +55,7 @@ async fn diff(State(api): Shared, Extension(caller): Who, request: Request) -> A
 #[utoipa::path(post, path = "/v1/config/reload", tag = "config",
     responses((status = 200, body = Plan, description = "Done.")))]
 async fn reload(State(api): Shared, Extension(caller): Who) -> Answer<Plan> {
-    let _: Scope = caller.may(Action::Configure)?;
+    let _: Sight = caller.may(Action::Configure)?;
     let by = caller.known()?.to_string();
     // On its own: whoever asked may hang up, and half a reload is none.
     let (live, task) = (api.live.clone(), api.gate.tasks.clone());

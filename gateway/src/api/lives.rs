@@ -2,7 +2,7 @@
 
 use super::{
     ExtendBody, GrantMade, ReturnBody,
-    peer::{Action, Scope},
+    peer::Action,
     problem::Problem,
     routes::{Answer, Id, Shared, Who, body},
 };
@@ -11,7 +11,7 @@ use axum::{
     Extension, Json,
     extract::{Request, State},
 };
-use tidegate_grants::{RequestView, request::More};
+use tidegate_grants::{RequestView, Sight, request::More};
 
 /// Asks for more time under a grant of one's own; its live sessions go on.
 #[utoipa::path(post, path = "/v1/grants/{id}/extend", tag = "grants",
@@ -23,7 +23,7 @@ pub(super) async fn extend(
     Id(id): Id,
     request: Request,
 ) -> Answer<RequestView> {
-    let _: Scope = caller.may(Action::AskRequests)?;
+    let _: Sight = caller.may(Action::AskRequests)?;
     let ExtendBody { duration, reason, ticket } = body(request).await?;
     let wrong = |wrong| Problem::refused(format!("for: {wrong}; write it like 30m"));
     let duration = duration.as_deref().map(config::duration).transpose().map_err(wrong)?;
@@ -41,11 +41,11 @@ pub(super) async fn give_back(
     Id(id): Id,
     request: Request,
 ) -> Answer<GrantMade> {
-    let _: Scope = caller.may(Action::AskRequests)?;
+    let _: Sight = caller.may(Action::AskRequests)?;
     let ReturnBody { force, reason } = body(request).await?;
     let by = match force {
         true => {
-            let _: Scope = caller.may(Action::DecideRequests)?;
+            let _: Sight = caller.may(Action::DecideRequests)?;
             caller.own_voice()?
         }
         false => caller.known()?,

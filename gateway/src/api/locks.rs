@@ -3,7 +3,7 @@
 use super::{
     LockBody, LockRemoved, ReasonBody,
     page::{Listed, Order},
-    peer::{Action, Scope},
+    peer::Action,
     problem::Problem,
     routes::{Answer, Id, ListQuery, Query, Shared, Who, body},
 };
@@ -14,7 +14,7 @@ use axum::{
 };
 use jiff::Timestamp;
 use tidegate_grants::{
-    LockScope, LockView,
+    LockScope, LockView, Sight,
     lock::{LockMade, LockRequest},
 };
 
@@ -22,7 +22,7 @@ use tidegate_grants::{
 #[utoipa::path(post, path = "/v1/locks", tag = "locks",
     request_body = LockBody, responses((status = 200, body = LockMade, description = "Done.")))]
 pub(super) async fn add(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<LockMade> {
-    let _: Scope = caller.may(Action::SetLocks)?;
+    let _: Sight = caller.may(Action::SetLocks)?;
     let body: LockBody = body(request).await?;
     let now = api.gate.now();
     let until = end(&body, now)?;
@@ -55,7 +55,7 @@ pub(super) async fn list(
     Extension(caller): Who,
     Query(query): Query<ListQuery>,
 ) -> Result<Listed<LockView>, Problem> {
-    let _: Scope = caller.may(Action::ReadLocks)?;
+    let _: Sight = caller.may(Action::ReadLocks)?;
     let locks = api.gate.authority.locks(api.gate.now()).await?;
     query.part().of(locks, Order::NewestFirst, |lock| lock.id.to_string(), "/v1/locks", &caller)
 }
@@ -70,7 +70,7 @@ pub(super) async fn remove(
     Id(id): Id,
     request: Request,
 ) -> Answer<LockRemoved> {
-    let _: Scope = caller.may(Action::SetLocks)?;
+    let _: Sight = caller.may(Action::SetLocks)?;
     let ReasonBody { reason } = body(request).await?;
     let id = api.gate.authority.unlock(caller.known()?, &id, reason, api.gate.now()).await?;
     Ok(Json(LockRemoved { id }))

@@ -2,7 +2,7 @@
 
 use super::{
     NotifyRetried, NotifyRetry,
-    peer::{Action, Scope},
+    peer::Action,
     problem::Problem,
     routes::{Answer, Shared, Who, body},
 };
@@ -12,12 +12,13 @@ use axum::{
     extract::{Request, State},
     http::StatusCode,
 };
+use tidegate_grants::Sight;
 
 /// How far each channel of notifications is.
 #[utoipa::path(get, path = "/v1/notify", tag = "notify",
     responses((status = 200, body = Vec<ChannelView>, description = "Done.")))]
 pub(super) async fn list(State(api): Shared, Extension(caller): Who) -> Answer<Vec<ChannelView>> {
-    let _: Scope = caller.may(Action::ReadNotify)?;
+    let _: Sight = caller.may(Action::ReadNotify)?;
     Ok(Json(api.notifier.list().await))
 }
 
@@ -25,7 +26,7 @@ pub(super) async fn list(State(api): Shared, Extension(caller): Who) -> Answer<V
 #[utoipa::path(post, path = "/v1/notify/retry", tag = "notify",
     request_body = NotifyRetry, responses((status = 200, body = NotifyRetried, description = "Done.")))]
 pub(super) async fn retry(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<NotifyRetried> {
-    let _: Scope = caller.may(Action::RetryNotify)?;
+    let _: Sight = caller.may(Action::RetryNotify)?;
     let NotifyRetry { channel } = body(request).await?;
     let named = |name: &String| api.live.config().notify.iter().any(|channel| channel.name == *name);
     if channel.as_ref().is_some_and(|name| !named(name)) {

@@ -1,16 +1,13 @@
 //! Lists in parts: `?limit=` and `?after=ID`, and where the next part is (`Link`, RFC 8288).
 
-use super::{
-    peer::{Caller, Scope},
-    problem::Problem,
-};
+use super::{peer::Caller, problem::Problem};
 use axum::{
     Json,
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use tidegate_grants::Listing;
+use tidegate_grants::{Listing, Sight};
 use uuid::Uuid;
 
 /// The most in one part.
@@ -39,8 +36,8 @@ pub(super) struct Listed<T> {
 
 impl Part {
     /// What to read for it, newest first: this part, and whether there is more.
-    pub(super) fn listing(&self, scope: Scope, caller: &Caller) -> Result<Listing, Problem> {
-        Ok(Listing { of: scope.only(), behind: self.after, most: self.limit(caller)?.checked_add(1) })
+    pub(super) fn listing(&self, of: Sight, caller: &Caller) -> Result<Listing, Problem> {
+        Ok(Listing { of, behind: self.after, most: self.limit(caller)?.checked_add(1) })
     }
 
     fn limit(&self, caller: &Caller) -> Result<usize, Problem> {

@@ -2,7 +2,7 @@
 
 use super::problem::Problem;
 use axum::http::StatusCode;
-use tidegate_grants::{Bearer, Identity, IdentityName, Policy, TokenScope};
+use tidegate_grants::{Bearer, Identity, IdentityName, Policy, Sight, TargetName, TokenScope};
 
 /// A local process, by the account that it runs as, or a program somewhere, by its token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,7 +12,8 @@ pub(crate) struct Caller {
     /// The identity that has this `unix_user`, or this token.
     pub(crate) identity: Option<IdentityName>,
     admin: bool,
-    auditor: bool,
+    /// What they may see as an auditor.
+    audits: Sight,
     /// What the identity may do is narrowed by it.
     token: Option<Bearer>,
 }
@@ -131,26 +132,6 @@ impl Action {
     }
 }
 
-/// How much of it they may see. It is what an allowed action returns, so that a route cannot forget to ask.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[must_use = "what may be seen depends on it"]
-pub(crate) enum Scope {
-    /// All there is.
-    All,
-    /// What is this identity's own.
-    Own(IdentityName),
-}
-
-impl Scope {
-    /// The only one whose things are within it. `None`: everybody's are.
-    pub(crate) fn only(self) -> Option<IdentityName> {
-        match self {
-            Self::All => None,
-            Self::Own(identity) => Some(identity),
-        }
-    }
-}
-
 impl Caller {
     /// By the policy in force. `None`: an account without a name, which maps to nobody.
     pub(crate) fn new(policy: &Policy, uid: u32, account: Option<String>) -> Self {
@@ -167,7 +148,7 @@ impl Caller {
 
     /// Somebody without a token.
     pub(super) fn stranger() -> Self {
-        Self { account: "nobody".to_owned(), identity: None, admin: false, auditor: false, token: None }
+        Self { account: "nobody".to_owned(), identity: None, admin: false, audits: Sight::default(), token: None }
     }
 
     /// Somebody who has just logged in with a browser.
@@ -178,7 +159,7 @@ impl Caller {
     fn of(policy: &Policy, identity: Option<&Identity>, account: String, token: Option<Bearer>) -> Self {
         Self {
             admin: identity.is_some_and(|person| !person.groups.is_disjoint(&policy.admins)),
-            auditor: identity.is_some_and(|person| !person.groups.is_disjoint(&policy.auditors)),
+            audits: identity.map(|person| policy.audits(person)).unwrap_or_default(),
             identity: identity.map(|person| person.name.clone()),
             account,
             token,
@@ -213,20 +194,21 @@ impl Caller {
         }
     }
 
-    /// By the configuration in force.
-    pub(crate) fn is_auditor(&self) -> bool {
-        self.auditor
+    /// What they may see as an auditor, by the configuration in force.
+    pub(crate) fn audits(&self) -> &Sight {
+        &self.audits
     }
 
     /// Whether what was done in a session is for them to see.
-    pub(crate) fn sees_content(&self, person: &IdentityName) -> bool {
-        self.auditor || self.identity.as_ref() == Some(person)
+    pub(crate) fn sees_content(&self, person: &IdentityName, target: &TargetName) -> bool {
+        self.audits.sees(person, target) || self.identity.as_ref() == Some(person)
     }
 
-    /// Whether this caller may do this, and on what; a refusal says who may.
-    pub(crate) fn may(&self, action: Action) -> Result<Scope, Problem> {
+    /// Whether this caller may do this, and on what: what they do not see is no different from what is not there. A refusal says who
+    /// may.
+    pub(crate) fn may(&self, action: Action) -> Result<Sight, Problem> {
         if action == Action::Status {
-            return Ok(Scope::All);
+            return Ok(Sight::all());
         }
         let identity = self.known()?;
         if let Some(bearer) = &self.token
@@ -242,43 +224,38 @@ impl Caller {
             };
             return Err(forbidden(sentence));
         }
+        let own = || Sight::own(identity);
         match action {
-            _ if self.admin => Ok(Scope::All),
-            Action::Status => Ok(Scope::All),
+            _ if self.admin => Ok(Sight::all()),
+            Action::Status => Ok(Sight::all()),
             Action::ReadGrants
             | Action::ReadRequests
             | Action::ReadReviews
-            | Action::ReadLeases
             | Action::ReadSessions
             | Action::WatchSessions
-            | Action::HoldRecordings
+            | Action::ReadEvents => Ok(own().and(self.audits.clone())),
+            Action::HoldRecordings if !self.audits.is_nothing() => Ok(self.audits.clone()),
+            Action::ReadLeases
             | Action::ReadTokens
             | Action::ReadLocks
             | Action::ReadFactors
             | Action::ReadNotify
-            | Action::ReadEvents
             | Action::ReadAccess
             | Action::ReadRefusals
-                if self.auditor =>
+                if self.audits.is_all() =>
             {
-                Ok(Scope::All)
+                Ok(Sight::all())
             }
-            Action::ReadGrants
-            | Action::ReadEvents
-            | Action::RevokeGrants
+            Action::RevokeGrants
             | Action::RegisterKeys
             | Action::AskRequests
-            | Action::ReadRequests
             | Action::DecideRequests
-            | Action::ReadReviews
             | Action::SignReviews
-            | Action::ReadSessions
             | Action::NoteRecordings
-            | Action::WatchSessions
             | Action::KillSessions
             | Action::MakeTokens
             | Action::ReadTokens
-            | Action::RevokeTokens => Ok(Scope::Own(identity.clone())),
+            | Action::RevokeTokens => Ok(own()),
             Action::MakeGrants
             | Action::EndUsers
             | Action::RetryLeases
@@ -296,9 +273,11 @@ impl Caller {
             | Action::ReadFactors
             | Action::ReadNotify
             | Action::ReadAccess
-            | Action::ReadRefusals => Err(forbidden(format!(
-                "{identity} is neither an admin nor an auditor of this gateway (roles.admin, roles.auditor)"
-            ))),
+            | Action::ReadRefusals => Err(forbidden(if self.audits.is_nothing() {
+                format!("{identity} is neither an admin nor an auditor of this gateway (roles.admin, roles.auditor)")
+            } else {
+                format!("{identity} is an auditor of a part of this gateway only (roles.auditor sees all of it)")
+            })),
         }
     }
 
@@ -349,6 +328,7 @@ pub(super) mod tests {
                 person("ada", "platform", Some("ada")),
                 person("audrey", "audit", Some("audrey")),
                 person("eve", "sre", Some("eve")),
+                person("piet", "part", Some("piet")),
                 person("remote", "platform", None),
             ]
             .into(),
@@ -357,11 +337,19 @@ pub(super) mod tests {
             issuers: BTreeMap::new(),
             admins: ["platform".parse().unwrap()].into(),
             auditors: ["audit".parse().unwrap()].into(),
+            scoped_auditors: vec![tidegate_grants::Auditor {
+                name: "part".to_owned(),
+                groups: ["part".parse().unwrap()].into(),
+                targets: None,
+                people: Some(["sre".parse().unwrap()].into()),
+                recipients: Vec::new(),
+                keystroke_recipients: Vec::new(),
+            }],
             limits: tidegate_grants::SessionLimits::default(),
         }
     }
 
-    /// `all`, `own` or `no` for each action.
+    /// `all`, `part`, `own` or `no` for each action.
     fn row(caller: &Caller) -> Vec<&'static str> {
         let actions = [
             Action::Status,
@@ -376,8 +364,9 @@ pub(super) mod tests {
             Action::ReadRefusals,
         ];
         let word = |action| match caller.may(action) {
-            Ok(Scope::All) => "all",
-            Ok(Scope::Own(_)) => "own",
+            Ok(sight) if sight.is_all() => "all",
+            Ok(sight) if Some(&sight) == caller.identity.as_ref().map(Sight::own).as_ref() => "own",
+            Ok(_) => "part",
             Err(problem) => {
                 assert_eq!(problem.status, 403);
                 "no"
@@ -393,6 +382,7 @@ pub(super) mod tests {
         // status, make, revoke, read grants, read leases, retry leases, read sessions, kill sessions, configure
         assert_eq!(row(&caller("ada")), ["all", "all", "all", "all", "all", "all", "all", "all", "all", "all"]);
         assert_eq!(row(&caller("audrey")), ["all", "no", "own", "all", "all", "no", "all", "own", "no", "all"]);
+        assert_eq!(row(&caller("piet")), ["all", "no", "own", "part", "no", "no", "part", "own", "no", "no"]);
         assert_eq!(row(&caller("eve")), ["all", "no", "own", "own", "no", "no", "own", "own", "no", "no"]);
         assert_eq!(row(&caller("mallory")), ["all", "no", "no", "no", "no", "no", "no", "no", "no", "no"]);
     }
@@ -433,7 +423,7 @@ pub(super) mod tests {
         let policy = policy();
         let eve = Caller::new(&policy, 1000, Some("eve".to_owned()));
         for action in [Action::ReadGrants, Action::ReadSessions, Action::KillSessions] {
-            assert_eq!(eve.may(action), Ok(Scope::Own("eve".parse().unwrap())));
+            assert_eq!(eve.may(action), Ok(Sight::own(&"eve".parse().unwrap())));
         }
     }
 }

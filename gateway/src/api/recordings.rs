@@ -1,10 +1,11 @@
 //! Recordings over the API: what is held stays, whatever the rules for keeping say.
 //!
-//! Admins and auditors hold; only auditors release, so that who runs the gateway cannot let evidence go.
+//! Admins and auditors hold; only auditors release, so that who runs the gateway cannot let evidence go. An auditor of a part does so
+//! within it.
 
 use super::{
     AcceptBody,
-    peer::{Action, Caller, Scope},
+    peer::{Action, Caller},
     problem::Problem,
     routes::{Answer, Api, Id, Shared, Who, body},
 };
@@ -14,7 +15,7 @@ use axum::{
     http::StatusCode,
 };
 use serde::{Deserialize, Serialize};
-use tidegate_grants::{Event, SessionId};
+use tidegate_grants::{Event, SessionId, Sight};
 use utoipa::ToSchema;
 
 /// What holding or releasing a recording answers.
@@ -63,7 +64,7 @@ const LONGEST: usize = 300;
 #[utoipa::path(post, path = "/v1/recordings/opened", tag = "recordings",
     request_body = OpenedBody, responses((status = 200, body = Option<SessionId>, content_type = "application/json", description = "Done.")))]
 pub(super) async fn opened(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<Option<SessionId>> {
-    let _: Scope = caller.may(Action::NoteRecordings)?;
+    let _: Sight = caller.may(Action::NoteRecordings)?;
     let OpenedBody { how, session, what } = body(request).await?;
     let kind = match how {
         How::Played => "recording.played",
@@ -94,9 +95,9 @@ pub(super) async fn hold(
     Id(id): Id,
     request: Request,
 ) -> Answer<RecordingHeld> {
-    let _: Scope = caller.may(Action::HoldRecordings)?;
+    let sight = caller.may(Action::HoldRecordings)?;
     let AcceptBody { reason } = body(request).await?;
-    held(&api, &caller, &id, &reason, true).await
+    held(&api, &caller, &sight, &id, &reason, true).await
 }
 
 /// Releases a recording that is held: the rules have it again.
@@ -109,16 +110,16 @@ pub(super) async fn release(
     Id(id): Id,
     request: Request,
 ) -> Answer<RecordingHeld> {
-    let _: Scope = caller.may(Action::HoldRecordings)?;
-    if !caller.is_auditor() {
+    let _: Sight = caller.may(Action::HoldRecordings)?;
+    if caller.audits().is_nothing() {
         return Err(Problem::new(StatusCode::FORBIDDEN, "only an auditor releases a recording (roles.auditor)"));
     }
     let AcceptBody { reason } = body(request).await?;
-    held(&api, &caller, &id, &reason, false).await
+    held(&api, &caller, caller.audits(), &id, &reason, false).await
 }
 
 /// From now on it is held, or it is not.
-async fn held(api: &Api, caller: &Caller, id: &str, reason: &str, hold: bool) -> Answer<RecordingHeld> {
-    let session = api.keeper.hold(caller.known()?, id, reason, hold).await;
+async fn held(api: &Api, caller: &Caller, sight: &Sight, id: &str, reason: &str, hold: bool) -> Answer<RecordingHeld> {
+    let session = api.keeper.hold(caller.known()?, sight, id, reason, hold).await;
     Ok(Json(RecordingHeld { session: session.map_err(|why| Problem::refused(why.to_string()))? }))
 }

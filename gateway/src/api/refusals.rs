@@ -2,20 +2,20 @@
 //! was told.
 
 use super::{
-    peer::{Action, Scope},
+    peer::Action,
     problem::Problem,
     routes::{Answer, Id, Shared, Who},
 };
 use crate::why::{Explanation, explain};
 use axum::{Extension, Json, extract::State, http::StatusCode};
-use tidegate_grants::{Listing, Reference};
+use tidegate_grants::{Listing, Reference, Sight};
 
 /// Why somebody was refused.
 #[utoipa::path(get, path = "/v1/refusals/{id}", tag = "refusals",
     params(("id" = String, Path, description = "The reference that the person was given.")),
     responses((status = 200, body = Explanation, description = "Done.")))]
 pub(super) async fn show(State(api): Shared, Extension(caller): Who, Id(id): Id) -> Answer<Explanation> {
-    let _: Scope = caller.may(Action::ReadRefusals)?;
+    let _: Sight = caller.may(Action::ReadRefusals)?;
     let unprocessable = |sentence: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, sentence);
     let reference: Reference = id.parse().map_err(|why| unprocessable(format!("{why}")))?;
     let entries = api.gate.store.refused(reference).await?;

@@ -6,7 +6,7 @@
 use super::{
     ApproveBody, DenyBody, RequestBody,
     page::{Listed, Order},
-    peer::{Action, Scope},
+    peer::Action,
     problem::Problem,
     routes::{Answer, Id, ListQuery, Query, Shared, Who, body},
 };
@@ -15,13 +15,13 @@ use axum::{
     Extension, Json,
     extract::{Request, State},
 };
-use tidegate_grants::{RequestView, request::Wish};
+use tidegate_grants::{RequestView, Sight, request::Wish};
 
 /// Asks for a grant.
 #[utoipa::path(post, path = "/v1/requests", tag = "requests",
     request_body = RequestBody, responses((status = 200, body = RequestView, description = "Done.")))]
 pub(super) async fn open(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<RequestView> {
-    let _: Scope = caller.may(Action::AskRequests)?;
+    let _: Sight = caller.may(Action::AskRequests)?;
     let RequestBody { target, entitlement, duration, reason, ticket, login, database, roles } = body(request).await?;
     let wrong = |wrong| Problem::refused(format!("for: {wrong}; write it like 30m"));
     let duration = duration.as_deref().map(config::duration).transpose().map_err(wrong)?;
@@ -50,8 +50,8 @@ pub(super) async fn list(
     Extension(caller): Who,
     Query(query): Query<ListQuery>,
 ) -> Result<Listed<RequestView>, Problem> {
-    let by = caller.may(Action::ReadRequests)?.only();
-    let requests = api.gate.authority.requests(by.as_ref(), api.gate.now()).await?;
+    let _: Sight = caller.may(Action::ReadRequests)?; // beside it they see what they may approve
+    let requests = api.gate.authority.requests(Some(caller.known()?), api.gate.now()).await?;
     query.part().of(requests, Order::NewestFirst, |view| view.wanted.id.to_string(), "/v1/requests", &caller)
 }
 
@@ -60,8 +60,8 @@ pub(super) async fn list(
     params(("id" = String, Path, description = "The request: its id, or what that begins or ends with.")),
     responses((status = 200, body = RequestView, description = "Done.")))]
 pub(super) async fn show(State(api): Shared, Extension(caller): Who, Id(id): Id) -> Answer<RequestView> {
-    let by = caller.may(Action::ReadRequests)?.only();
-    Ok(Json(api.gate.authority.request_named(by.as_ref(), &id, api.gate.now()).await?))
+    let _: Sight = caller.may(Action::ReadRequests)?;
+    Ok(Json(api.gate.authority.request_named(Some(caller.known()?), &id, api.gate.now()).await?))
 }
 
 /// Says yes to exactly this request.
@@ -74,7 +74,7 @@ pub(super) async fn approve(
     Id(id): Id,
     request: Request,
 ) -> Answer<RequestView> {
-    let _: Scope = caller.may(Action::DecideRequests)?;
+    let _: Sight = caller.may(Action::DecideRequests)?;
     let ApproveBody { signature } = body(request).await?;
     Ok(Json(api.gate.approve(caller.own_voice()?, &id, signature).await?))
 }
@@ -89,7 +89,7 @@ pub(super) async fn deny(
     Id(id): Id,
     request: Request,
 ) -> Answer<RequestView> {
-    let _: Scope = caller.may(Action::DecideRequests)?;
+    let _: Sight = caller.may(Action::DecideRequests)?;
     let DenyBody { reason } = body(request).await?;
     Ok(Json(api.gate.authority.deny(caller.own_voice()?, &id, reason, api.gate.now()).await?))
 }
@@ -99,6 +99,6 @@ pub(super) async fn deny(
     params(("id" = String, Path, description = "The request: its id, or what that begins or ends with.")),
     responses((status = 200, body = RequestView, description = "Done.")))]
 pub(super) async fn cancel(State(api): Shared, Extension(caller): Who, Id(id): Id) -> Answer<RequestView> {
-    let _: Scope = caller.may(Action::AskRequests)?;
+    let _: Sight = caller.may(Action::AskRequests)?;
     Ok(Json(api.gate.authority.cancel(caller.known()?, &id, api.gate.now()).await?))
 }

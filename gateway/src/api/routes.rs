@@ -4,7 +4,7 @@ use super::{
     GrantMade, ImportBody, IssueBody, LARGEST_BODY, Listeners, ReasonBody, Status, TestBody, access, clock, events,
     factors, leases, live, lives, locks, notify, openapi,
     page::{Listed, Order, Part},
-    peer::{Action, Caller, Scope},
+    peer::{Action, Caller},
     problem::Problem,
     recordings, refusals, requests, reviews, sessions, tokens, workloads,
 };
@@ -29,7 +29,7 @@ use serde::de::DeserializeOwned;
 use std::{fmt::Display, sync::Arc, time::Duration};
 use tidegate_ca::Keys;
 use tidegate_grants::{
-    GrantView, IdentityName, LeaseState, Listing, Policy, TargetName,
+    GrantView, IdentityName, LeaseState, Listing, Policy, Sight, TargetName,
     authority::{IssueRequest, UserEnded},
     pick,
 };
@@ -249,7 +249,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
 #[utoipa::path(get, path = "/v1/status", tag = "status",
     responses((status = 200, body = Status, description = "Done.")))]
 async fn status(State(api): Shared, Extension(caller): Who) -> Answer<Status> {
-    let _: Scope = caller.may(Action::Status)?;
+    let _: Sight = caller.may(Action::Status)?;
     let policy = api.policy();
     let faults = health::faults(&api.gate).await;
     let sessions = api.gate.store.sessions_open().await?;
@@ -285,7 +285,7 @@ async fn status(State(api): Shared, Extension(caller): Who) -> Answer<Status> {
     params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 128, description = "1 to 128 visible characters.")),
     request_body = IssueBody, responses((status = 200, body = GrantMade, description = "Done.")))]
 async fn issue_grant(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<GrantMade> {
-    let _: Scope = caller.may(Action::MakeGrants)?;
+    let _: Sight = caller.may(Action::MakeGrants)?;
     let once = idempotency_key(&request)?;
     let body: IssueBody = body(request).await?;
     if caller.may_be(&body.user) {
@@ -328,7 +328,7 @@ fn idempotency_key(request: &Request) -> Result<Option<String>, Problem> {
 #[utoipa::path(post, path = "/v1/grants/import", tag = "grants",
     request_body = ImportBody, responses((status = 200, body = GrantMade, description = "Done.")))]
 async fn import_grant(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<GrantMade> {
-    let _: Scope = caller.may(Action::MakeGrants)?;
+    let _: Sight = caller.may(Action::MakeGrants)?;
     let body: ImportBody = body(request).await?;
     let id = api.gate.authority.import(caller.known()?, body.token.trim(), api.gate.now()).await?;
     Ok(Json(GrantMade { id }))
@@ -354,14 +354,13 @@ async fn list_grants(
     params(("id" = String, Path, description = "The grant: its id, or what that begins or ends with.")),
     responses((status = 200, body = GrantView, description = "Done.")))]
 async fn show_grant(State(api): Shared, Extension(caller): Who, Id(id): Id) -> Answer<GrantView> {
-    match caller.may(Action::ReadGrants)? {
-        Scope::All => Ok(Json(api.gate.authority.grant(&id, api.gate.now()).await?)),
-        // Looked for among their own, so that an id of somebody else's is no different from none.
-        Scope::Own(identity) => {
-            let grants = api.gate.authority.grants(Listing::of(&identity), api.gate.now()).await?;
-            one("grant", grants, &id, |grant| grant.id.to_string()).map(Json)
-        }
+    let sight = caller.may(Action::ReadGrants)?;
+    if sight.is_all() {
+        return Ok(Json(api.gate.authority.grant(&id, api.gate.now()).await?));
     }
+    // Looked for among what they see, so that an id of somebody else's is no different from none.
+    let grants = api.gate.authority.grants(Listing::within(sight), api.gate.now()).await?;
+    one("grant", grants, &id, |grant| grant.id.to_string()).map(Json)
 }
 
 /// Revokes a grant, and ends its sessions: an admin any, others their own.
@@ -369,12 +368,12 @@ async fn show_grant(State(api): Shared, Extension(caller): Who, Id(id): Id) -> A
     params(("id" = String, Path, description = "The grant: its id, or what that begins or ends with.")),
     request_body = ReasonBody, responses((status = 200, body = GrantMade, description = "Done.")))]
 async fn revoke_grant(State(api): Shared, Extension(caller): Who, Id(id): Id, request: Request) -> Answer<GrantMade> {
-    let scope = caller.may(Action::RevokeGrants)?;
+    let all = caller.may(Action::RevokeGrants)?.is_all();
     let body: ReasonBody = body(request).await?;
     let (authority, by, now) = (&api.gate.authority, caller.known()?, api.gate.now());
-    let id = match scope {
-        Scope::All => authority.revoke(by, &id, body.reason, now).await?,
-        Scope::Own(_) => authority.revoke_own(by, &id, body.reason, now).await?,
+    let id = match all {
+        true => authority.revoke(by, &id, body.reason, now).await?,
+        false => authority.revoke_own(by, &id, body.reason, now).await?,
     };
     Ok(Json(GrantMade { id }))
 }
@@ -384,7 +383,7 @@ async fn revoke_grant(State(api): Shared, Extension(caller): Who, Id(id): Id, re
     params(("id" = String, Path, description = "The identity, by name.")),
     request_body = ReasonBody, responses((status = 200, body = UserEnded, description = "Done.")))]
 async fn end_user(State(api): Shared, Extension(caller): Who, Id(name): Id, request: Request) -> Answer<UserEnded> {
-    let _: Scope = caller.may(Action::EndUsers)?;
+    let _: Sight = caller.may(Action::EndUsers)?;
     let body: ReasonBody = body(request).await?;
     let user = name.parse::<IdentityName>().map_err(|why| Problem::refused(format!("{name}: {why}")))?;
     Ok(Json(api.gate.authority.end_user(caller.known()?, &user, body.reason, api.gate.now()).await?))
@@ -398,7 +397,7 @@ const TRIAL: Duration = Duration::from_secs(50);
     params(("id" = String, Path, description = "The target, by name.")),
     request_body = TestBody, responses((status = 200, body = Report, description = "Done.")))]
 async fn test_target(State(api): Shared, Extension(caller): Who, Id(name): Id, request: Request) -> Answer<Report> {
-    let _: Scope = caller.may(Action::TestTargets)?;
+    let _: Sight = caller.may(Action::TestTargets)?;
     let body: TestBody = body(request).await?;
     let tested = tested(&api.live.config(), &api.trials.keys, &name, body)?;
     let (by, running) = (caller.known()?.clone(), api.clone());

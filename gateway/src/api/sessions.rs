@@ -1,14 +1,14 @@
 //! Sessions over the API: the twins of the control shell's `sessions`, `kill` and `watch`.
 //!
-//! Admins see and end all, auditors see and watch all, anybody else sees and ends their own: an id of somebody else's is no
-//! different from none. What was done in one is for its own person and for auditors.
+//! Admins see and end all, auditors see and watch what they audit, anybody else sees and ends their own: an id that they do not see is
+//! no different from none. What was done in one is for its own person and for its auditors.
 
 use super::{
     ReasonBody, SessionDetail, SessionKilled,
     https::Source,
     leases::view,
     page::{Listed, Order},
-    peer::{Action, Caller, Scope},
+    peer::{Action, Caller},
     problem::Problem,
     routes::{Answer, Api, Id, ListQuery, Query, Shared, Who, body, one},
     stay::Stay,
@@ -22,24 +22,19 @@ use axum::{
 };
 use futures::stream;
 use std::convert::Infallible;
-use tidegate_grants::{Listing, authority::SessionView};
+use tidegate_grants::{Listing, Sight, authority::SessionView};
 use tidegate_proxy::{
     Refusal,
     watching::{self, SessionNow},
 };
 use utoipa::IntoParams;
 
-async fn find(api: &Api, scope: Scope, id: &str) -> Result<SessionView, Problem> {
-    one(
-        "session",
-        api.gate.authority.sessions(Listing { of: scope.only(), ..Listing::default() }).await?,
-        id,
-        |session| session.row.id.to_string(),
-    )
+async fn find(api: &Api, of: Sight, id: &str) -> Result<SessionView, Problem> {
+    one("session", api.gate.authority.sessions(Listing::within(of)).await?, id, |session| session.row.id.to_string())
 }
 
 fn now(api: &Api, caller: &Caller, session: SessionView) -> SessionNow {
-    let content = caller.sees_content(&session.row.identity);
+    let content = caller.sees_content(&session.row.identity, &session.row.target);
     SessionNow::of(&api.gate, session, content)
 }
 

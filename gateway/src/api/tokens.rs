@@ -3,7 +3,7 @@
 use super::{
     ReasonBody, TokenBody, TokenGiven, TokenRevoked,
     page::{Listed, Order},
-    peer::{Action, Scope},
+    peer::Action,
     problem::Problem,
     routes::{Answer, Id, ListQuery, Query, Shared, Who, body},
 };
@@ -13,13 +13,13 @@ use axum::{
     extract::{Request, State},
 };
 use secrecy::ExposeSecret as _;
-use tidegate_grants::{TokenView, token::TokenRequest};
+use tidegate_grants::{Sight, TokenView, token::TokenRequest};
 
 /// Makes a token, on the gateway's own host only: a token never makes a token.
 #[utoipa::path(post, path = "/v1/tokens", tag = "tokens",
     request_body = TokenBody, responses((status = 200, body = TokenGiven, description = "Done.")))]
 pub(super) async fn issue(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<TokenGiven> {
-    let _: Scope = caller.may(Action::MakeTokens)?;
+    let _: Sight = caller.may(Action::MakeTokens)?;
     let by = caller.known()?;
     let TokenBody { user, label, scope, duration } = body(request).await?;
     let life =
@@ -40,8 +40,9 @@ pub(super) async fn list(
     Extension(caller): Who,
     Query(query): Query<ListQuery>,
 ) -> Result<Listed<TokenView>, Problem> {
-    let of = caller.may(Action::ReadTokens)?.only();
-    let tokens = api.gate.authority.tokens(of.as_ref(), api.gate.now()).await?;
+    let all = caller.may(Action::ReadTokens)?.is_all();
+    let of = (!all).then(|| caller.known()).transpose()?;
+    let tokens = api.gate.authority.tokens(of, api.gate.now()).await?;
     query.part().of(tokens, Order::NewestFirst, |token| token.id.to_string(), "/v1/tokens", &caller)
 }
 
@@ -55,7 +56,7 @@ pub(super) async fn revoke(
     Id(id): Id,
     request: Request,
 ) -> Answer<TokenRevoked> {
-    let _: Scope = caller.may(Action::RevokeTokens)?;
+    let _: Sight = caller.may(Action::RevokeTokens)?;
     let ReasonBody { reason } = body(request).await?;
     let id = api.gate.authority.revoke_token(caller.known()?, &id, reason, api.gate.now()).await?;
     Ok(Json(TokenRevoked { id }))

@@ -8,7 +8,7 @@
 use super::{
     KeyBody, KeyGiven, TokenGiven, WorkloadBody,
     https::Source,
-    peer::{Action, Scope},
+    peer::Action,
     problem::Problem,
     routes::{Answer, Shared, Who, body},
 };
@@ -23,7 +23,7 @@ use axum::{
 };
 use secrecy::ExposeSecret as _;
 use std::net::{IpAddr, Ipv4Addr};
-use tidegate_grants::guest::LentKey;
+use tidegate_grants::{Sight, guest::LentKey};
 use tidegate_proxy::door::TurnedAway;
 
 const EXCHANGE: &str = "/v1/workload/token";
@@ -70,7 +70,7 @@ fn refusal(unproven: &Unproven) -> Problem {
 #[utoipa::path(post, path = "/v1/workload/keys", tag = "workloads",
     request_body = KeyBody, responses((status = 200, body = KeyGiven, description = "Done.")))]
 pub(super) async fn register(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<KeyGiven> {
-    let _: Scope = caller.may(Action::RegisterKeys)?;
+    let _: Sight = caller.may(Action::RegisterKeys)?;
     let (identity, config) = (caller.known()?, api.live.config());
     // A token of a person's is for the API, and would open sessions by a key.
     let Some(workload) = config.workloads.iter().find(|workload| workload.name == *identity) else {

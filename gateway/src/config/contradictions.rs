@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
 };
 use tidegate_grants::{
-    Entitlement, EntitlementName, Event, GroupName, Identity, IdentityName, Kind, Target, TargetName, Terms,
+    Auditor, Entitlement, EntitlementName, Event, GroupName, Identity, IdentityName, Kind, Target, TargetName, Terms,
     TrustedIssuer, entitlement::Selector, forward::Rule, when::When,
 };
 
@@ -39,6 +39,7 @@ pub(super) struct Said<'a> {
 pub(super) fn notes(said: &Said<'_>, whole: &Whole<'_>, findings: &Findings) -> Vec<String> {
     let mut notes = Notes { list: Vec::new(), findings };
     roles(said, whole, &mut notes);
+    said.roles.scoped.iter().for_each(|auditor| auditors(said, auditor, whole.has_inventories(), &mut notes));
     people(said, &mut notes);
     said.entitlements.values().for_each(|entitlement| entitled(said, entitlement, &mut notes));
     targets(said, &mut notes);
@@ -88,10 +89,27 @@ fn roles(said: &Said<'_>, whole: &Whole<'_>, notes: &mut Notes<'_>) {
     }
 }
 
+fn auditors(said: &Said<'_>, auditor: &Auditor, may_come: bool, notes: &mut Notes<'_>) {
+    for (key, groups) in [(".groups", Some(&auditor.groups)), (".people", auditor.people.as_ref())] {
+        for group in groups.into_iter().flatten() {
+            if said.members(&BTreeSet::from([group.clone()])).is_empty() {
+                let odd = format!("nobody is in {group}{}", said.like(group));
+                notes.of("auditor", &auditor.name, key, &odd);
+            }
+        }
+    }
+    if let Some(Selector::Names(names)) = &auditor.targets {
+        for name in names.iter().filter(|name| !may_come && !said.targets.contains_key(*name)) {
+            let odd = format!("there is no target {name} now: they see what was done on it, and nothing new");
+            notes.of("auditor", &auditor.name, ".targets", &odd);
+        }
+    }
+}
+
 fn people(said: &Said<'_>, notes: &mut Notes<'_>) {
     let named: BTreeSet<&GroupName> = (said.entitlements.values().flat_map(|entitlement| &entitlement.groups))
-        .chain(&said.roles.admin)
-        .chain(&said.roles.auditor)
+        .chain(said.roles.named().flat_map(|(_, groups)| groups))
+        .chain(said.roles.scoped.iter().flat_map(|auditor| auditor.people.iter().flatten()))
         .collect();
     let vouched = said.doors.is_none_or(|doors| !doors.vouching.user_ca.is_empty());
     for person in said.people.values() {

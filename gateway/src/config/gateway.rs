@@ -16,7 +16,7 @@ use std::{
     path::PathBuf,
     time::Duration,
 };
-use tidegate_grants::{GroupName, Keeps};
+use tidegate_grants::{Auditor, GroupName, Keeps};
 use tidegate_proxy::{
     authenticate::{RevokedKeys, Vouching},
     protocol::proxied::Network,
@@ -39,6 +39,16 @@ pub(super) struct Gateway {
 pub(super) struct Roles {
     pub(super) admin: BTreeSet<GroupName>,
     pub(super) auditor: BTreeSet<GroupName>,
+    /// All `[[auditor]]`.
+    pub(super) scoped: Vec<Auditor>,
+}
+
+impl Roles {
+    /// Each role, with the groups that it is given to.
+    pub(super) fn named(&self) -> impl Iterator<Item = (&'static str, &BTreeSet<GroupName>)> {
+        let scoped = self.scoped.iter().map(|auditor| ("auditor", &auditor.groups));
+        [("admin", &self.admin), ("auditor", &self.auditor)].into_iter().chain(scoped)
+    }
 }
 
 /// Where it listens.
@@ -143,7 +153,7 @@ fn list_of<'a>(
 
 pub(super) fn roles(root: &Section<'_>) -> Roles {
     let Some(section) = root.section("roles") else { return Roles::default() };
-    let roles = Roles { admin: groups(&section, "admin"), auditor: groups(&section, "auditor") };
+    let roles = Roles { admin: groups(&section, "admin"), auditor: groups(&section, "auditor"), scoped: Vec::new() };
     section.unknown();
     roles
 }
@@ -240,21 +250,26 @@ pub(super) struct Recording {
     pub(super) keeps: Keeps,
 }
 
+const RECIPIENTS: &str = "list the auditors' public keys, like [\"age1…\"]; `tidegate init` makes one";
+
+/// Keys that recordings are sealed for; none where the section names none. `None` has said why.
+pub(super) fn recipients(section: &Section<'_>, key: &'static str) -> Option<Vec<String>> {
+    let parse = |key: TextSpot<'_>| key.parse(value::recipient, RECIPIENTS).map(|key| key.value);
+    let list = |list: Spot<'_, Vec<TextSpot<'_>>>| list_of(list.value.clone(), &list.with(""), RECIPIENTS, parse);
+    section.texts(key).map_or(Some(Vec::new()), list)
+}
+
 /// How recordings are made.
 pub(super) fn recording(root: &Section<'_>) -> Option<Recording> {
-    const RECIPIENTS: &str = "list the auditors' public keys, like [\"age1…\"]; `tidegate init` makes one";
     let Some(section) = root.section("recording") else {
         if !root.has("recording") {
             root.fault("recording.recipients", "is missing", RECIPIENTS);
         }
         return None;
     };
-    let parse = |list: Spot<'_, Vec<TextSpot<'_>>>| {
-        let parse = |key: TextSpot<'_>| key.parse(value::recipient, RECIPIENTS).map(|key| key.value);
-        list_of(list.value.clone(), &list.with(""), RECIPIENTS, parse)
-    };
-    let recipients = section.need("recipients", section.texts("recipients"), RECIPIENTS).and_then(parse);
-    let keystroke_recipients = section.texts("keystroke_recipients").map_or(Some(Vec::new()), parse);
+    let list = section.need("recipients", section.texts("recipients").map(drop), RECIPIENTS);
+    let recipients = list.and_then(|()| self::recipients(&section, "recipients"));
+    let keystroke_recipients = self::recipients(&section, "keystroke_recipients");
     let stream_limit = match section.text("stream_limit") {
         Some(limit) => limit.parse(value::size, "write it like \"1MiB\", \"64KiB\" or \"0B\"").map(|limit| limit.value),
         None => Some(1 << 20),

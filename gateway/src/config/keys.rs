@@ -10,7 +10,9 @@ mod server;
 
 use access::{ENTITLEMENT, INVENTORY, TARGET};
 use people::{GROUP, ISSUER, OIDC, USER, WORKLOAD};
-use server::{ANCHOR, API, GATEWAY, LIMITS, METRICS, NOTIFY, POSTGRES, RECORDING, RETENTION, ROLES, SMTP, SSH};
+use server::{
+    ANCHOR, API, AUDITOR, GATEWAY, LIMITS, METRICS, NOTIFY, POSTGRES, RECORDING, RETENTION, ROLES, SMTP, SSH,
+};
 
 /// The keys of one table.
 #[derive(Debug)]
@@ -157,6 +159,7 @@ pub(super) static ROOT: Table = Table {
         ),
         must("gateway", Value::Table(&GATEWAY), "The gateway itself."),
         may("roles", Value::Table(&ROLES), "Which groups may do what to the gateway itself."),
+        may("auditor", Value::Tables(&AUDITOR), "Who may see what some people do on some targets."),
         may("ssh", Value::Table(&SSH), "The door for SSH."),
         may("postgres", Value::Table(&POSTGRES), "The door for PostgreSQL; TLS always."),
         may("api", Value::Table(&API), "The door for programs: the HTTPS API."),

@@ -10,6 +10,7 @@
 mod anchors;
 mod api;
 mod asking;
+mod auditors;
 mod certificate;
 mod conditions;
 mod contents;
@@ -56,6 +57,7 @@ use crate::elsewhere::{Workload, oidc::Oidc};
 use crate::notify::Channel;
 use contradictions::Said;
 use fault::Findings;
+use gateway::Roles;
 use inventory::{Inventory, Listings};
 use limits::Limits;
 use people::People;
@@ -438,7 +440,7 @@ fn assemble(
     let root = &whole.main;
     let version = gateway::version(root);
     let gateway = gateway::gateway(root);
-    let roles = gateway::roles(root);
+    let roles = Roles { scoped: auditors::auditors(whole), ..gateway::roles(root) };
     let doors = gateway::doors(root);
     let taken: Vec<SocketAddr> = doors.iter().flat_map(|doors| [doors.ssh, doors.postgres]).flatten().collect();
     let api = api::api(root, &taken);
@@ -513,6 +515,7 @@ fn assemble(
             issuers: issuers.by_name,
             admins: roles.admin,
             auditors: roles.auditor,
+            scoped_auditors: roles.scoped,
             limits: limits.sessions,
         },
         ssh_targets: targets.ssh,

@@ -5,7 +5,7 @@ use super::{Config, Keeping, inventory::Origin, limits::write_limits, show_durat
 use crate::text::plain;
 use std::{collections::BTreeSet, fmt::Write as _};
 use tidegate_grants::{
-    Asking, Entitlement, Files, GroupName, Keeps, Leftovers, Mfa, Results, Terms,
+    Asking, Auditor, Entitlement, Files, GroupName, Keeps, Leftovers, Mfa, Results, Terms,
     asking::{Clock, Escalation, LevelRule, Need},
     entitlement::Selector,
     grant::IssuerKey,
@@ -50,6 +50,9 @@ fn write_summary(out: &mut String, config: &Config) -> std::fmt::Result {
     )?;
     if !recording.keystroke_recipients.is_empty() {
         writeln!(out, "  what is typed is for {} other key(s)", recording.keystroke_recipients.len())?;
+    }
+    for auditor in &policy.scoped_auditors {
+        write_auditor(out, auditor)?;
     }
     if config.replay_window.is_zero() {
         writeln!(out, "  the gateway cannot read them (recording.replay_window)")?;
@@ -106,6 +109,18 @@ fn write_summary(out: &mut String, config: &Config) -> std::fmt::Result {
     write_secrets(out, config)
 }
 
+fn write_auditor(out: &mut String, auditor: &Auditor) -> std::fmt::Result {
+    let names = |groups: &BTreeSet<GroupName>| groups.iter().map(GroupName::as_str).collect::<Vec<_>>().join(", ");
+    let whose = auditor.people.as_ref().map_or("what anybody does".to_owned(), |of| format!("what {} do", names(of)));
+    let at = auditor.targets.as_ref().map_or("everywhere".to_owned(), |targets| format!("on {}", selected(targets)));
+    let keys = match (auditor.recipients.len(), auditor.keystroke_recipients.len()) {
+        (0, 0) => "with no key of their own: recordings are closed to them".to_owned(),
+        (keys, 0) => format!("with {keys} key(s) to its recordings"),
+        (keys, typed) => format!("with {keys} key(s) to its recordings, {typed} to what is typed"),
+    };
+    writeln!(out, "  auditor  {}: {} see {whose} {at}, {keys}", auditor.name, names(&auditor.groups))
+}
+
 fn write_keeping(out: &mut String, keeping: &Keeping) -> std::fmt::Result {
     let kept = keeping.keep.map_or("for ever".to_owned(), |keep| format!("for {}", show_duration(keep)));
     let room = keeping.budget.map(|budget| format!(", in {} MiB at most", budget >> 20)).unwrap_or_default();
@@ -119,16 +134,20 @@ fn write_keeping(out: &mut String, keeping: &Keeping) -> std::fmt::Result {
     Ok(())
 }
 
-fn write_entitlement(out: &mut String, entitlement: &Entitlement) -> std::fmt::Result {
-    let join = |names: Vec<&str>| names.join(", ");
-    let groups = join(entitlement.groups.iter().map(|group| group.as_str()).collect());
-    let targets = match &entitlement.targets {
-        Selector::Names(names) => join(names.iter().map(|name| name.as_str()).collect()),
+fn selected(targets: &Selector) -> String {
+    match targets {
+        Selector::Names(names) => names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", "),
         Selector::Labels(labels) => {
             let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
             format!("targets with {}", labels.join(" and "))
         }
-    };
+    }
+}
+
+fn write_entitlement(out: &mut String, entitlement: &Entitlement) -> std::fmt::Result {
+    let join = |names: Vec<&str>| names.join(", ");
+    let groups = join(entitlement.groups.iter().map(|group| group.as_str()).collect());
+    let targets = selected(&entitlement.targets);
     let longest = show_duration(entitlement.max_duration);
     let idle =
         entitlement.idle_timeout.map(|idle| format!(", {} without use", show_duration(idle))).unwrap_or_default();

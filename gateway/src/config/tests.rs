@@ -273,6 +273,16 @@ fn what_cannot_be_meant_is_pointed_out_with_its_place() {
             "tidegate.toml:7:2: roles.auditor: nobody is in audit",
         ),
         (
+            "[[issuer]]",
+            "[[auditor]]\nname = \"part\"\ngroups = [\"sra\"]\ntargets = [\"order\"]\n[[issuer]]",
+            "tidegate.toml:49:8: auditor[part].groups: nobody is in sra; did you mean sre?",
+        ),
+        (
+            "[[issuer]]",
+            "[[auditor]]\nname = \"part\"\ngroups = [\"sre\"]\ntargets = [\"order\"]\n[[issuer]]",
+            "tidegate.toml:49:8: auditor[part].targets: there is no target order now: they see what was done on it, and nothing new",
+        ),
+        (
             "unix_user = \"ada\"",
             "",
             "tidegate.toml:7:2: roles.admin: no admin has a unix_user, so nobody can use the admin commands",

@@ -84,7 +84,7 @@ fn powerless(
     roles: &Roles,
     entitlements: &BTreeMap<EntitlementName, Entitlement>,
 ) {
-    for (role, members) in [("admin", &roles.admin), ("auditor", &roles.auditor)] {
+    for (role, members) in roles.named() {
         if let Some(group) = groups.intersection(members).next() {
             name.fault(
                 format!("is in {group}, whose members are {role}s: no workload is one"),

@@ -436,7 +436,7 @@ async fn play(rules: Asking, steps: Vec<Step>) {
             }
         }
     }
-    for grant in authority.grants(crate::Listing::default(), now()).await.unwrap() {
+    for grant in authority.grants(crate::Listing::all(), now()).await.unwrap() {
         let id = grant.claims.jti.strip_prefix("request-").unwrap().to_owned();
         let to_this = &said[&id];
         let mut once = std::collections::BTreeSet::new();
@@ -475,7 +475,7 @@ async fn of_many_approvers_at_once_exactly_one_makes_the_grant() {
         }
     }
     let counted = approving.join_all().await.into_iter().filter(Result::is_ok).count();
-    assert_eq!((counted, authority.grants(crate::Listing::default(), now()).await.unwrap().len()), (3, 1));
+    assert_eq!((counted, authority.grants(crate::Listing::all(), now()).await.unwrap().len()), (3, 1));
 }
 
 #[tokio::test]

@@ -105,12 +105,12 @@ fn going_on(db: &Connection, rules: &Rules, row: &ReviewRow, now: Timestamp) -> 
     Ok(good || reviews::sessions(db, row.id)?.into_iter().any(|session| rules.is_live(session)))
 }
 
-/// Whoever runs or audits the gateway sees all, and may sign what is not their own.
+/// Whoever runs or audits the gateway sees what they oversee, and may sign what is not their own.
 fn visible(rows: Vec<ReviewRow>, policy: &Policy, by: Option<&IdentityName>) -> Vec<ReviewRow> {
     let Some(by) = by else { return rows };
     let Some(person) = policy.identities.get(by) else { return Vec::new() };
-    let all = !person.groups.is_disjoint(&policy.admins) || !person.groups.is_disjoint(&policy.auditors);
-    rows.into_iter().filter(|row| all || row.identity == *by).collect()
+    let seen = policy.oversees(person);
+    rows.into_iter().filter(|row| row.identity == *by || seen.sees(&row.identity, &row.target)).collect()
 }
 
 fn list(db: &Connection, rules: &Rules, by: Option<&IdentityName>) -> Result<Vec<ReviewView>, StoreError> {

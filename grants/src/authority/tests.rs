@@ -49,7 +49,7 @@ async fn a_grant_opens_exactly_what_it_is_for() {
     assert!(matches!(denied, Denied::NoGrant { .. }), "someone else's grant: {denied}");
     let denied = authority.authorize(&ssh("alice", "www", "web-1"), after(600)).await.unwrap_err();
     assert!(matches!(denied, Denied::Expired { at, .. } if at == after(600)), "{denied}");
-    let rows = authority.store().sessions(crate::Listing::default()).await.unwrap();
+    let rows = authority.store().sessions(crate::Listing::all()).await.unwrap();
     assert_eq!(rows.len(), 1);
     assert_eq!((rows[0].id, rows[0].access.as_str()), (permit.session(), "www"));
 }
@@ -107,7 +107,7 @@ async fn a_single_use_grant_lets_exactly_one_of_ten_thousand_in() {
     assert!(refused.iter().all(|r| matches!(r, Err(Denied::Used { .. }))), "{refused:?}");
     let permit = open.into_iter().next().unwrap().unwrap();
     authority.recheck(&permit, after(1)).await.unwrap();
-    assert_eq!(authority.grants(crate::Listing::default(), now()).await.unwrap()[0].state, GrantState::Used);
+    assert_eq!(authority.grants(crate::Listing::all(), now()).await.unwrap()[0].state, GrantState::Used);
 }
 
 #[tokio::test]
@@ -183,7 +183,7 @@ async fn issuing_follows_the_rules() {
     assert!(refused("carol", none).await.contains("second"));
     let wide = IssueRequest { login: Some("root".parse().unwrap()), ..request("alice", "web-1", "shell") };
     assert!(refused("carol", wide).await.contains("no login root"));
-    assert!(authority.grants(crate::Listing::default(), now()).await.unwrap().is_empty());
+    assert!(authority.grants(crate::Listing::all(), now()).await.unwrap().is_empty());
 }
 
 #[tokio::test]

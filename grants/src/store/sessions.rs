@@ -26,10 +26,7 @@ impl Store {
         self.read(move |db| {
             let mut statement = db.prepare_cached(&format!("SELECT * FROM sessions WHERE {WITHIN}")).map_err(fail)?;
             let rows = statement.query_map(listing.bounds(), from_row).map_err(fail)?;
-            let readable = |row: rusqlite::Result<SessionRow>| {
-                row.inspect_err(|error| tracing::error!(%error, "a session's row cannot be read")).ok()
-            };
-            Ok(rows.filter_map(readable).collect())
+            Ok(listing.part(rows, |row| (&row.identity, &row.target)))
         })
         .await
     }

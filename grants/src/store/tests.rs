@@ -141,7 +141,7 @@ async fn an_untouched_store_verifies_beside_its_gateway_and_after_it() {
     assert!(check(dir.path()).intact());
     let store = open_store(dir.path());
     store.trusted().await.unwrap();
-    let sessions = store.sessions(crate::Listing::default()).await.unwrap();
+    let sessions = store.sessions(crate::Listing::all()).await.unwrap();
     assert_eq!(sessions[0].outcome.as_deref(), Some("interrupted: the gateway stopped"));
     assert_eq!(store.leases(false).await.unwrap().len(), 1);
 }

@@ -44,9 +44,9 @@ async fn a_store_of_the_first_format_is_upgraded_and_verifies_before_and_after()
     authority.store().trusted().await.unwrap();
     assert_eq!(format(dir.path()), migrations::newest());
     assert_eq!(authority.store().leases(false).await.unwrap(), std::slice::from_ref(&lease));
-    assert_eq!(authority.store().sessions(crate::Listing::default()).await.unwrap().len(), 1);
+    assert_eq!(authority.store().sessions(crate::Listing::all()).await.unwrap().len(), 1);
     assert!(authority.store().password(lease.identity(), lease.target(), now()).await.unwrap().is_some());
-    assert_eq!(authority.grants(crate::Listing::default(), now()).await.unwrap().len(), 2);
+    assert_eq!(authority.grants(crate::Listing::all(), now()).await.unwrap().len(), 2);
     authority
         .bearer(secrecy::ExposeSecret::expose_secret(&make_token(&authority).await.unwrap().secret), now())
         .await

@@ -29,6 +29,7 @@ fn policy() -> Policy {
         issuers: BTreeMap::new(),
         admins: BTreeSet::new(),
         auditors: BTreeSet::new(),
+        scoped_auditors: Vec::new(),
         limits: tidegate_grants::SessionLimits::default(),
     }
 }

@@ -251,6 +251,7 @@ fn policy() -> Policy {
         issuers: BTreeMap::new(),
         admins: BTreeSet::from(["platform".parse().unwrap()]),
         auditors: BTreeSet::new(),
+        scoped_auditors: Vec::new(),
         limits: SessionLimits::default(),
     }
 }

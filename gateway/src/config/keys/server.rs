@@ -44,7 +44,27 @@ pub(super) static ROLES: Table = Table {
     about: "Which groups may do what to the gateway itself.",
     keys: &[
         may("admin", Value::List(&IDENTITY, 0), "Issue and revoke grants, never for themselves; reload."),
-        may("auditor", Value::List(&IDENTITY, 0), "Read grants, leases and sessions."),
+        may("auditor", Value::List(&IDENTITY, 0), "See what everybody does, everywhere; of a part: [[auditor]]."),
+    ],
+};
+
+pub(super) static AUDITOR: Table = Table {
+    about: "Who may see what some people do on some targets; roles.auditor sees everything.",
+    keys: &[
+        must("name", PLAIN, "What the configuration's summary calls it."),
+        must("groups", Value::List(&IDENTITY, 1), "Who they are."),
+        may("targets", Value::Selector, "What is done there: names, also of targets that are no more, or labels."),
+        may("people", Value::List(&IDENTITY, 1), "What members of these groups do. Default: whoever does it."),
+        may(
+            "recipients",
+            Value::List(&RECIPIENT, 1),
+            "Their public keys: recordings of that part are sealed for these, beside recording.recipients.",
+        ),
+        may(
+            "keystroke_recipients",
+            Value::List(&RECIPIENT, 1),
+            "Of those of them who may see what was typed, where recording.keystroke_recipients says who.",
+        ),
     ],
 };
 

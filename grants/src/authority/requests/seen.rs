@@ -51,13 +51,15 @@ fn find(
     found.map_err(|not_one| GrantError::NotFound(not_one.sentence("request")))
 }
 
-/// Those that somebody may see: their own, those that they may say something about, and for who runs or audits the gateway all.
+/// Those that somebody may see: their own, those that they may say something about, and what who runs or audits the gateway oversees.
 fn visible(rows: Vec<RequestRow>, policy: &Policy, by: Option<&IdentityName>, now: Timestamp) -> Vec<RequestRow> {
     let Some(by) = by else { return rows };
     let Some(person) = policy.identities.get(by) else { return Vec::new() };
-    let all = !person.groups.is_disjoint(&policy.admins) || !person.groups.is_disjoint(&policy.auditors);
+    let seen = policy.oversees(person);
     let hears = |row: &RequestRow| asking_of(policy, row).is_ok_and(|asking| panel(policy, asking, row, now).hears(by));
-    rows.into_iter().filter(|row| all || row.wanted.identity == *by || hears(row)).collect()
+    rows.into_iter()
+        .filter(|row| row.wanted.identity == *by || seen.sees(&row.wanted.identity, &row.wanted.target) || hears(row))
+        .collect()
 }
 
 /// Newest first: all, or those that this identity may see.

@@ -358,6 +358,7 @@ mod tests {
             issuers: Default::default(),
             admins: BTreeSet::new(),
             auditors: BTreeSet::new(),
+            scoped_auditors: Vec::new(),
             limits: tidegate_grants::SessionLimits::default(),
         };
         let parts = trust(&target, &policy, &["10.0.0.5".to_owned()], "ca");

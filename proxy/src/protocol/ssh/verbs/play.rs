@@ -10,7 +10,7 @@ use crate::{
 };
 use std::{io, time::Duration};
 use tidegate_grants::{
-    Event, Listing,
+    Event, Sight,
     authority::{SessionState, SessionView},
     pick,
 };
@@ -96,15 +96,10 @@ pub(super) fn view(visitor: &Visitor<'_>) -> Option<(u16, u16)> {
     view.map(|(columns, rows)| (side(columns), side(rows)))
 }
 
-/// Their own; an auditor's are all.
+/// Their own, and those that they audit.
 pub(super) async fn find(visitor: &Visitor<'_>, wanted: &str) -> Result<SessionView, Reply> {
-    let auditor = !visitor.identity.groups.is_disjoint(&visitor.policy.auditors);
-    let sessions = if auditor {
-        let all = visitor.ssh.gate.authority.sessions(Listing::default()).await;
-        all.map_err(|error| Reply::refused(&Refusal::from(&error)))?
-    } else {
-        sessions::own(visitor).await?
-    };
+    let seen = Sight::own(&visitor.identity.name).and(visitor.policy.audits(visitor.identity));
+    let sessions = sessions::within(visitor, seen).await?;
     pick::one(sessions, wanted, |session| session.row.id.to_string()).map_err(sessions::not_one)
 }
 

@@ -3,7 +3,7 @@
 use super::{Arguments, Reply, Verb, Visitor};
 use crate::{refusal::Refusal, text::table, watching::SessionNow};
 use tidegate_grants::{
-    Listing,
+    Listing, Sight,
     authority::{SessionState, SessionView},
     pick::{self, NotOne},
 };
@@ -34,7 +34,12 @@ const RECENT: usize = 20;
 
 /// Their own sessions. Somebody else's are not among them, and so do not exist.
 pub(super) async fn own(visitor: &Visitor<'_>) -> Result<Vec<SessionView>, Reply> {
-    let found = visitor.ssh.gate.authority.sessions(Listing::of(&visitor.identity.name)).await;
+    within(visitor, Sight::own(&visitor.identity.name)).await
+}
+
+/// Those that somebody may see.
+pub(super) async fn within(visitor: &Visitor<'_>, seen: Sight) -> Result<Vec<SessionView>, Reply> {
+    let found = visitor.ssh.gate.authority.sessions(Listing::within(seen)).await;
     found.map_err(|error| Reply::refused(&Refusal::from(&error)))
 }
 
