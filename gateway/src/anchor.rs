@@ -7,7 +7,7 @@
 
 use anyhow::{Context as _, ensure};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{Method, Request, Uri, body::Bytes, client::conn::http1, header};
+use hyper::{Method, Request, Uri, body::Bytes, client::conn::http1, header, http::request::Builder};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use rustls::{ClientConfig, crypto::aws_lc_rs, pki_types::ServerName};
@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 use tidegate_grants::{Store, ledger::proof::SignedHead};
+use tidegate_proxy::gate::Gate;
 use tokio::{
     net::{TcpStream, UdpSocket, UnixDatagram},
     task::spawn_blocking,
@@ -28,10 +29,12 @@ use tokio_rustls::TlsConnector;
 
 /// A place that has not taken a head by then is tried again later.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// A head that is older is signed anew, though nothing was added.
+const HEAD_LIFE: Duration = Duration::from_secs(60);
 /// At a stop nobody waits longer than this for all places together.
 const LAST: Duration = Duration::from_secs(5);
 /// What a server answers is not read any further.
-const LONGEST_ANSWER: usize = 64 << 10;
+pub(crate) const LONGEST_ANSWER: usize = 64 << 10;
 /// Facility "log audit" (13), severity "notice" (5): RFC 5424 section 6.2.1.
 const PRIORITY: u8 = 13 * 8 + 5;
 
@@ -39,7 +42,7 @@ const PRIORITY: u8 = 13 * 8 + 5;
 #[derive(Debug, Clone)]
 pub(crate) struct Anchor {
     pub(crate) name: String,
-    /// From one head to the next, while there is something new.
+    /// From one head to the next.
     pub(crate) every: Duration,
     pub(crate) to: To,
 }
@@ -105,7 +108,7 @@ impl Anchored {
         self.lock().iter().map(|(name, standing)| (name.clone(), standing.failing.is_some())).collect()
     }
 
-    fn note(&self, anchor: &str, outcome: Result<Timestamp, String>) {
+    pub(crate) fn note(&self, anchor: &str, outcome: Result<Timestamp, String>) {
         let mut all = self.lock();
         let standing = all.entry(anchor.to_owned()).or_default();
         match outcome {
@@ -115,14 +118,32 @@ impl Anchored {
     }
 }
 
+/// Signs the head anew while nothing happens, for ever: who has it knows how long nothing was there to be said.
+pub(crate) async fn renew(gate: Gate) {
+    let mut tick = interval(HEAD_LIFE);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        renew_head(&gate).await;
+    }
+}
+
+async fn renew_head(gate: &Gate) {
+    if let Err(error) = gate.store.renew_head(HEAD_LIFE, gate.now()).await {
+        tracing::error!(%error, "the ledger's head was not signed anew");
+    }
+}
+
 /// Brings what is new to this place, for ever.
-pub(crate) async fn keep(anchor: Anchor, store: Arc<Store>, gateway: String, anchored: Anchored) {
+pub(crate) async fn keep(anchor: Anchor, gate: Gate, anchored: Anchored) {
+    let (store, gateway) = (&gate.store, &gate.name);
     let mut tick = interval(anchor.every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut taken = Vec::new();
     loop {
         tick.tick().await;
-        bring(&anchor, &store, &gateway, &mut taken, &anchored).await;
+        renew_head(&gate).await;
+        bring(&anchor, store, gateway, &mut taken, &anchored).await;
     }
 }
 
@@ -196,6 +217,16 @@ fn append(file: &Path, line: &str) -> anyhow::Result<()> {
 }
 
 async fn post(url: &Uri, ca: Option<&Path>, line: String) -> anyhow::Result<()> {
+    let request = Request::builder().method(Method::POST).header(header::CONTENT_TYPE, "application/json");
+    ask(url, ca, request, line).await.map(drop)
+}
+
+/// What an HTTPS server answers, as far as [`LONGEST_ANSWER`].
+pub(crate) async fn get(url: &Uri, ca: Option<&Path>) -> anyhow::Result<Bytes> {
+    ask(url, ca, Request::builder(), String::new()).await
+}
+
+async fn ask(url: &Uri, ca: Option<&Path>, request: Builder, body: String) -> anyhow::Result<Bytes> {
     let authority = url.authority().context("no host in its address")?;
     let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
     let roots = crate::api::remote::roots(ca)?;
@@ -207,20 +238,15 @@ async fn post(url: &Uri, ca: Option<&Path>, line: String) -> anyhow::Result<()> 
     let stream = TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(host)?, stream).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let path = url.path_and_query().map_or("/", |path| path.as_str());
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri(path)
-        .header(header::HOST, authority.as_str())
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(Full::new(Bytes::from(line)))?;
+    let request = request.uri(path).header(header::HOST, authority.as_str()).body(Full::new(Bytes::from(body)))?;
     let connection = tokio::spawn(connection);
-    let answer = sender.send_request(request).await;
     let answered = async {
-        let response = answer?;
+        let response = sender.send_request(request).await?;
         let status = response.status();
-        let _ = Limited::new(response.into_body(), LONGEST_ANSWER).collect().await; // what it says beside is not needed
+        let answer = Limited::new(response.into_body(), LONGEST_ANSWER).collect().await;
         ensure!(status.is_success(), "it answered {status}");
-        Ok(())
+        // Whoever takes heads need not answer with anything that can be read.
+        Ok(answer.map(|answer| answer.to_bytes()).unwrap_or_default())
     };
     let result = answered.await;
     connection.abort();

@@ -21,6 +21,7 @@ mod metrics;
 mod notify;
 mod outgoing;
 mod pages;
+mod peer;
 mod player;
 mod recovered;
 mod serve;

@@ -48,6 +48,7 @@ pub(crate) struct Outside {
     state: PathBuf,
     room: Room,
     anchored: Anchored,
+    peers: Anchored,
     registry: Registry,
 }
 
@@ -58,14 +59,14 @@ impl Outside {
         gate: Gate,
         state: PathBuf,
         doors: Vec<(&'static str, Places)>,
-        (room, anchored): (Room, Anchored),
+        (room, anchored, peers): (Room, Anchored, Anchored),
     ) -> Self {
         let mut registry = Registry::with_prefix("tidegate");
         gate.meter.register(&mut registry);
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "This program", build);
         registry.register_collector(Box::new(Doors(doors)));
-        Self { gate, state, room, anchored, registry }
+        Self { gate, state, room, anchored, peers, registry }
     }
 
     /// Everything, as OpenMetrics. What has to be looked up is looked up now.
@@ -102,6 +103,11 @@ impl Outside {
             failing.get_or_create(&vec![("anchor", name)]).set(i64::from(fails));
         }
         looked_up.register("anchor_failing", "Whether the ledger's newest head was not taken", failing);
+        let failing = Family::<Labels, Gauge>::default();
+        for (name, fails) in self.peers.places() {
+            failing.get_or_create(&vec![("peer", name)]).set(i64::from(fails));
+        }
+        looked_up.register("peer_failing", "Whether a peer's heads were not taken", failing);
         let (store, free) = (Gauge::<i64>::default(), Gauge::<i64>::default());
         let (bytes, left) = self.sizes();
         store.set(bytes);

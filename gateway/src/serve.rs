@@ -11,7 +11,7 @@ use crate::{
     live::{Live, Opened},
     metrics::{self, Outside},
     notify::Notifier,
-    pages, recovered,
+    pages, peer, recovered,
     stop::{self, Signals, notify},
     telemetry,
     tickets::TicketSystem,
@@ -138,9 +138,13 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
     tasks.spawn(tell_endings(gate.clone()));
     let left = recovered::left(config.state_dir.clone()).await;
     gate.tasks.spawn(recovered::note(gate.clone(), config.state_dir.clone(), left, keys.ledger.verifying_key()));
-    let (room, anchored) = (Room::default(), anchor::Anchored::default());
-    let outside =
-        Outside::new(gate.clone(), config.state_dir.clone(), doors.places(), (room.clone(), anchored.clone()));
+    let (room, anchored, peers) = (Room::default(), anchor::Anchored::default(), anchor::Anchored::default());
+    let outside = Outside::new(
+        gate.clone(),
+        config.state_dir.clone(),
+        doors.places(),
+        (room.clone(), anchored.clone(), peers.clone()),
+    );
     let (outside, state) = (Arc::new(outside), config.state_dir.clone());
     let https = doors.api.take();
     let certificate = certificate(config.api.as_ref().and_then(|door| door.certificate.clone()), &config, &keys);
@@ -151,7 +155,11 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
     let logins = Arc::new(DeviceLogins::new(gate.clone(), provider.clone(), config.oidc.clone()));
     let (opened, undertakers, sweeper) = start_doors(&mut tasks, &config, (&keys, &factors), &gate, (doors, logins));
     for anchor in places.iter().cloned() {
-        tasks.spawn(anchor::keep(anchor, gate.store.clone(), gate.name.clone(), anchored.clone()));
+        tasks.spawn(anchor::keep(anchor, gate.clone(), anchored.clone()));
+    }
+    tasks.spawn(anchor::renew(gate.clone()));
+    for peer in &config.peers {
+        tasks.spawn(peer::keep(peer.clone(), gate.clone(), config.state_dir.clone(), peers.clone()));
     }
     let trials = api::Trials { ssh: opened.ssh.clone(), postgres: opened.postgres.clone(), keys: keys.clone() };
     let live = Arc::new(Live::new(file, config, keys, gate.clone(), opened));
@@ -174,6 +182,7 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
         undertakers,
         sweeper,
         anchored: anchored.clone(),
+        peers,
         keeper,
         room,
         ring: KeyRing::default(),

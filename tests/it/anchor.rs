@@ -46,6 +46,19 @@ fn an_older_store_that_is_put_back_is_found_by_the_heads_that_went_to_a_file() {
     world.gateway.terminate(); // the last head goes out before it ends
     let verify = || world.gateway.cli(&["ledger", "verify", "--anchor", heads.to_str().unwrap()]);
     verify().exited(0).shows("heads that went to anchors");
+    // Of one that was changed, what is before a head that the anchor has is proven all the same.
+    let key = world.dir().join("ledger.pub");
+    fs::write(&key, world.gateway.cli(&["ca", "show", "ledger"]).ok().out()).unwrap();
+    let changed = world.dir().join("changed.jsonl");
+    let text = world.gateway.cli(&["ledger", "export"]).ok().out().replace("grant.issued", "grant.issues");
+    fs::write(&changed, text).unwrap();
+    let (key_, heads_, changed_) = (key.to_str().unwrap(), heads.to_str().unwrap(), changed.to_str().unwrap());
+    let found = world.gateway.cli(&["verify", "--key", key_, "--anchor", heads_, changed_]).exited(1);
+    assert!(
+        found.out().contains("still proven: ledger a/1 to a/") && found.out().contains("by a head of the anchor"),
+        "{}",
+        found.out()
+    );
     for name in ["tidegate.db-wal", "tidegate.db-shm"] {
         fs::remove_file(state.join(name)).ok();
     }
@@ -55,8 +68,6 @@ fn an_older_store_that_is_put_back_is_found_by_the_heads_that_went_to_a_file() {
     // The same of an export, elsewhere.
     let export = world.dir().join("ledger.jsonl");
     fs::write(&export, world.gateway.cli(&["ledger", "export"]).ok().out()).unwrap();
-    let key = world.dir().join("ledger.pub");
-    fs::write(&key, world.gateway.cli(&["ca", "show", "ledger"]).ok().out()).unwrap();
     let elsewhere = ["verify", "--key", key.to_str().unwrap(), export.to_str().unwrap()];
     world.gateway.cli(&elsewhere).exited(0);
     world.gateway.cli(&[&elsewhere[..], &["--anchor", heads.to_str().unwrap()]].concat()).exited(1).shows("is gone");
@@ -64,6 +75,33 @@ fn an_older_store_that_is_put_back_is_found_by_the_heads_that_went_to_a_file() {
     forged = forged.replacen("\"seq\":", "\"seq\":1", 1);
     fs::write(&heads, forged).unwrap();
     verify().exited(1).shows("anchor line 1: the signature is not by this key");
+}
+
+#[test]
+fn while_nothing_happens_the_head_is_signed_anew_and_the_anchor_says_how_long_that_was() {
+    let mut world = anchored("file = \"heads.jsonl\"").start();
+    world.gateway.terminate();
+    world.gateway.own_clock();
+    world.gateway.start();
+    let heads: PathBuf = world.gateway.dir().join("heads.jsonl");
+    until_newest(&world, &heads);
+    let last = || -> serde_json::Value {
+        let text = fs::read_to_string(&heads).unwrap();
+        serde_json::from_str(text.lines().last().unwrap()).unwrap()
+    };
+    let before = last();
+    world.gateway.shift_clock(90);
+    let renewed = || (last()["at"] != before["at"]).then(&last);
+    let after = wait_until(PATIENCE, "the head is signed anew", renewed);
+    assert_eq!((&after["seq"], &after["hash"]), (&before["seq"], &before["hash"]), "though nothing was added");
+    world.gateway.verify_ledger().ok();
+    let at = after["at"].as_str().unwrap();
+    let verify = ["ledger", "verify", "--anchor", heads.to_str().unwrap()];
+    world
+        .gateway
+        .cli(&verify)
+        .exited(0)
+        .shows(&format!("the newest head of the anchor is a/{}, signed at {at}", after["seq"]));
 }
 
 #[test]

@@ -55,6 +55,7 @@ mod notify;
 mod outage;
 mod outside;
 mod partition;
+mod peers;
 mod player;
 mod postgres;
 mod proof;

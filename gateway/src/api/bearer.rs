@@ -104,9 +104,14 @@ impl Guard {
         Ok(Some(Caller::with_token(&self.api.gate.authority.policy(), bearer)))
     }
 
-    /// Whoever asks without a token hears this and no name.
+    /// Whoever asks without a token hears this and no name; where the configuration says so, the ledger's heads too.
     async fn readiness(&self) -> Response {
         let ready = health::faults(&self.api.gate).await.is_empty();
+        if self.api.live.config().api.as_ref().is_some_and(|door| door.show_heads)
+            && let Ok(heads) = self.api.gate.store.heads().await
+        {
+            return Json(serde_json::json!({ "ready": ready, "heads": heads })).into_response();
+        }
         Json(serde_json::json!({ "ready": ready })).into_response()
     }
 

@@ -48,7 +48,7 @@ use std::{
 };
 use tidegate_grants::{
     DatabaseName, EntitlementName, GrantId, IdentityName, LeaseId, LeaseKind, LeaseState, LockId, Login, Receipt,
-    RoleName, SessionId, TargetName, TokenId, TokenScope,
+    RoleName, SessionId, TargetName, TokenId, TokenScope, ledger::proof::SignedHead,
 };
 use tidegate_proxy::{issuer::Advice, watching::SessionNow};
 use utoipa::ToSchema;
@@ -103,6 +103,12 @@ pub(crate) struct Status {
     /// Anchors that did not take the ledger's newest head, and why. Only for who is known.
     #[serde(default)]
     pub(crate) failing_anchors: BTreeMap<String, String>,
+    /// Peers whose heads were not taken, and why. Only for who is known.
+    #[serde(default)]
+    pub(crate) failing_peers: BTreeMap<String, String>,
+    /// The signed heads of the ledger: who keeps them can tell whether it goes back.
+    #[serde(default)]
+    pub(crate) heads: Vec<SignedHead>,
 }
 
 /// Where the gateway listens.

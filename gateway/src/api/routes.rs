@@ -65,6 +65,7 @@ pub(crate) struct Api {
     pub(crate) sweeper: Sweeper,
     /// What went to places outside.
     pub(crate) anchored: Anchored,
+    pub(crate) peers: Anchored,
     /// Deletes recordings whose time is over, and holds others.
     pub(crate) keeper: Arc<Keeper>,
     /// What they take.
@@ -277,6 +278,8 @@ async fn status(State(api): Shared, Extension(caller): Who) -> Answer<Status> {
         inventories: caller.known().map(|_| api.live.inventories()).unwrap_or_default(),
         last_anchor: api.anchored.last(),
         failing_anchors: caller.known().map(|_| api.anchored.failing()).unwrap_or_default(),
+        failing_peers: caller.known().map(|_| api.peers.failing()).unwrap_or_default(),
+        heads: api.gate.store.heads().await?,
     }))
 }
 

@@ -24,7 +24,9 @@ const LOOK: Duration = Duration::from_millis(250);
 pub(super) fn run(named: Option<&Path>, command: LedgerCommand) -> anyhow::Result<ExitCode> {
     let state = state_dir(named)?;
     match command {
-        LedgerCommand::Verify { key, anchors, json } => verify(&state, key.as_deref(), &anchors, json.json),
+        LedgerCommand::Verify { key, anchors, witnesses, json } => {
+            verify(&state, key.as_deref(), (&anchors, &witnesses), json.json)
+        }
         LedgerCommand::Tail { lines, follow: true, json } => follow(&state, lines, json.json),
         LedgerCommand::Tail { lines, follow: false, json } => tail(&state, lines, json.json),
         LedgerCommand::Export { format } => export(&state, format),
@@ -32,10 +34,15 @@ pub(super) fn run(named: Option<&Path>, command: LedgerCommand) -> anyhow::Resul
 }
 
 /// Exit 0 only if nothing was found.
-fn verify(state: &Path, key: Option<&Path>, anchors: &[PathBuf], json: bool) -> anyhow::Result<ExitCode> {
+fn verify(
+    state: &Path,
+    key: Option<&Path>,
+    (anchors, witnesses): (&[PathBuf], &[PathBuf]),
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     let key = verification_key(state, key)?;
     // Read before the store, which only grows: what is anchored meanwhile is in it.
-    let anchors = read_anchors(anchors, &key)?;
+    let (anchors, seen) = read_anchors(anchors, witnesses, &key)?;
     let mut verdict = store::verify(state, key.to_bytes())?;
     verdict.faults.extend(store::hold_to(state, &anchors)?);
     if json {
@@ -45,7 +52,11 @@ fn verify(state: &Path, key: Option<&Path>, anchors: &[PathBuf], json: bool) -> 
             0 => String::new(),
             heads => format!(", and so do {heads} heads that went to anchors"),
         };
-        print(&format!("intact: {} entries, each record agrees with them{anchored}\n", verdict.entries))?;
+        let mut out = format!("intact: {} entries, each record agrees with them{anchored}\n", verdict.entries);
+        for line in seen {
+            writeln!(out, "{}", text::plain(&line))?;
+        }
+        print(&out)?;
     } else {
         let mut out = String::new();
         for fault in &verdict.faults {

@@ -59,6 +59,9 @@ pub(super) fn run(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
         for (name, why) in &status.failing_anchors {
             writeln!(out, "  NOT ANCHORED   {}", plain(&format!("{name}: {why}")))?;
         }
+        for (name, why) in &status.failing_peers {
+            writeln!(out, "  PEER           {}", plain(&format!("{name}: {why}")))?;
+        }
         writeln!(out, "  configuration  {:.12}", status.config)?;
         print(&out)?;
     }

@@ -58,13 +58,13 @@ pub(super) fn run(named: Option<&Path>, arguments: &cli::Verify) -> anyhow::Resu
         Some(_) => verification_key(Path::new(""), arguments.key.as_deref())?,
         None => verification_key(&state_dir(named).context("name the verification key with --key")?, None)?,
     };
-    let anchors = read_anchors(&arguments.anchors, &key)?;
+    let (anchors, seen) = read_anchors(&arguments.anchors, &arguments.witnesses, &key)?;
     let mut proofs = Vec::new();
     for named in &arguments.files {
         let mut whose = BTreeMap::new();
         for file in recordings_below(named)? {
             let (mut state, mut lines, session) =
-                prove(&file, &key, &anchors).with_context(|| file.display().to_string())?;
+                prove(&file, &key, (&anchors, &seen)).with_context(|| file.display().to_string())?;
             let fault =
                 session.filter(|_| named.is_dir()).and_then(|session| misplaced(&file, session, state, &mut whose));
             if let Some(fault) = fault {
@@ -111,8 +111,12 @@ fn misplaced(file: &Path, session: String, state: State, whose: &mut BTreeMap<St
     other.map(|other| format!("NOT intact: {} is of session {session} too", other.display()))
 }
 
-/// The heads that went to anchors, of all these files.
-pub(super) fn read_anchors(files: &[PathBuf], key: &VerifyingKey) -> anyhow::Result<Anchors> {
+/// The heads that went to anchors, of all these files, and what the owners of these keys say of them.
+pub(super) fn read_anchors(
+    files: &[PathBuf],
+    witnesses: &[PathBuf],
+    key: &VerifyingKey,
+) -> anyhow::Result<(Anchors, Vec<String>)> {
     let mut text = String::new();
     for file in files {
         let open = File::open(file).with_context(|| file.display().to_string())?;
@@ -123,7 +127,18 @@ pub(super) fn read_anchors(files: &[PathBuf], key: &VerifyingKey) -> anyhow::Res
     if !files.is_empty() && anchors.heads().next().is_none() && anchors.faults.is_empty() {
         anchors.faults.push("there is no head of a ledger in the anchor: nothing is proven against it".to_owned());
     }
-    Ok(anchors)
+    let mut seen = Vec::new();
+    if let Some(newest) = anchors.heads().max_by_key(|head| head.seq) {
+        seen.push(format!("the newest head of the anchor is {}/{}, signed at {}", newest.node, newest.seq, newest.at));
+    }
+    for file in witnesses {
+        let (witness, whose) = (verification_key(Path::new(""), Some(file))?, file.display().to_string());
+        if let Some((count, newest)) = anchors.seen_by(&witness.to_bytes(), &whose) {
+            let (gateway, at, seq) = (&newest.countersigned.gateway, &newest.countersigned.at, newest.head.seq);
+            seen.push(format!("{count} heads are countersigned by {whose} ({gateway}), the newest, {seq}, at {at}"));
+        }
+    }
+    Ok((anchors, seen))
 }
 
 /// A file, or all recordings in a directory, by name.
@@ -146,7 +161,11 @@ fn recordings_below(file: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// What was found, the verdict first, and of which session it is a recording, if it is one that can be believed.
-fn prove(file: &Path, key: &VerifyingKey, anchors: &Anchors) -> anyhow::Result<(State, Vec<String>, Option<String>)> {
+fn prove(
+    file: &Path,
+    key: &VerifyingKey,
+    (anchors, seen): (&Anchors, &[String]),
+) -> anyhow::Result<(State, Vec<String>, Option<String>)> {
     let mut first = Vec::new();
     File::open(file)?.take(512).read_to_end(&mut first)?;
     let (state, mut lines, session) = if first.starts_with(RECORDING) {
@@ -156,7 +175,10 @@ fn prove(file: &Path, key: &VerifyingKey, anchors: &Anchors) -> anyhow::Result<(
         (state, lines, None)
     } else {
         // Whatever else it is, no line of it is an entry, and that is said.
-        let (state, lines) = ledger(file, key, anchors)?;
+        let (state, mut lines) = ledger(file, key, anchors)?;
+        if state == State::Intact {
+            lines.extend_from_slice(seen);
+        }
         return Ok((state, lines, None));
     };
     if anchors.heads().next().is_some() || !anchors.faults.is_empty() {
@@ -211,7 +233,7 @@ fn ledger(file: &Path, key: &VerifyingKey, anchors: &Anchors) -> anyhow::Result<
         }
         walk.line(String::from_utf8_lossy(&line).trim_end());
     }
-    let Found { entries, heads, faults } = walk.end();
+    let Found { entries, heads, left, faults } = walk.end();
     let mut lines = Vec::new();
     let upto = heads.iter().map(|head| format!("{}/{} signed at {}", head.node, head.seq, head.at));
     let upto = upto.collect::<Vec<_>>().join(", ");
@@ -226,5 +248,6 @@ fn ledger(file: &Path, key: &VerifyingKey, anchors: &Anchors) -> anyhow::Result<
         faults.len()
     ));
     lines.extend(faults);
+    lines.extend(left.iter().map(ToString::to_string));
     Ok((State::Changed, lines))
 }

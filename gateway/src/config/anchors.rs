@@ -9,7 +9,7 @@ use hyper::Uri;
 use std::time::Duration;
 
 const FIX: &str = "write file = \"/mnt/other/heads.jsonl\", url = \"https://…\" or syslog = \"logs.example.com:514\"";
-const URL_FIX: &str = "write it like \"https://anchors.example.com/tidegate\"";
+pub(super) const URL_FIX: &str = "write it like \"https://anchors.example.com/tidegate\"";
 const SYSLOG_FIX: &str =
     "write a host and a port, like \"logs.example.com:514\" (UDP), or the path of a socket, like \"/dev/log\"";
 /// Heads are the evidence against an older store that is put back: not kept more seldom than this, they are little.
@@ -23,16 +23,7 @@ pub(super) fn anchors(whole: &Whole<'_>) -> Vec<Anchor> {
 fn anchor(section: &Section<'_>) -> Option<Anchor> {
     let name = section.need("name", section.text("name"), "write name = \"offsite\"");
     let name = name.and_then(|name| name.parse(value::plain_name, PLAIN_NAME_FIX));
-    let every = match section.text("every") {
-        Some(every) => every.parse(value::positive_duration, DURATION_FIX).and_then(|every| {
-            if every.value > LONGEST {
-                every.fault("is longer than a day", "write \"1m\"");
-                return None;
-            }
-            Some(every.value)
-        }),
-        None => Some(Duration::from_secs(60)),
-    };
+    let every = every(section);
     let (file, url, syslog) = (section.text("file"), section.text("url"), section.text("syslog"));
     let ca = section.text("ca").map(|ca| ca.path());
     section.unknown();
@@ -63,7 +54,18 @@ fn anchor(section: &Section<'_>) -> Option<Anchor> {
     Some(Anchor { name: name.value, every: every?, to })
 }
 
-fn address(text: &str) -> Result<Uri, String> {
+/// From one look to the next, or one head to the next.
+pub(super) fn every(section: &Section<'_>) -> Option<Duration> {
+    let Some(every) = section.text("every") else { return Some(Duration::from_secs(60)) };
+    let every = every.parse(value::positive_duration, DURATION_FIX)?;
+    if every.value > LONGEST {
+        every.fault("is longer than a day", "write \"1m\"");
+        return None;
+    }
+    Some(every.value)
+}
+
+pub(super) fn address(text: &str) -> Result<Uri, String> {
     let uri: Uri = text.parse().map_err(|_| "is not a URL")?;
     let plain = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
     if uri.scheme_str() == Some("https") && plain {

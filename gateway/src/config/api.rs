@@ -19,6 +19,8 @@ pub(crate) struct ApiDoor {
     pub(crate) max_token_life: Duration,
     /// Of one token.
     pub(crate) requests_per_minute: u32,
+    /// Whoever asks sees the ledger's signed heads.
+    pub(crate) show_heads: bool,
     /// From files; else one of our own CA.
     pub(crate) certificate: Option<CertificateFiles>,
 }
@@ -54,12 +56,14 @@ pub(super) fn api(root: &Section<'_>, others: &[SocketAddr]) -> Option<Option<Ap
         Some(url) => url.parse(origin, URL_FIX).map(|url| Some(url.value)),
         None => (!section.has("url")).then_some(None),
     };
+    let show_heads = section.boolean("show_heads").is_some_and(|show| show.value);
     section.unknown();
     Some(Some(ApiDoor {
         listen: listen?.value,
         url: url?,
         max_token_life: max_token_life?,
         requests_per_minute: requests_per_minute?,
+        show_heads,
         certificate: certificate?,
     }))
 }

@@ -24,8 +24,9 @@ pub(crate) struct Change {
 /// Longer values are cut.
 const LONGEST: usize = 120;
 /// What a gateway is built on when it starts: sections, and keys of sections.
-const FIXED: [&str; 23] = [
+const FIXED: [&str; 24] = [
     "anchor",
+    "peer",
     "api.listen",
     "api.url",
     "api.tls_cert",

@@ -94,7 +94,7 @@ fn key(section: &Section<'_>, secrets: &mut Vec<Secret>) -> Option<IssuerKey> {
     }
 }
 
-fn public_key(text: &str) -> Result<[u8; 32], String> {
+pub(super) fn public_key(text: &str) -> Result<[u8; 32], String> {
     let key = if text.contains("-----BEGIN") {
         VerifyingKey::from_public_key_pem(text.trim()).map_err(|_| "is not an Ed25519 public key in PEM")?
     } else {

@@ -11,7 +11,7 @@ mod server;
 use access::{ENTITLEMENT, INVENTORY, TARGET};
 use people::{GROUP, ISSUER, OIDC, USER, WORKLOAD};
 use server::{
-    ANCHOR, API, AUDITOR, GATEWAY, LIMITS, METRICS, NOTIFY, POSTGRES, RECORDING, RETENTION, ROLES, SMTP, SSH,
+    ANCHOR, API, AUDITOR, GATEWAY, LIMITS, METRICS, NOTIFY, PEER, POSTGRES, RECORDING, RETENTION, ROLES, SMTP, SSH,
 };
 
 /// The keys of one table.
@@ -181,6 +181,7 @@ pub(super) static ROOT: Table = Table {
         may("workload", Value::Tables(&WORKLOAD), "A program that an outside issuer vouches for."),
         may("oidc", Value::Table(&OIDC), "Where people log in whom no key says anything about yet."),
         may("anchor", Value::Tables(&ANCHOR), "Where the ledger's signed heads go, outside the gateway."),
+        may("peer", Value::Tables(&PEER), "Other gateways whose ledgers' heads this one keeps and countersigns."),
         may("retention", Value::Tables(&RETENTION), "How long recordings of some targets are kept."),
     ],
 };

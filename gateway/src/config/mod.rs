@@ -31,6 +31,7 @@ mod limits;
 mod nested;
 mod notify;
 mod oidc;
+mod peers;
 mod people;
 mod places;
 pub(crate) mod schema;
@@ -55,6 +56,7 @@ pub(crate) use value::{duration, show_duration, ssh_key};
 use crate::anchor::Anchor;
 use crate::elsewhere::{Workload, oidc::Oidc};
 use crate::notify::Channel;
+use crate::peer::Peer;
 use contradictions::Said;
 use fault::Findings;
 use gateway::Roles;
@@ -147,6 +149,8 @@ pub(crate) struct Config {
     pub(crate) inventories: Vec<Inventory>,
     /// Where the ledger's heads go.
     pub(crate) anchors: Vec<Anchor>,
+    /// Gateways whose heads are kept here.
+    pub(crate) peers: Vec<Peer>,
     /// What they listed, as far as it is in here.
     pub(crate) listings: Listings,
     /// The files that it is made of.
@@ -457,6 +461,7 @@ fn assemble(
     let (limits, metrics) = (limits::limits(root), limits::metrics(root));
     let notify = notify::notify(root);
     let anchors = anchors::anchors(whole);
+    let peers = peers::peers(whole);
     let retention = keeping::rules(whole);
     root.unknown();
     whole.parts.iter().for_each(Section::unknown);
@@ -529,6 +534,7 @@ fn assemble(
         notes,
         inventories: Vec::new(),
         anchors,
+        peers,
         listings: Listings::new(),
         texts,
         written,

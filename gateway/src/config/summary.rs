@@ -70,6 +70,15 @@ fn write_summary(out: &mut String, config: &Config) -> std::fmt::Result {
         let (every, to) = (show_duration(anchor.every), anchor.to.to_string());
         writeln!(out, "  anchor   {}, every {every}: {}", anchor.name, plain(&to))?;
     }
+    for peer in &config.peers {
+        let (every, url) = (show_duration(peer.every), peer.url.to_string());
+        writeln!(
+            out,
+            "  peer     {}, every {every}: {}; its heads are kept and countersigned",
+            peer.name,
+            plain(&url)
+        )?;
+    }
     for inventory in &config.inventories {
         let known = config.listings.get(&inventory.name).map_or(0, |listing| listing.names().len());
         let every = show_duration(inventory.every);

@@ -42,6 +42,7 @@ pub(super) fn examine(state: &Path) -> Vec<Finding> {
     }
     findings.extend(room(&status));
     findings.extend(anchors(&status));
+    findings.extend(peers(&status));
     findings.extend(untold(&client));
     findings.extend(leases(&client));
     findings.extend(orphans(&client));
@@ -83,6 +84,14 @@ fn anchors(status: &Status) -> impl Iterator<Item = Finding> {
         )
     };
     status.failing_anchors.iter().map(failing)
+}
+
+fn peers(status: &Status) -> impl Iterator<Item = Finding> {
+    let failing = |(name, why): (&String, &String)| {
+        let said = format!("the heads of the peer {name} are not taken: {why}");
+        Finding::warn("peer", said, "ask its admins: a ledger that went back, or in two, was tampered with or restored")
+    };
+    status.failing_peers.iter().map(failing)
 }
 
 /// Who was to be told something, and was not.

@@ -86,7 +86,7 @@ impl Group {
             Self::Expiry => kind == "grant.ending",
             Self::Lock => matches!(kind, "lock.added" | "lock.removed"),
             Self::Mfa => matches!(kind, "mfa.enrolled" | "mfa.removed"),
-            Self::Store => matches!(kind, "store.distrusted" | "store.restored"),
+            Self::Store => matches!(kind, "store.distrusted" | "store.restored" | "peer.diverged"),
         }
     }
 }

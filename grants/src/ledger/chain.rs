@@ -9,10 +9,13 @@
 //! - entry hash: SHA-256 of `tidegate ledger entry v1`, then the columns [`ENTRY`] in that order; `prev` is the `hash` of
 //!   the entry before in the same chain, 64 zeros for the first
 //! - signed head: Ed25519 over `tidegate ledger head v1`, then `node`, `seq`, `hash`, `at`
+//! - countersignature: Ed25519 over `tidegate ledger countersignature v1`, then who saw it, when, and `node`, `seq`, `hash`, `at` and
+//!   `signature` of the head that another gateway signed
 //! - signed tree: Ed25519 over `tidegate ledger tree v1`, then `node`, `seq`, `hash`, `root`, `at`
 //!
 //! Digests and signatures are kept as lower-case hex, and only that spelling is accepted.
 
+use super::proof::SignedHead;
 use crate::store::{HeadSigner, StoreError};
 use data_encoding::HEXLOWER;
 use ed25519_dalek::{Signature, VerifyingKey};
@@ -113,6 +116,33 @@ fn tree_message(node: &str, head: &Head, root: &str, at: &str) -> Vec<u8> {
     let mut fields = Fields::new("tidegate ledger tree v1").text(node);
     fields.value(ValueRef::Integer(head.seq));
     fields.text(&head.hash).text(root).text(at).0
+}
+
+fn countersignature_message(head: &SignedHead, gateway: &str, at: &str) -> Vec<u8> {
+    let mut fields = Fields::new("tidegate ledger countersignature v1").text(gateway).text(at).text(&head.node);
+    fields.part(1, &head.seq.to_be_bytes());
+    fields.text(&head.hash).text(&head.at).text(&head.signature).0
+}
+
+/// The signature of somebody else's head, hex.
+pub(crate) fn countersign(
+    signer: &HeadSigner,
+    head: &SignedHead,
+    gateway: &str,
+    at: &str,
+) -> Result<String, StoreError> {
+    sign(signer, &countersignature_message(head, gateway, at))
+}
+
+/// Whether this is that signature.
+pub(crate) fn countersignature_holds(
+    public: &[u8; 32],
+    head: &SignedHead,
+    gateway: &str,
+    at: &str,
+    signature: &str,
+) -> bool {
+    is_signed(public, &countersignature_message(head, gateway, at), signature)
 }
 
 /// The signature of a head, hex.

@@ -6,11 +6,12 @@
 
 use super::{
     Entry,
-    chain::{Head, ORIGIN, entry_hash, head_holds, written},
+    chain::{self, Head, ORIGIN, entry_hash, head_holds, written},
 };
 use rusqlite::types::Value;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
+use utoipa::ToSchema;
 
 /// One line of an export: an entry, or at its end the signed head of a chain.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -82,7 +83,7 @@ impl Exported {
 }
 
 /// The end of a chain, signed: what goes to anchors outside.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SignedHead {
     /// Whose chain.
     pub node: String,
@@ -104,10 +105,40 @@ impl SignedHead {
     }
 }
 
+/// A head with another gateway's word that it saw it then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Countersigned {
+    /// As it was signed.
+    #[serde(flatten)]
+    pub head: SignedHead,
+    /// What the other says.
+    pub countersigned: Countersignature,
+}
+
+/// Another gateway's word that it saw a head.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Countersignature {
+    /// Who saw it.
+    pub gateway: String,
+    /// When, RFC 3339.
+    pub at: String,
+    /// By its ledger key: Ed25519, hex.
+    pub signature: String,
+}
+
+impl Countersigned {
+    /// Whether this key countersigned it.
+    pub fn holds(&self, witness: &[u8; 32]) -> bool {
+        let Countersignature { gateway, at, signature } = &self.countersigned;
+        chain::countersignature_holds(witness, &self.head, gateway, at, signature)
+    }
+}
+
 /// Heads that an anchor outside has kept, one JSON object a line.
 #[derive(Debug, Default)]
 pub struct Anchors {
     heads: BTreeMap<(String, u64), SignedHead>,
+    countersigned: Vec<Countersigned>,
     /// Lines that are no head of this key's.
     pub faults: Vec<String>,
 }
@@ -120,6 +151,7 @@ impl Anchors {
             let object = line.find('{').and_then(|at| line.get(at..)).unwrap_or_default();
             match serde_json::from_str::<SignedHead>(object) {
                 Ok(head) if head.holds(public) => {
+                    anchors.countersigned.extend(serde_json::from_str::<Countersigned>(object).ok());
                     let other = anchors.heads.insert((head.node.clone(), head.seq), head.clone());
                     if other.is_some_and(|other| other.hash != head.hash) {
                         let fault = "two ledgers were signed, which part at or before";
@@ -136,6 +168,16 @@ impl Anchors {
     /// The heads, by chain and number.
     pub fn heads(&self) -> impl Iterator<Item = &SignedHead> {
         self.heads.values()
+    }
+
+    /// How many heads the owner of this key saw, and the newest of them by its own time; none is a fault.
+    pub fn seen_by(&mut self, witness: &[u8; 32], whose: &str) -> Option<(usize, &Countersigned)> {
+        let count = self.countersigned.iter().filter(|line| line.holds(witness)).count();
+        if count == 0 {
+            self.faults.push(format!("no head of the anchor is countersigned by {whose}"));
+        }
+        let theirs = self.countersigned.iter().filter(|line| line.holds(witness));
+        theirs.max_by_key(|line| line.head.seq).map(|newest| (count, newest))
     }
 
     /// What is to be said of a ledger that has this hash (or no entry) where the anchor has `head`.
@@ -170,8 +212,33 @@ pub struct Found {
     pub entries: u64,
     /// Of which chain up to which signed head they were proven.
     pub heads: Vec<SignedHead>,
+    /// Of chains with a fault: what is proven all the same.
+    pub left: Vec<Left>,
     /// Every fault.
     pub faults: Vec<String>,
+}
+
+/// Entries that are as they were written, though others of their chain are not, or are not there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Left {
+    /// Whose chain.
+    pub node: String,
+    /// The first of them.
+    pub from: u64,
+    /// The last.
+    pub to: u64,
+    /// When the head was signed that vouches for them, RFC 3339.
+    pub signed: String,
+    /// It is one that an anchor has.
+    pub anchored: bool,
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { node, from, to, signed, .. } = self;
+        let head = if self.anchored { "a head of the anchor" } else { "the head at its end" };
+        write!(f, "still proven: ledger {node}/{from} to {node}/{to}, by {head}, signed at {signed}")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -180,6 +247,10 @@ struct Link {
     hash: String,
     good: u64,
     broken: bool,
+    /// From here on each entry follows from the one before.
+    since: u64,
+    /// Up to here all is as an anchor has it.
+    anchored: Option<SignedHead>,
 }
 
 impl Walk {
@@ -206,11 +277,11 @@ impl Walk {
 
     fn entry(&mut self, exported: &Exported) {
         let Entry { node, seq, prev, hash, .. } = &exported.entry;
-        if let Some((_, found)) = self.anchored.get_mut(&(node.clone(), *seq)) {
-            *found = Some(hash.clone());
-        }
-        let origin = Link { hash: ORIGIN.to_owned(), ..Link::default() };
+        let anchored = self.anchored.get_mut(&(node.clone(), *seq));
+        let anchored = anchored.map(|(head, found)| (&*head, &*found.insert(hash.clone())));
+        let origin = Link { hash: ORIGIN.to_owned(), since: 1, ..Link::default() };
         let link = self.chains.entry(node.clone()).or_insert(origin);
+        let consistent = exported.is_consistent();
         let fault = if *seq != link.seq + 1 {
             Some(match *seq > link.seq {
                 true => format!("ledger {node}/{} to {node}/{}: the rows are missing", link.seq + 1, seq - 1),
@@ -218,7 +289,7 @@ impl Walk {
             })
         } else if *prev != link.hash {
             Some(format!("ledger {node}/{seq}: it does not follow from the row before"))
-        } else if !exported.is_consistent() {
+        } else if !consistent {
             Some(format!("ledger {node}/{seq}: the row was changed"))
         } else {
             None
@@ -227,6 +298,10 @@ impl Walk {
             link.good += u64::from(!link.broken);
         } else {
             link.broken = true;
+            link.since = if consistent { *seq } else { seq.saturating_add(1) };
+        }
+        if let Some((head, _)) = anchored.filter(|(head, found)| !link.broken && head.hash == **found) {
+            link.anchored = Some(head.clone());
         }
         (link.seq, link.hash) = (*seq, hash.clone());
         if let Some(fault) = fault {
@@ -243,7 +318,10 @@ impl Walk {
                 self.found.entries += link.good;
                 self.found.heads.push(head.clone());
             }
-            Some(link) if (link.seq, &link.hash) == (head.seq, &head.hash) => {}
+            Some(link) if (link.seq, &link.hash) == (head.seq, &head.hash) => {
+                let (node, from, to, signed) = (head.node.clone(), link.since, link.seq, head.at.clone());
+                self.found.left.extend((from <= to).then_some(Left { node, from, to, signed, anchored: false }));
+            }
             _ => self.fault(format!("head of {0}: it is of {0}/{1}, where the rows do not end", head.node, head.seq)),
         }
     }
@@ -255,6 +333,12 @@ impl Walk {
         let unsigned: Vec<String> =
             unsigned.map(|(node, _)| format!("ledger {node}: no signed head vouches for it")).collect();
         self.found.faults.extend(unsigned);
+        for (node, link) in &self.chains {
+            if let Some(head) = link.anchored.as_ref().filter(|_| !signed(node)) {
+                let (node, signed) = (node.clone(), head.at.clone());
+                self.found.left.push(Left { node, from: 1, to: head.seq, signed, anchored: true });
+            }
+        }
         let anchored = std::mem::take(&mut self.anchored);
         let faults = anchored.values().filter_map(|(head, found)| Anchors::fault(head, found.as_deref()));
         self.found.faults.extend(faults);

@@ -8,14 +8,14 @@ use super::{
 use crate::ledger::{
     SignedTree,
     chain::{self, ENTRY},
-    proof::{Anchors, Exported, SignedHead},
+    proof::{Anchors, Countersignature, Countersigned, Exported, SignedHead},
     tree,
     verify::STATE,
 };
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, types::Value};
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 /// Gives every entry from behind this place on to `each`, oldest first, and then the signed heads: one moment of the store.
 /// Returns the last place.
@@ -165,6 +165,29 @@ impl Store {
     /// The signed heads of all chains.
     pub async fn heads(&self) -> Result<Vec<SignedHead>, StoreError> {
         self.read(heads).await
+    }
+
+    /// Another gateway's head, with our word that we saw it. Whether it holds is the caller's to know.
+    pub async fn countersign(
+        &self,
+        head: SignedHead,
+        gateway: &str,
+        now: Timestamp,
+    ) -> Result<Countersigned, StoreError> {
+        let (gateway, at) = (gateway.to_owned(), now.to_string());
+        self.run(move |writer| {
+            let signature = chain::countersign(writer.signer(), &head, &gateway, &at)?;
+            Ok(Countersigned { head, countersigned: Countersignature { gateway, at, signature } })
+        })
+        .await?
+    }
+
+    /// Signs our head anew if it is older than this, though nothing was added: so whoever has it knows that nothing was.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`]: what is there does not verify, and nothing is signed.
+    pub async fn renew_head(&self, life: Duration, now: Timestamp) -> Result<(), StoreError> {
+        self.run(move |writer| writer.renew_head(life, now)).await?
     }
 }
 

@@ -535,3 +535,23 @@ async fn a_single_use_grant_comes_back_from_a_session_that_never_reached_its_tar
     assert!(authority.authorize(&ask, after(5)).await.is_err(), "used up");
     assert!(check(dir.path()).intact());
 }
+
+#[tokio::test]
+async fn a_head_is_signed_anew_when_it_is_old_and_never_over_what_does_not_verify() {
+    let (dir, authority, _) = lived_in().await;
+    let store = authority.store();
+    let (before, minute) = (store.heads().await.unwrap().remove(0), Duration::from_secs(60));
+    let signed: Timestamp = before.at.parse().unwrap();
+    store.renew_head(minute, signed + Duration::from_secs(59)).await.unwrap();
+    assert_eq!(store.heads().await.unwrap().first(), Some(&before), "not yet");
+    store.renew_head(minute, signed - Duration::from_secs(3600)).await.unwrap();
+    assert_eq!(store.heads().await.unwrap().first(), Some(&before), "nor while the clock is behind");
+    store.renew_head(minute, signed + minute).await.unwrap();
+    let after = store.heads().await.unwrap().remove(0);
+    assert_eq!((after.seq, &after.hash), (before.seq, &before.hash));
+    assert!(after.at != before.at && after.holds(&ledger_public()) && check(dir.path()).intact());
+    foreign(dir.path()).execute("UPDATE passwords SET source = NULL", []).unwrap();
+    assert!(matches!(store.renew_head(minute, signed + 2 * minute).await, Err(StoreError::Damaged(_))));
+    // What was found was entered, and that alone was signed.
+    assert!(store.heads().await.unwrap()[0].seq > before.seq && !check(dir.path()).intact());
+}

@@ -21,7 +21,7 @@ use crate::{
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use rusqlite::{
-    Connection, Transaction, TransactionBehavior, params,
+    Connection, OptionalExtension, Transaction, TransactionBehavior, params,
     types::{ToSqlOutput, Value, ValueRef},
 };
 use std::{
@@ -30,6 +30,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 /// Past this, an event's detail is left out and only its size is kept.
@@ -202,7 +203,8 @@ impl Writer {
                 self.trust.owed = (!found.faults.is_empty()).then_some(found);
             }
             let (pen, faults) = (&self.pen, self.trust.faults.as_slice());
-            let mut tx = Tx { sql, pen, faults, head: self.head.clone(), now, latest: self.latest, wrote: None };
+            let mut tx =
+                Tx { sql, pen, faults, head: self.head.clone(), now, latest: self.latest, wrote: None, renewed: false };
             // In a transaction of its own: our next commit signs a new head over whatever was tampered with, so the
             // trace must be on disk before that, even if `work` fails.
             let noting = self.trust.owed.is_some();
@@ -243,6 +245,18 @@ impl Writer {
         Ok(())
     }
 
+    /// Signs the head anew if that was done longer ago than this. What does not verify is not signed again.
+    pub(crate) fn renew_head(&mut self, life: Duration, now: Timestamp) -> Result<(), StoreError> {
+        self.transact(now, |tx| {
+            tx.trusted()?;
+            tx.renew(life)
+        })
+    }
+
+    pub(crate) fn signer(&self) -> &HeadSigner {
+        &self.pen.signer
+    }
+
     /// Ok while store and ledger agree.
     pub(crate) fn trusted(&mut self) -> Result<(), StoreError> {
         self.transact(Timestamp::now(), |tx| Ok(tx.trusted()))?
@@ -273,6 +287,8 @@ pub(crate) struct Tx<'a> {
     latest: Timestamp,
     /// The place of the last entry that was written.
     wrote: Option<i64>,
+    /// The head was signed anew.
+    renewed: bool,
 }
 
 impl Tx<'_> {
@@ -393,7 +409,7 @@ impl Tx<'_> {
     /// The head, signed, and everything on disk; with the place of the last entry. `None` if there was nothing to write.
     fn commit(self) -> Result<Option<(Head, i64)>, StoreError> {
         let Some(place) = self.wrote else {
-            self.sql.rollback().map_err(fail)?;
+            if self.renewed { self.sql.commit() } else { self.sql.rollback() }.map_err(fail)?;
             return Ok(None);
         };
         let at = self.now.to_string();
@@ -402,6 +418,22 @@ impl Tx<'_> {
         self.sql.execute(sql, params![self.pen.node, self.head.seq, self.head.hash, at, signature]).map_err(fail)?;
         self.sql.commit().map_err(fail)?;
         Ok(Some((self.head, place)))
+    }
+
+    /// Signs the head anew if that was done longer ago than this.
+    fn renew(&mut self, life: Duration) -> Result<(), StoreError> {
+        let sql = "SELECT at FROM heads WHERE node = ?1 AND seq = ?2 AND hash = ?3";
+        let which = params![self.pen.node, self.head.seq, self.head.hash];
+        let signed: Option<String> = self.sql.query_row(sql, which, |row| row.get(0)).optional().map_err(fail)?;
+        let Some(signed) = signed.and_then(|at| at.parse::<Timestamp>().ok()) else { return Ok(()) };
+        if Duration::try_from(self.now.duration_since(signed)).is_ok_and(|old| old >= life) {
+            let at = self.now.to_string();
+            let signature = sign_head(&self.pen.signer, &self.pen.node, &self.head, &at)?;
+            let sql = "UPDATE heads SET at = ?2, signature = ?3 WHERE node = ?1";
+            self.sql.execute(sql, params![self.pen.node, at, signature]).map_err(fail)?;
+            self.renewed = true;
+        }
+        Ok(())
     }
 
     /// The first entries of a new store: its format.

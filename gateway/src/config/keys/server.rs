@@ -100,6 +100,11 @@ pub(super) static API: Table = Table {
         ),
         may("max_token_life", POSITIVE, "For how long a token may be made. Default: \"90d\"."),
         may("requests_per_minute", Value::Number(1, 100_000), "Of one token. Default: 300."),
+        may(
+            "show_heads",
+            Value::Boolean,
+            "Whoever asks /v1/status sees the ledger's signed heads, as a [[peer]] of another gateway does. Default: false.",
+        ),
         may("tls_cert", Value::Text, TLS_CERT),
         may("tls_key", Value::Text, TLS_KEY),
     ],
@@ -155,6 +160,17 @@ pub(super) static RETENTION: Table = Table {
         must("keep", POSITIVE, "So long after its end."),
         may("targets", Value::List(&TARGET_NAME, 1), "Of these, also if they are no more. Default: of all."),
         may("kind", Value::OneOf(&["ssh", "postgres"]), "Of sessions over this. Default: of both."),
+    ],
+};
+
+pub(super) static PEER: Table = Table {
+    about: "Another gateway: this one keeps the heads of its ledger, countersigned, and tells if it goes back.",
+    keys: &[
+        must("name", PLAIN, "What records call it; its heads are in state_dir/peers/NAME.jsonl."),
+        must("url", Value::Like("^https://[^@/]+(/.*)?$"), "Its API."),
+        must("public_key", Value::Text, "What `tidegate ca show ledger` prints there, or its 32 bytes in base64."),
+        may("ca", Value::Text, "Who signs its certificate, a PEM file. Default: the system's."),
+        may("every", POSITIVE, "From one look to the next, up to a day. Default: \"1m\"."),
     ],
 };
 

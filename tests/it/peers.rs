@@ -1,0 +1,150 @@
+//! Gateways that keep and countersign each other's heads: one that goes back is told by the other, and its ledger is held to what it said.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+use tidegate_tests::{
+    World,
+    config::PUBLIC_NAME,
+    scratch::Port,
+    wait_until,
+    world::{PATIENCE, Plan},
+};
+
+/// A gateway with an API on this port, for a name that its certificate has.
+fn reachable(port: &Port) -> Plan {
+    let (name, more) = (format!("[\"{PUBLIC_NAME}\"]"), format!("[\"{PUBLIC_NAME}\", \"127.0.0.1\"]"));
+    Plan::new()
+        .only_ssh()
+        .change(&name, &more)
+        .block(format!("[api]\nlisten = \"127.0.0.1:{}\"\nshow_heads = true\n", port.number()))
+}
+
+fn ledger_key(world: &World) -> String {
+    world.gateway.cli(&["ca", "show", "ledger"]).ok().out()
+}
+
+/// The block that makes `other` a peer.
+fn peer(name: &str, other: &World, port: &Port) -> String {
+    let (ca, key) = (other.client_file("ca.pem"), ledger_key(other));
+    format!(
+        "[[peer]]\nname = {name:?}\nurl = \"https://127.0.0.1:{}\"\nca = {ca:?}\npublic_key = \"\"\"\n{key}\n\"\"\"\nevery = \"1s\"\n",
+        port.number()
+    )
+}
+
+fn newest(world: &World) -> String {
+    world.gateway.ledger().entries.last().unwrap()["hash"].as_str().unwrap().to_owned()
+}
+
+fn kept(world: &World, name: &str) -> PathBuf {
+    world.gateway.state().join("peers").join(format!("{name}.jsonl"))
+}
+
+/// Waits until the file has the other's head as it is now.
+fn until_kept(file: &Path, other: &World) {
+    wait_until(PATIENCE, "the newest head is kept", || {
+        fs::read_to_string(file).ok().filter(|text| text.contains(&newest(other))).map(drop)
+    });
+}
+
+fn failing(world: &World, name: &str) -> Option<String> {
+    world.gateway.json(&["status"])["failing_peers"][name].as_str().map(str::to_owned)
+}
+
+#[test]
+fn two_gateways_keep_each_others_heads_countersigned() {
+    let (port_a, port_b) = (Port::take(), Port::take());
+    let (mut one, mut other) = (reachable(&port_a).start(), reachable(&port_b).start());
+    let (to_other, to_one) = (peer("gate-b", &other, &port_b), peer("gate-a", &one, &port_a));
+    for (world, block) in [(&mut one, to_other), (&mut other, to_one)] {
+        world.config.block(block);
+        world.restart_gateway();
+    }
+    other.gateway.grant("alice", "web-1", "shell", "30m");
+    until_kept(&kept(&one, "gate-b"), &other);
+    until_kept(&kept(&other, "gate-a"), &one);
+    wait_until(PATIENCE, "both are well", || {
+        (failing(&one, "gate-b").is_none() && failing(&other, "gate-a").is_none()).then_some(())
+    });
+    assert!(one.gateway.cli(&["check"]).ok().out().contains("its heads are kept and countersigned"));
+
+    // Each one's ledger is held to what the other kept, and the other's word is a signature.
+    let (heads, witness) = (one.dir().join("heads.jsonl"), one.dir().join("witness.pub"));
+    fs::copy(kept(&one, "gate-b"), &heads).unwrap();
+    fs::write(&witness, ledger_key(&one)).unwrap();
+    let verify = |key: &Path| {
+        let (heads, key) = (heads.to_str().unwrap(), key.to_str().unwrap());
+        other.gateway.cli(&["ledger", "verify", "--anchor", heads, "--witness", key])
+    };
+    verify(&witness).exited(0).shows("heads that went to anchors").shows("heads are countersigned by");
+    let stranger = one.dir().join("stranger.pub");
+    fs::write(&stranger, ledger_key(&other)).unwrap();
+    verify(&stranger).exited(1).shows("no head of the anchor is countersigned by");
+    let forged = fs::read_to_string(&heads).unwrap().replace("\"gateway\":\"gate\"", "\"gateway\":\"other\"");
+    fs::write(&heads, forged).unwrap();
+    verify(&witness).exited(1).shows("no head of the anchor is countersigned by");
+}
+
+#[test]
+fn a_peer_whose_older_store_was_put_back_is_told() {
+    let port = Port::take();
+    let mut other = reachable(&port).start();
+    let mut world = Plan::new().only_ssh().start();
+    let block = peer("gate-b", &other, &port);
+    world.config.block(&block);
+    world.restart_gateway();
+    until_kept(&kept(&world, "gate-b"), &other);
+
+    other.gateway.terminate();
+    let (state, older) = (other.gateway.state(), other.dir().join("older"));
+    fs::create_dir_all(&older).unwrap();
+    let files = ["tidegate.db", "store.made"];
+    for name in files {
+        fs::copy(state.join(name), older.join(name)).unwrap();
+    }
+    let why = wait_until(PATIENCE, "it cannot be asked", || failing(&world, "gate-b"));
+    assert!(why.contains("refused"), "{why}");
+    other.gateway.start();
+    for _ in 0..8 {
+        other.gateway.grant("alice", "web-1", "shell", "30m");
+    }
+    until_kept(&kept(&world, "gate-b"), &other);
+    assert_eq!((failing(&world, "gate-b"), world.gateway.ledger().count("peer.diverged")), (None, 0));
+    // What was kept is known after a restart, too.
+    world.restart_gateway();
+    other.gateway.terminate();
+    for name in files {
+        fs::copy(older.join(name), state.join(name)).unwrap();
+    }
+    for name in ["tidegate.db-wal", "tidegate.db-shm"] {
+        fs::remove_file(state.join(name)).ok();
+    }
+    other.gateway.start();
+    other.gateway.verify_ledger().exited(0).shows("intact");
+    let ledger = world.gateway.until_ledger("peer.diverged", 1, PATIENCE);
+    let said = &ledger.one("peer.diverged")["detail"];
+    assert!(
+        said["peer"] == "gate-b" && said["why"].as_str().unwrap().contains("an older store was put back"),
+        "{said}"
+    );
+    let doctor = world.gateway.cli(&["doctor"]);
+    assert!(doctor.out().contains("the heads of the peer gate-b are not taken"), "{}", doctor.out());
+    // Its own auditors find it by what was kept here.
+    let kept = kept(&world, "gate-b");
+    other
+        .gateway
+        .cli(&["ledger", "verify", "--anchor", kept.to_str().unwrap()])
+        .exited(1)
+        .shows("an older one put back");
+    world.gateway.verify_ledger().ok();
+
+    // Nor is a head taken that another key signed.
+    let stranger = block.replace(ledger_key(&other).trim(), ledger_key(&world).trim()).replace("gate-b", "gate-c");
+    world.config.block(stranger);
+    world.restart_gateway();
+    let why = wait_until(PATIENCE, "it is not taken", || failing(&world, "gate-c"));
+    assert!(why.contains("is not signed by its key"), "{why}");
+    assert!(!self::kept(&world, "gate-c").exists());
+}
