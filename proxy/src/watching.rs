@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tidegate_grants::{Event, IdentityName, Permit, SessionId, authority::SessionView, store::SessionRow};
+use tidegate_grants::{Event, IdentityName, Permit, SessionId, TokenId, authority::SessionView, store::SessionRow};
 use tidegate_recorder::{LiveRecording, watch::Watcher};
 use tokio::{
     sync::watch,
@@ -239,6 +239,8 @@ pub struct Watch {
 struct Seat {
     gate: Gate,
     by: IdentityName,
+    /// What they came in with, where it ends by itself.
+    token: Option<TokenId>,
     session: SessionRow,
     watched: Arc<Watched>,
     /// When they were last ready for more; none: they have left.
@@ -275,7 +277,7 @@ pub async fn may_watch(gate: &Gate, by: &IdentityName, session: &SessionRow) -> 
 pub async fn watch(
     gate: &Gate,
     by: &IdentityName,
-    source: Option<IpAddr>,
+    (token, source): (Option<TokenId>, Option<IpAddr>),
     session: SessionRow,
     view: Option<(u16, u16)>,
 ) -> Result<Watch, Refusal> {
@@ -298,7 +300,7 @@ pub async fn watch(
         return Err(Refusal::from(&error));
     }
     let (gate, by, ready) = (gate.clone(), by.clone(), Mutex::new(Some(Instant::now())));
-    let seat = Arc::new(Seat { gate, by, session, watched, ready, left: CancellationToken::new() });
+    let seat = Arc::new(Seat { gate, by, token, session, watched, ready, left: CancellationToken::new() });
     tokio::spawn(Seat::keep(seat.clone()));
     Ok(Watch { seat, view: Watcher::new(view) })
 }
@@ -359,11 +361,23 @@ impl Seat {
                 () = sleep(LOOK_AGAIN) => {}
             }
             let unread = self.ready().is_some_and(|ready| ready.elapsed() > UNREAD);
-            let refused = may_watch(&self.gate, &self.by, &self.session).await.err().map(|refusal| refusal.sentence);
+            let refused = self.refused().await;
             if let Some(why) = refused.or_else(|| unread.then(|| "what is shown is not read".to_owned())) {
                 tracing::info!(session = %self.session.id, by = %self.by, why, "watches no longer");
                 return self.leave();
             }
+        }
+    }
+
+    /// Why they may not watch any more, nor by what they came in with.
+    async fn refused(&self) -> Option<String> {
+        if let Err(refusal) = may_watch(&self.gate, &self.by, &self.session).await {
+            return Some(refusal.sentence);
+        }
+        match self.gate.authority.token_holds(self.token?, self.gate.now()).await {
+            Ok(true) => None,
+            Ok(false) => Some("their token is revoked, or has ended".to_owned()),
+            Err(error) => Some(error.to_string()),
         }
     }
 

@@ -4,7 +4,11 @@
 //! here only after its frame was written; what the person typed never is; memory is bounded, whatever a session does; and
 //! nobody who records waits for one who watches: who is too slow goes on from what is here, and is told so.
 
-use crate::{Event, Keep, Stream, inert};
+use crate::{
+    Event, Keep, Stream, inert,
+    replay::{Moment, What},
+    stage::Stage,
+};
 use bytes::Bytes;
 use jiff::Timestamp;
 use std::{
@@ -24,6 +28,8 @@ const LONGEST: usize = 4 * 1024;
 const MOST_PARAMETERS: usize = 64;
 /// Channels whose beginning is remembered, open at once.
 const MOST_CHANNELS: usize = 256;
+/// What is here is looked through for what was entered, before it goes, this seldom.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// So much of the last command is shown in lists.
 const SHOWN: usize = 120;
 
@@ -33,6 +39,8 @@ pub(crate) struct Seen {
     pub(crate) at: Timestamp,
     pub(crate) elapsed: Duration,
     pub(crate) event: Event,
+    /// When something was typed before it, and not what.
+    typed: Option<Duration>,
 }
 
 /// What somebody who watches has not seen yet.
@@ -52,8 +60,8 @@ pub(crate) struct News {
 pub struct Glance {
     /// So long nothing has come or gone.
     pub idle: Duration,
-    /// The last statement, command or operation on a file, inert and cut, where there was one. What is typed into a shell is
-    /// none: only its terminal knows what became of it.
+    /// The last statement, command or operation on a file, inert and cut, where there was one; in a terminal the last line on which
+    /// Enter was pressed, as it was seen.
     pub last: Option<String>,
 }
 
@@ -75,7 +83,14 @@ struct Held {
     /// Channels whose bytes other events tell, by now.
     decoded: BTreeSet<u32>,
     moved: Instant,
-    last: Option<String>,
+    /// What was done last, and when.
+    last: Option<(Duration, String)>,
+    /// Something was typed, and nothing was seen since.
+    typed: Option<Duration>,
+    /// What is here was looked through for the last line that was entered: up to which event, and when.
+    looked: Option<(u64, Instant)>,
+    /// Something was typed since.
+    unlooked: bool,
     over: bool,
     waiting: Vec<Waker>,
 }
@@ -91,6 +106,9 @@ impl Default for Recent {
             decoded: BTreeSet::new(),
             moved: began,
             last: None,
+            typed: None,
+            looked: None,
+            unlooked: false,
             over: false,
             waiting: Vec::new(),
         };
@@ -110,8 +128,12 @@ impl Recent {
             held.moved = Instant::now();
         }
         for event in events {
-            if let Some(event) = held.shown(event) {
-                held.add(Seen { at, elapsed, event });
+            if matches!(event, Event::Data { stream: Stream::Stdin, .. }) {
+                held.typed = Some(elapsed);
+            }
+            if let Some(event) = held.shown(event, elapsed) {
+                let typed = held.typed.take();
+                held.add(Seen { at, elapsed, event, typed });
             }
         }
         held.wake();
@@ -125,8 +147,9 @@ impl Recent {
     }
 
     pub(crate) fn glance(&self) -> Glance {
-        let held = self.lock();
-        Glance { idle: held.moved.elapsed(), last: held.last.clone() }
+        let mut held = self.lock();
+        held.look();
+        Glance { idle: held.moved.elapsed(), last: held.last.as_ref().map(|(_, line)| line.clone()) }
     }
 
     /// What came after these; waits while there is nothing. `None`: from the beginning of what is here.
@@ -149,7 +172,7 @@ impl Recent {
 
 impl Held {
     /// What of it may be seen, with a copy of its bytes: what they are a part of could be much larger.
-    fn shown(&mut self, event: Event) -> Option<Event> {
+    fn shown(&mut self, event: Event, elapsed: Duration) -> Option<Event> {
         match event {
             Event::Data { stream: Stream::Stdin, .. } | Event::Data { keep: Keep::Count, .. } => None,
             Event::Columns { .. } | Event::Row { .. } => None,
@@ -160,13 +183,13 @@ impl Held {
             }
             mut event => {
                 shorten(&mut event);
-                self.note(&event);
+                self.note(&event, elapsed);
                 Some(event)
             }
         }
     }
 
-    fn note(&mut self, event: &Event) {
+    fn note(&mut self, event: &Event, elapsed: Duration) {
         match event {
             Event::Decoded { channel, .. } => drop(self.decoded.insert(*channel)),
             Event::Closed { channel } => drop(self.decoded.remove(channel)),
@@ -178,14 +201,48 @@ impl Held {
             Event::File(file) => format!("{} {}", file.op, file.path),
             _ => return,
         };
-        let line = inert::line(last.split_whitespace().collect::<Vec<_>>().join(" ").as_str());
+        self.did(elapsed, &last);
+    }
+
+    fn did(&mut self, elapsed: Duration, what: &str) {
+        let line = inert::line(what.split_whitespace().collect::<Vec<_>>().join(" ").as_str());
         let cut = line.chars().count() > SHOWN;
-        self.last = Some(if cut { line.chars().take(SHOWN).chain(['…']).collect() } else { line });
+        let line = if cut { line.chars().take(SHOWN).chain(['…']).collect() } else { line };
+        self.last = Some((elapsed, line));
+    }
+
+    /// Looks for the last line that was entered in a terminal, where something new was typed.
+    fn look(&mut self) {
+        let next = self.gone + self.seen.len() as u64;
+        if self.looked.is_some_and(|(upto, _)| upto == next) {
+            return;
+        }
+        (self.looked, self.unlooked) = (Some((next, Instant::now())), false);
+        let (mut stage, mut entered) = (Stage::new(None), None);
+        for seen in self.channels.values().flatten().chain(&self.seen) {
+            let moment = |elapsed, what| Moment { frame: 0, elapsed, at: seen.at, took: None, what };
+            if let Some(typed) = seen.typed {
+                stage.take(&moment(typed, What::Withheld { bytes: 0 }));
+            }
+            if let Some(line) = stage.take(&moment(seen.elapsed, What::Event(seen.event.clone()))) {
+                entered = Some((seen.elapsed, line));
+            }
+        }
+        if let Some((elapsed, line)) = entered
+            && self.last.as_ref().is_none_or(|(when, _)| *when <= elapsed)
+        {
+            self.did(elapsed, &line);
+        }
     }
 
     fn add(&mut self, seen: Seen) {
         self.bytes += weight(&seen.event);
         self.seen.push_back(seen);
+        // What goes now may be the line that was entered last; and whoever types without end is not looked after each time.
+        self.unlooked |= self.seen.back().is_some_and(|seen| seen.typed.is_some());
+        if self.bytes > MOST && self.unlooked && self.looked.is_none_or(|(_, when)| when.elapsed() > LOOK_AGAIN) {
+            self.look();
+        }
         while self.bytes > MOST
             && let Some(first) = self.seen.pop_front()
         {
@@ -347,6 +404,33 @@ mod tests {
         recent.take(vec![typed, sql("select\n  1\x1b[2J")], Timestamp::UNIX_EPOCH, true);
         assert_eq!(news(&recent, None).unwrap().seen.len(), 1);
         assert_eq!(recent.glance().last.as_deref(), Some("select 1\\x1b[2J"));
+    }
+
+    #[test]
+    fn of_a_shell_lists_show_the_line_that_was_entered_last_also_when_much_came_since() {
+        let (recent, now) = (Recent::default(), Timestamp::UNIX_EPOCH);
+        let typed = |text: &str| {
+            let data = Bytes::copy_from_slice(text.as_bytes());
+            Event::Data { channel: 1, stream: Stream::Stdin, keep: Keep::Whole, data }
+        };
+        recent.take(vec![opened(80), data(b"$ ")], now, true);
+        assert_eq!(recent.glance().last, None);
+        for (key, echo) in [("l", "l"), ("x", "x"), ("\x7f", "\x08 \x08"), ("s", "s"), ("\r", "\r\n")] {
+            recent.take(vec![typed(key)], now, true);
+            recent.take(vec![data(echo.as_bytes())], now, true);
+        }
+        recent.take(vec![data(b"one  two\r\n$ ")], now, true);
+        assert_eq!(recent.glance().last.as_deref(), Some("$ ls"));
+        // A line that nobody looked for before its bytes were gone.
+        recent.lock().looked = None;
+        recent.take(vec![typed("make\r"), data(b"make\r\n")], now, true);
+        for _ in 0..100 {
+            recent.take(vec![data(&[b'x'; 4096])], now, true);
+        }
+        assert_eq!(recent.glance().last.as_deref(), Some("$ make"));
+        let sql = Event::Statement { text: "select 1".to_owned(), prepared: None, number: None, masked: false };
+        recent.take(vec![sql], now, true);
+        assert_eq!(recent.glance().last.as_deref(), Some("select 1"));
     }
 
     proptest! {

@@ -59,6 +59,7 @@ fn auditors_see_a_shell_live_inert_and_from_what_it_showed_last_on() {
     let now = listed(&world);
     assert_eq!(now["watchers"], serde_json::json!(["carol", "operator"]), "{now}");
     assert!(now["idle_s"].is_u64() && now.get("frozen").is_none(), "{now}");
+    assert!(now["last"].as_str().unwrap().contains("echo after-$((50 + 5))"), "the line that was entered: {now}");
 
     shell.send("exit\n");
     shell.finish(PATIENCE).ok();
@@ -228,10 +229,17 @@ fn over_https_an_auditors_token_watches_and_one_that_only_reads_does_not() {
     assert!(refused.err().contains("this token goes as far as read"), "{}", refused.err());
     let entry = world.gateway.until_ledger("session.watched", 1, PATIENCE);
     assert_eq!(entry.one("session.watched")["detail"]["source"], "127.0.0.1");
-    session_of_alice.finish(PATIENCE).ok();
-    watching.end(PATIENCE).ok();
+    // With the token the watching ends, too.
+    let revoked = world.gateway.list(&["token", "list"]).into_iter().find(|it| it["scope"] == "all").unwrap();
+    world.gateway.cli(&["token", "revoke", revoked["id"].as_str().unwrap(), "--reason", "lost"]).ok();
+    watching.end(PATIENCE);
     let over = || (world.gateway.ledger().count("session.unwatched") == 1).then_some(());
     wait_until(PATIENCE, "nobody watches any more", over);
+    assert!(world.gateway.log().contains("their token is revoked, or has ended"));
+    let again = Running::start(remote(&token("all")));
+    again.until_stdout("on", PATIENCE);
+    session_of_alice.finish(PATIENCE).ok();
+    again.end(PATIENCE).ok();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::problem::Problem;
 use axum::http::StatusCode;
-use tidegate_grants::{Bearer, Identity, IdentityName, Policy, Sight, TargetName, TokenScope};
+use tidegate_grants::{Bearer, Identity, IdentityName, Policy, Sight, TargetName, TokenId, TokenScope};
 
 /// A local process, by the account that it runs as, or a program somewhere, by its token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,6 +169,11 @@ impl Caller {
     /// On the gateway's own host.
     pub(crate) fn is_local(&self) -> bool {
         self.token.is_none()
+    }
+
+    /// The token that they came with.
+    pub(crate) fn token(&self) -> Option<TokenId> {
+        self.token.as_ref().map(|bearer| bearer.token)
     }
 
     /// Who this is, or may be: whoever made a token knows its secret, whosever it is.

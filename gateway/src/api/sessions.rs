@@ -122,7 +122,8 @@ pub(super) async fn watch(
     }
     let view = query.columns.zip(query.rows).filter(|(columns, rows)| *columns > 0 && *rows > 0);
     let source = source.map(|Extension(Source(address))| address);
-    let watch = watching::watch(&api.gate, caller.known()?, source, session, view).await.map_err(refused)?;
+    let watch =
+        watching::watch(&api.gate, caller.known()?, (caller.token(), source), session, view).await.map_err(refused)?;
     stay.on();
     let shown = stream::unfold(watch, |mut watch| async move {
         let shown = watch.next().await?;

@@ -561,6 +561,12 @@ impl Authority {
         self.store.run(move |writer| tokens::verify(writer, &rules, &hash, now)).await?
     }
 
+    /// Whether a token that somebody came in with is good still.
+    pub async fn token_holds(&self, token: TokenId, now: Timestamp) -> Result<bool, StoreError> {
+        let rules = self.rules.clone();
+        self.store.read(move |db| tokens::holds(db, &rules, token, now)).await
+    }
+
     /// Gives a workload a token for one from outside, once. Whether that one is good is the caller's to know.
     ///
     /// # Errors

@@ -96,7 +96,17 @@ pub(super) fn verify(
             _ => Ok(Ok(None)),
         }
     });
-    let row = found??.ok_or(TokenRefused::Unknown)?;
+    hold(rules, found??.ok_or(TokenRefused::Unknown)?, now)
+}
+
+/// Whether one that somebody came in with is good still.
+pub(super) fn holds(db: &Connection, rules: &Rules, id: TokenId, now: Timestamp) -> Result<bool, StoreError> {
+    let snapshot = db.unchecked_transaction().map_err(fail)?;
+    let row = tokens::by_id(&snapshot, id)?;
+    Ok(agrees(&snapshot, TABLE, &id.to_string())? && row.is_some_and(|row| hold(rules, row, now).is_ok()))
+}
+
+fn hold(rules: &Rules, row: TokenRow, now: Timestamp) -> Result<Bearer, TokenRefused> {
     let token = row.id;
     if row.revoked.is_some() {
         return Err(TokenRefused::Revoked { token });

@@ -88,6 +88,11 @@ pub(crate) fn by_hash(db: &Connection, hash: &TokenHash) -> Result<Option<TokenR
     statement.query_row([hash.as_str()], from_row).optional().map_err(fail)
 }
 
+pub(crate) fn by_id(db: &Connection, id: TokenId) -> Result<Option<TokenRow>, StoreError> {
+    let mut statement = db.prepare_cached("SELECT * FROM tokens WHERE id = ?1").map_err(fail)?;
+    statement.query_row([id.to_string()], from_row).optional().map_err(fail)
+}
+
 /// Newest first: all of them, or those of one identity.
 pub(crate) fn list(db: &Connection, of: Option<&IdentityName>) -> Result<Vec<TokenRow>, StoreError> {
     let sql = "SELECT * FROM tokens WHERE ?1 IS NULL OR identity = ?1 ORDER BY id DESC";

@@ -27,7 +27,7 @@ pub(super) async fn watch(visitor: &Visitor<'_>, arguments: &Arguments<'_>) -> R
         Err(reply) => return reply,
     };
     let (gate, by) = (&visitor.ssh.gate, &visitor.identity.name);
-    let mut watch = match watching::watch(gate, by, Some(visitor.source), session, view(visitor)).await {
+    let mut watch = match watching::watch(gate, by, (None, Some(visitor.source)), session, view(visitor)).await {
         Ok(watch) => watch,
         Err(refusal) => return Reply::refused(&refusal),
     };
