@@ -24,6 +24,11 @@ pub enum Stream {
     FromTarget,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// How much of a stream's content is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -210,6 +215,12 @@ pub enum Event {
     Closed {
         /// Channel.
         channel: u32,
+        /// Bytes that went on from the person in it. (Of what was typed the length shows anyway, and the content does not.)
+        #[serde(default, skip_serializing_if = "is_zero")]
+        up: u64,
+        /// Bytes that went on to the person.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        down: u64,
     },
     /// A statement was sent, simple (Query) or to be prepared (Parse).
     Statement {

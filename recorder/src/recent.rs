@@ -192,7 +192,7 @@ impl Held {
     fn note(&mut self, event: &Event, elapsed: Duration) {
         match event {
             Event::Decoded { channel, .. } => drop(self.decoded.insert(*channel)),
-            Event::Closed { channel } => drop(self.decoded.remove(channel)),
+            Event::Closed { channel, .. } => drop(self.decoded.remove(channel)),
             _ => {}
         }
         let last = match event {
@@ -271,7 +271,7 @@ impl Held {
                     (*width, *height) = (*columns, *rows);
                 }
             }
-            Event::Closed { channel } => drop(self.channels.remove(channel)),
+            Event::Closed { channel, .. } => drop(self.channels.remove(channel)),
             _ => {}
         }
     }
@@ -390,7 +390,7 @@ mod tests {
         let late = news(&recent, Some(3)).unwrap();
         assert!(late.anew && late.seen.len() < 20 && late.next == 103, "{}", late.seen.len());
         assert_eq!(late.seen.first().unwrap().event, opened(132));
-        recent.take(vec![Event::Closed { channel: 1 }], now, false);
+        recent.take(vec![Event::Closed { channel: 1, up: 0, down: 0 }], now, false);
         recent.end();
         assert!(news(&recent, Some(104)).unwrap().over);
     }

@@ -207,7 +207,7 @@ impl Seen {
                 }
             }
             What::Event(Event::Decoded { channel, .. }) => drop(self.decoded.insert(*channel)),
-            What::Event(Event::Closed { channel }) => {
+            What::Event(Event::Closed { channel, .. }) => {
                 self.terminals.remove(channel);
                 self.decoded.remove(channel);
                 self.decoders.retain(|(of, _), _| of != channel);
@@ -220,7 +220,7 @@ impl Seen {
     fn unfinished(&mut self, what: &What) -> Vec<String> {
         let ends = |(channel, stream): &(u32, Stream)| match what {
             What::Event(Event::Eof { channel: of, stream: which }) => of == channel && which == stream,
-            What::Event(Event::Closed { channel: of }) => of == channel,
+            What::Event(Event::Closed { channel: of, .. }) => of == channel,
             _ => false,
         };
         self.lines.extract_if(.., |place, _| ends(place)).map(|(_, line)| line.trim_end().to_owned()).collect()

@@ -95,7 +95,10 @@ fn event_sentence(event: &Event) -> Option<String> {
         },
         Event::Decoded { channel, protocol } => format!("channel {channel}: understood as {protocol}"),
         Event::File(file) => file_sentence(file),
-        Event::Closed { channel } => format!("channel {channel}: closed"),
+        Event::Closed { channel, up: 0, down: 0 } => format!("channel {channel}: closed"),
+        Event::Closed { channel, up, down } => {
+            format!("channel {channel}: closed, with {up} bytes from the client and {down} to it")
+        }
         Event::Statement { text, prepared: None, .. } => text.clone(),
         Event::Statement { text, prepared: Some(name), .. } => format!("prepare {}: {text}", quoted(name)),
         Event::Bound { prepared, portal, parameters, statement, .. } => {

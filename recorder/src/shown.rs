@@ -61,7 +61,7 @@ impl Shown {
             What::Event(Event::Decoded { channel, .. }) => {
                 self.decoded.insert(*channel);
             }
-            What::Event(Event::Closed { channel }) => {
+            What::Event(Event::Closed { channel, .. }) => {
                 self.decoded.remove(channel);
             }
             _ => {}
@@ -84,7 +84,7 @@ impl Shown {
                 }
                 _ => String::new(),
             },
-            What::Event(Event::Closed { channel }) if self.is_drawn(*channel) => self.leave() + &self.tell(moment),
+            What::Event(Event::Closed { channel, .. }) if self.is_drawn(*channel) => self.leave() + &self.tell(moment),
             What::End | What::Truncated { .. } => self.leave() + &self.tell(moment),
             // What the person must not miss comes below the screen, which is drawn again with what it shows next; the rest
             // would disturb it.

@@ -111,7 +111,7 @@ impl Stage {
                 }
             }
             What::Event(Event::Decoded { channel, .. }) => drop(self.decoded.insert(*channel)),
-            What::Event(Event::Closed { channel }) => {
+            What::Event(Event::Closed { channel, .. }) => {
                 self.decoded.remove(channel);
                 self.decoders.retain(|(of, _), _| of != channel);
                 self.closed |= self.terminal.as_ref().is_some_and(|(shown, _)| shown == channel);

@@ -151,7 +151,7 @@ impl Writer {
         for event in events {
             match event {
                 Event::Data { channel, stream, keep, data } => self.data((*channel, *stream), *keep, data, moment)?,
-                Event::Closed { channel } => {
+                Event::Closed { channel, .. } => {
                     self.count(moment)?;
                     self.event(event, moment)?;
                     self.total(|place| place.0 == *channel, moment)?;

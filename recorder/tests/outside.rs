@@ -35,7 +35,7 @@ fn recorded(dir: &Path, recipients: Vec<String>) -> PathBuf {
         data(Stream::Stderr, Keep::UpToLimit, b"kept to here, then counted"),
         Event::Statement { text: "y".repeat(400_000), prepared: None, number: Some(1), masked: false },
         Event::Exited { channel: 1, status: Some(3), signal: None },
-        Event::Closed { channel: 1 },
+        Event::Closed { channel: 1, up: 0, down: 0 },
     ]) {
         live.note(event, at(second)).unwrap();
     }

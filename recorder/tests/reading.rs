@@ -262,7 +262,7 @@ fn transcript_reads_the_terminal_and_is_inert() {
         data(Stream::Stdin, Keep::Whole, b"ls\r"),
         data(Stream::Stdout, Keep::Whole, b"$ lx\x08s\r\n\x1b[32ma.txt\x1b[0m\r\n"),
         data(Stream::Stdout, Keep::Whole, HOSTILE),
-        Event::Closed { channel: 1 },
+        Event::Closed { channel: 1, up: 0, down: 0 },
         Event::Opened {
             channel: 2,
             what: "exec".to_owned(),
@@ -318,7 +318,7 @@ fn what_was_done_to_files_is_told_in_inert_lines_instead_of_their_bytes() {
             ..file("download", "g")
         }),
         raw(Stream::Stderr, b"to be seen"),
-        Event::Closed { channel: 1 },
+        Event::Closed { channel: 1, up: 0, down: 0 },
         raw(Stream::Stdout, b"another"),
     ]);
     let text = exported(&bench, &path, Format::Text).unwrap();

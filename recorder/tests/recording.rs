@@ -102,7 +102,7 @@ fn past_the_limit_content_is_counted_and_digested_to_the_end() {
     let events = pieces.iter().map(|piece| data(Stream::Stdout, Keep::UpToLimit, piece));
     let _ = live.record(events.clone().take(2).collect(), Bytes::new(), at(1)).unwrap();
     let _ = live.record(events.skip(2).collect(), Bytes::new(), at(2)).unwrap();
-    live.note(Event::Closed { channel: 1 }, at(3)).unwrap();
+    live.note(Event::Closed { channel: 1, up: 0, down: 0 }, at(3)).unwrap();
     live.seal(at(4)).unwrap();
     let what: Vec<_> = bench.replay().into_iter().map(|moment| moment.what).collect();
     let (channel, stream) = (1, Stream::Stdout);
@@ -113,7 +113,7 @@ fn past_the_limit_content_is_counted_and_digested_to_the_end() {
             What::Event(data(stream, Keep::UpToLimit, b"789")),
             What::Counted { channel, stream, bytes: 6, total: 16, digest: sha256(b"0123456789abcdef") },
             What::Counted { channel, stream, bytes: 3, total: 19, digest: sha256(b"0123456789abcdefghi") },
-            What::Event(Event::Closed { channel }),
+            What::Event(Event::Closed { channel, up: 0, down: 0 }),
             What::Total { channel, stream, total: 19, kept: 10, digest: sha256(b"0123456789abcdefghi") },
             What::End,
         ]

@@ -109,7 +109,7 @@ fn playing_from_a_moment_shows_the_screen_as_it_was_then_and_waits_only_from_the
 
 #[test]
 fn a_last_line_without_an_end_is_found_and_so_is_what_scrolls_away_within_its_own_line() {
-    for end in [Event::Eof { channel: 1, stream: Stream::Stdout }, Event::Closed { channel: 1 }] {
+    for end in [Event::Eof { channel: 1, stream: Stream::Stdout }, Event::Closed { channel: 1, up: 0, down: 0 }] {
         let hits = found(&[shown(b"one\nneedle"), end], &[Kind::Text], "needle");
         assert_eq!(lines(&hits), ["needle"]);
     }

@@ -163,6 +163,10 @@ fn a_port_that_a_rule_names_is_reached_and_recorded_with_its_bytes() {
     let transcript = world.gateway.export(&recording(&world), "text");
     let total = transcript.lines().find(|l| l.contains("channel 1 stdout:") && l.contains("bytes in all"));
     assert!(total.is_some_and(|l| l.contains("SHA-256")), "{transcript}");
+    // How much went which way is for every auditor, also of what is under the keystroke key.
+    let closed = transcript.lines().find(|l| l.contains("channel 1: closed, with"));
+    let counts: Vec<u64> = closed.unwrap_or_default().split(' ').filter_map(|word| word.parse().ok()).collect();
+    assert!(matches!(counts[..], [up, down] if up > 40 && down > "a service".len() as u64), "{transcript}");
 
     // The connection for it has a certificate of its own, which starts no program.
     let ledger = world.gateway.ledger();

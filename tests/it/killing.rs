@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use serde_json::Value;
 use std::{
     collections::HashSet,
-    env, fmt,
+    env, fmt, fs,
     str::FromStr,
     thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -61,9 +61,26 @@ fn psql(world: &World, password: &str, name: &str) -> Running {
     client
 }
 
+/// A session that says without end where it is, to a program that keeps each line on the target and answers.
+fn shell(world: &World, name: &str) -> Running {
+    let command = "while read -r line; do echo \"$line\" >> took; echo \"took $line\"; done";
+    let mut client = world.ssh_start("alice", "deploy@web-1", &[command]);
+    let (mut stdin, name) = (client.take_stdin(), name.to_owned());
+    thread::spawn(move || {
+        for n in 0.. {
+            // It is over when its client is.
+            if std::io::Write::write_all(&mut stdin, format!("mark_{name}_{n}_'\n").as_bytes()).is_err() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(3));
+        }
+    });
+    client
+}
+
 /// Every `mark_…_` in a text.
-fn marks(text: &str) -> HashSet<&str> {
-    text.split("mark_").skip(1).filter_map(|rest| rest.split_once("_'")).map(|(mark, _)| mark).collect()
+fn marks(text: &str) -> HashSet<String> {
+    text.split("mark_").skip(1).filter_map(|rest| rest.split_once("_'")).map(|(mark, _)| mark.to_owned()).collect()
 }
 
 /// Nothing is on the targets, the ledger is intact, and each recording can be read to its last frame.
@@ -90,6 +107,7 @@ fn however_often_and_whenever_it_is_killed_nothing_is_left_and_nothing_is_missin
     eprintln!("TIDEGATE_TEST_SEED={seed}");
     let mut dice = Dice(seed);
     let mut world = Plan::new().postgresql_conf("log_statement = 'all'").start();
+    let mut received = HashSet::new();
     for kill in 0..kills {
         // Short ones, so that what is left until too late would be seen.
         world.gateway.grant("alice", "orders", "readwrite", "1m");
@@ -98,8 +116,7 @@ fn however_often_and_whenever_it_is_killed_nothing_is_left_and_nothing_is_missin
         let mut clients = Vec::new();
         for n in 0..3 {
             clients.push(psql(&world, &password, &format!("{kill}_{n}")));
-            let command = "n=0; while :; do n=$((n+1)); echo $n; sleep 0.02; done";
-            clients.push(world.ssh_start("alice", "deploy@web-1", &[command]));
+            clients.push(shell(&world, &format!("s{kill}_{n}")));
             thread::sleep(Duration::from_millis(dice.below(150)));
         }
         // Some leave by themselves: the kill may come while their accounts are torn down.
@@ -108,31 +125,52 @@ fn however_often_and_whenever_it_is_killed_nothing_is_left_and_nothing_is_missin
         clients.drain(..leave * 2).for_each(drop);
         thread::sleep(Duration::from_millis(dice.below(LONGEST / 2)));
         world.gateway.kill9();
-        clients.into_iter().for_each(|client| drop(client.finish(PATIENCE)));
+        for client in clients {
+            received.extend(marks(&client.end(PATIENCE).out()));
+        }
         world.gateway.start();
     }
     let recordings = assert_in_order(&world);
     for recording in &recordings {
         assert!(["complete", "truncated"].contains(&recording["state"].as_str().unwrap()), "{recording}");
     }
-    assert_recorded(&world, &recordings);
+    assert_recorded(&world, &recordings, received);
     world.gateway.grant("alice", "web-1", "shell", "1m");
     world.gateway.grant("alice", "orders", "readonly", "1m");
     world.psql("alice~readonly", "select 1").ok();
     world.ssh("alice", "deploy@web-1", &["true"]).ok();
 }
 
-/// Each statement that the server ran is in a recording: it was written there first.
-fn assert_recorded(world: &World, recordings: &[Value]) {
-    let log = world.pg().log();
-    let mut ran = marks(&log);
-    eprintln!("{} recordings, {} statements ran", recordings.len(), ran.len());
-    assert!(!ran.is_empty(), "no session came as far as its statements");
+/// Each statement that the server ran, each line that a program on the target read, and each that a client received, is in a recording: it
+/// was written there first. And of most of it, what is there is signed.
+fn assert_recorded(world: &World, recordings: &[Value], mut received: HashSet<String>) {
+    let mut ran = marks(&world.pg().log());
+    let mut took = marks(&fs::read_to_string(world.sshd().home().join("took")).unwrap());
+    eprintln!("{} recordings, {} statements ran, {} lines were read", recordings.len(), ran.len(), took.len());
+    eprintln!("{} lines came back (of sessions that a kill ended)", received.len());
+    assert!(!ran.is_empty() && !took.is_empty() && !received.is_empty(), "no session came as far as that");
     for recording in recordings {
         let events = world.gateway.events(recording["session"].as_str().unwrap());
-        let text = events.iter().map(ToString::to_string).collect::<String>();
-        let recorded = marks(&text);
-        ran.retain(|mark| !recorded.contains(mark));
+        // A line may have come in pieces.
+        let said = |streams: &[&str]| -> String {
+            let of = |event: &&Value| event["stream"].as_str().is_some_and(|stream| streams.contains(&stream));
+            events.iter().filter(of).filter_map(|event| event["text"].as_str()).collect()
+        };
+        let statements: String =
+            events.iter().filter(|event| event["event"] == "statement").map(ToString::to_string).collect();
+        let (statements, up, down) = (marks(&statements), marks(&said(&["stdin"])), marks(&said(&["stdout"])));
+        ran.retain(|mark| !statements.contains(mark));
+        took.retain(|mark| !up.contains(mark));
+        received.retain(|mark| !down.contains(mark));
     }
     assert!(ran.is_empty(), "the server ran what is in no recording: {ran:?}");
+    assert!(took.is_empty(), "a program read what is in no recording: {took:?}");
+    assert!(received.is_empty(), "a client received what is in no recording: {received:?}");
+    let signed = |recording: &&Value| {
+        let path = recording["path"].as_str().unwrap();
+        world.gateway.cli(&["recording", "recover", path]).out().contains("PROVEN      frames 1 to")
+    };
+    let proven = recordings.iter().filter(signed).count();
+    eprintln!("of {proven} of {} recordings a prefix is proven", recordings.len());
+    assert_eq!(proven, recordings.len(), "each begins with a signature");
 }

@@ -45,6 +45,15 @@ fn a_session_logs_in_by_a_password_of_its_own_that_no_log_holds() {
         (minted["detail"]["password"].clone(), minted["detail"]["certificate"].clone()),
         (true.into(), Value::Null)
     );
+    let reported = &minted["detail"]["reported"];
+    assert_eq!(
+        reported["member_of"],
+        serde_json::json!(["shop_reader", "tidegate_sessions"]),
+        "as the target has it: {reported}"
+    );
+    let not = ["superuser", "createdb", "createrole", "replication", "bypassrls"];
+    assert!(reported["login"] == true && not.iter().all(|power| reported[power] == false), "{reported}");
+    assert!(reported["valid_until"].is_string() && reported["connection_limit"].is_i64(), "{reported}");
     let check = world.gateway.cli(&["check"]).ok().out();
     assert!(check.contains("orders.password: password of the gateway's own login"), "{check}");
     assert!(check.contains("no key of any target but that of orders (auth = \"scram\")"), "{check}");

@@ -203,7 +203,12 @@ impl Evidence {
             claims.push(claim(Word::Attested, format!("configuration in force, SHA-256 {}", entry.config)));
         }
         for event in self.own("credential.minted") {
-            claims.push(claim(Word::Attested, format!("minted: {}", event.detail)));
+            let mut minted = event.detail.clone();
+            let reported = minted.as_object_mut().and_then(|minted| minted.remove("reported"));
+            claims.push(claim(Word::Attested, format!("minted: {minted}")));
+            if let Some(reported) = reported.filter(|reported| !reported.is_null()) {
+                claims.push(claim(Word::Attested, format!("of what was minted the target reported: {reported}")));
+            }
         }
     }
 

@@ -91,7 +91,7 @@ fn channel_of(event: &Event) -> Option<u32> {
         | Event::Resized { channel, .. }
         | Event::Data { channel, .. }
         | Event::Exited { channel, .. }
-        | Event::Closed { channel } => Some(*channel),
+        | Event::Closed { channel, .. } => Some(*channel),
         _ => None,
     }
 }
@@ -111,7 +111,7 @@ impl Exporter for Asciicast {
                 writeln!(out, "{}", inert::json(&self.head(term, *columns, *rows, moment.at)))?;
                 self.open = Some((*channel, moment.elapsed));
             }
-            What::Event(Event::Closed { channel }) if open == Some(*channel) => self.closed = true,
+            What::Event(Event::Closed { channel, .. }) if open == Some(*channel) => self.closed = true,
             What::Event(event) if open.is_some() && open == channel_of(event) && !self.closed => {
                 if let Some((code, data)) = self.line(event).filter(|(_, data)| !data.is_empty()) {
                     self.write(moment.elapsed, code, &data, out)?;

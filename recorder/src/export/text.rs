@@ -65,7 +65,7 @@ impl Exporter for Text {
                 }
             }
             What::Event(Event::Exited { channel, .. }) => self.leave(*channel, out)?,
-            What::Event(Event::Closed { channel }) => {
+            What::Event(Event::Closed { channel, .. }) => {
                 self.decoded.remove(channel);
                 self.leave(*channel, out)?;
             }

@@ -186,8 +186,8 @@ impl PostgresIssuer {
                 return Err(error);
             }
         };
-        match self.call_mint(&link, permit, lease, notes, proof).await {
-            Ok(()) => link.keep(),
+        let reported = match self.call_mint(&link, permit, lease, notes, proof).await {
+            Ok(()) => report(link, notes).await,
             Err(fault) => {
                 let (definite, late) = (fault.is_definite(), fault.is_late());
                 let error = blame(fault);
@@ -199,11 +199,12 @@ impl PostgresIssuer {
                 }
                 return Err(error);
             }
-        }
+        };
         pause::at("during-mint").await;
         let detail = serde_json::json!({
             "role": lease.name(), "oid": notes.oid, "database": notes.database, "groups": notes.groups,
             "owner": notes.owner, "until": permit.expires(), "certificate": proof.serial, "password": proof.verifier.is_some(),
+            "reported": reported,
         });
         let event = about("credential.minted", permit).lease(lease.id()).detail(detail);
         self.store.note(lease, notes.to_json(), event, self.now()).await.map_err(ours)?;
@@ -267,6 +268,30 @@ impl PostgresIssuer {
         let detail = serde_json::json!({ "role": lease.name(), "why": error.to_string() });
         let event = about("credential.refused", permit).lease(lease.id()).detail(detail);
         self.store.note(lease, notes.to_json(), event, self.now()).await.map_err(ours)
+    }
+}
+
+/// What the role is and may be, as the target itself has it now (PostgreSQL chapters 54.20, 53.9): evidence of what was minted. The
+/// session does not depend on it.
+async fn report(link: Link, notes: &Notes) -> Option<serde_json::Value> {
+    const ROLE: &str = "select pg_catalog.json_build_object('login', r.rolcanlogin, 'inherit', r.rolinherit, \
+        'superuser', r.rolsuper, 'createdb', r.rolcreatedb, 'createrole', r.rolcreaterole, 'replication', r.rolreplication, \
+        'bypassrls', r.rolbypassrls, 'connection_limit', r.rolconnlimit, 'valid_until', r.rolvaliduntil, 'settings', r.rolconfig, \
+        'member_of', (select pg_catalog.array_agg(g.rolname order by g.rolname) from pg_catalog.pg_auth_members m \
+        join pg_catalog.pg_roles g on g.oid = m.roleid where m.member = r.oid))::text from pg_catalog.pg_roles r where r.oid = $1";
+    let read_back = async {
+        let row = link.one(ROLE, &[(&notes.oid, Type::OID)]).await?;
+        read::<String>(&row, 0)
+    };
+    match read_back.await {
+        Ok(text) => {
+            link.keep();
+            serde_json::from_str(&text).ok()
+        }
+        Err(fault) => {
+            tracing::warn!(?fault, "what was minted could not be read back");
+            None
+        }
     }
 }
 

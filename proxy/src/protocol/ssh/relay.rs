@@ -408,7 +408,7 @@ impl Relay<'_> {
                 Some(Ok(Err(_)) | Err(_)) => {}
                 None => return Ok(None),
             }
-            self.note(Event::Closed { channel: line.number })?;
+            self.note(Event::Closed { channel: line.number, up: 0, down: 0 })?;
         }
         if let Some(connection) = target {
             self.kept_forwarding.keep(connection);

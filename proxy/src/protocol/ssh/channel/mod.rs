@@ -24,7 +24,7 @@ use bytes::Bytes;
 use russh::{ChannelWriteHalf, Sig, client::Msg};
 use std::{
     collections::VecDeque,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 use tidegate_recorder::{Event, Keep, RecordError, Recorded, Stream};
@@ -94,6 +94,8 @@ struct Carrier<'a> {
     files: FileTransfer<'a>,
     /// What the target sent before it answered, in order and not settled.
     early: VecDeque<Item<FromTarget>>,
+    /// Bytes that went on from the client and to it.
+    moved: (AtomicU64, AtomicU64),
     /// The client has said that it will send no more.
     client_done: AtomicBool,
 }
@@ -108,10 +110,12 @@ pub(super) async fn carry(
 ) -> Result<(End, Option<TargetConnection>), Lost> {
     let (keep, early, client_done) = (Keep::UpToLimit, VecDeque::new(), AtomicBool::new(false));
     let files = FileTransfer::new(line.number, way);
-    let mut carrier = Carrier { line, target: &target, write, way, keep, files, early, client_done };
+    let moved = <(AtomicU64, AtomicU64)>::default();
+    let mut carrier = Carrier { line, target: &target, write, way, keep, files, early, moved, client_done };
     let end = carrier.run().await?;
     carrier.files.finish()?;
-    carrier.note(Event::Closed { channel: line.number })?;
+    let [up, down] = [&carrier.moved.0, &carrier.moved.1].map(|moved| moved.load(Ordering::Relaxed));
+    carrier.note(Event::Closed { channel: line.number, up, down })?;
     if matches!(end, End::Target) {
         drop(carrier);
         return Ok((end, Some(target))); // russh has answered its close
@@ -186,7 +190,11 @@ impl Carrier<'_> {
         if !data.is_empty() {
             events.push(Event::Data { channel: self.line.number, stream, keep: self.keep, data: data.clone() });
         }
-        self.way.record(events, data).await
+        let size = data.len() as u64;
+        let recorded = self.way.record(events, data).await?;
+        let moved = if stream == Stream::Stdin { &self.moved.0 } else { &self.moved.1 };
+        moved.fetch_add(size, Ordering::Relaxed);
+        Ok(recorded)
     }
 
     /// An entitlement's no to a transfer of files: in the recording and in the ledger.
