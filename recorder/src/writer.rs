@@ -28,6 +28,7 @@ use zeroize::Zeroize;
 const CHECKPOINT_BYTES: usize = 64 * 1024;
 /// or so long, since the last: with the tick that comes next, what was written is signed within 5 s;
 pub(crate) const CHECKPOINT_EVERY: Duration = Duration::from_millis(2500);
+const _: () = assert!(CHECKPOINT_EVERY.as_millis() * 2 <= 5000);
 /// and in silence so long: a recording that breaks off says how long its session was there.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(60);
 /// Streams open at once. A proxy allows far fewer channels.

@@ -92,10 +92,16 @@ fn an_admin_who_is_no_auditor_holds_and_does_not_release() {
 #[test]
 fn when_recordings_have_taken_their_room_it_is_told_and_no_session_begins() {
     let mut world = world("budget = \"1MiB\"");
-    session(&world, "head -c 1100000 /dev/urandom");
+    session(&world, "head -c 900000 /dev/urandom");
     restart(&mut world);
     let told = world.gateway.until_ledger("recording.budget", 1, PATIENCE);
-    assert_eq!(told.one("recording.budget")["detail"]["full"], true);
+    assert_eq!(told.one("recording.budget")["detail"]["full"], false, "at 80 % it is told");
+    let doctor = world.gateway.cli(&["doctor"]);
+    assert!(doctor.out().contains("of the 1 MiB that they may"), "{}", doctor.out());
+    session(&world, "head -c 300000 /dev/urandom"); // and sessions begin all the same
+    restart(&mut world);
+    let told = world.gateway.until_ledger("recording.budget", 2, PATIENCE);
+    assert_eq!(told.last("recording.budget").unwrap()["detail"]["full"], true);
     wait_until(PATIENCE, "no session begins", || (world.exec("alice", "true").code == Some(1)).then_some(()));
     world.exec("alice", "true").exited(1).says("recordings have taken all the room that they may");
     let status = world.gateway.cli(&["status"]).exited(1);
@@ -103,6 +109,23 @@ fn when_recordings_have_taken_their_room_it_is_told_and_no_session_begins() {
     world.config.change("budget = \"1MiB\"", "budget = \"1GiB\"");
     world.restart_gateway();
     world.exec("alice", "true").ok();
+}
+
+#[test]
+fn what_an_idle_session_has_shown_is_signed_while_it_waits() {
+    let world = Plan::new().only_ssh().start();
+    world.gateway.grant("alice", "web-1", "shell", "30m");
+    let live = world.ssh_start("alice", "deploy@web-1", &["echo on; cat"]);
+    live.until_stdout("on", PATIENCE);
+    let file = world.gateway.recordings()[0]["path"].as_str().unwrap().to_owned();
+    // Nobody does anything any more: the last frames are signed by the clock alone.
+    let proven = || {
+        let told = world.gateway.cli(&["recording", "recover", &file]).exited(4).out();
+        let first: u64 = told.split("frames 1 to ").nth(1)?.split(',').next()?.parse().ok()?;
+        (!told.contains("NOT PROVEN") && first > 2).then_some(())
+    };
+    wait_until(PATIENCE, "every frame is signed for", proven);
+    live.finish(PATIENCE).ok();
 }
 
 #[test]

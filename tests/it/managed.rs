@@ -48,7 +48,7 @@ fn a_session_logs_in_by_a_password_of_its_own_that_no_log_holds() {
     let reported = &minted["detail"]["reported"];
     assert_eq!(
         reported["member_of"],
-        serde_json::json!(["shop_reader", "tidegate_sessions"]),
+        serde_json::json!(["shop_writer", "tidegate_sessions"]),
         "as the target has it: {reported}"
     );
     let not = ["superuser", "createdb", "createrole", "replication", "bypassrls"];

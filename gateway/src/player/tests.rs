@@ -6,6 +6,7 @@ use super::{
     model::{Mode, Model, Wish, clock},
 };
 use jiff::Timestamp;
+use proptest::{collection::vec, prelude::*, sample::select};
 use ratatui::{
     Terminal,
     backend::TestBackend,
@@ -221,6 +222,54 @@ fn whatever_size_the_terminal_has_and_whatever_the_session_printed_it_is_drawn()
         model.whole("x".repeat(3000));
         drawn(&model, &stage, size, None);
         drawn(&Model::new(String::new(), seconds(3), 1.0, None, false), &Stage::new(None), size, None);
+    }
+}
+
+/// Letters that mean something here, and any other; and keys that are none.
+fn any_key() -> impl Strategy<Value = KeyCode> {
+    let letters = "q?/c +-=itnN[]ghjkGs0123456789x界\u{300}".chars().collect::<Vec<_>>();
+    let named = [
+        KeyCode::Enter,
+        KeyCode::Esc,
+        KeyCode::Backspace,
+        KeyCode::Up,
+        KeyCode::Down,
+        KeyCode::Left,
+        KeyCode::Right,
+        KeyCode::PageUp,
+        KeyCode::PageDown,
+        KeyCode::Home,
+        KeyCode::End,
+        KeyCode::Tab,
+        KeyCode::F(1),
+        KeyCode::Null,
+    ];
+    prop_oneof![select(letters).prop_map(KeyCode::Char), select(named.to_vec()), any::<char>().prop_map(KeyCode::Char)]
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_session_printed_and_whatever_is_pressed_it_is_drawn_inert(
+        printed in vec(prop_oneof![any::<u8>(), select(b"\x1b[];:?0123456789mHJKhlr\r\n\x07P".to_vec())], 0..600),
+        sql in vec(("\\PC{0,40}", any::<Option<u64>>(), 0..200_u64), 0..12),
+        keys in vec((any_key(), 0..40_u64, 0..120_u16, 0..40_u16), 0..30),
+    ) {
+        let (stage, mut model) = (stage(&printed), model());
+        let statements: Vec<Row> = sql.iter().map(|(text, rows, second)| Row { rows: *rows, ..statement(*second, text, None) }).collect();
+        let marks = vec![mark(3, MarkKind::Command)];
+        model.read(Outline { length: seconds(200), marks, statements, more: 3 });
+        model.found(sql.iter().map(|(.., second)| hit(*second)).collect());
+        let sought = Regex::new("[0-9a-f]+|").unwrap();
+        for (code, passed, columns, rows) in keys {
+            match model.key(KeyEvent::new(code, KeyModifiers::NONE)) {
+                Some(Wish::Find(_)) => model.found(vec![hit(7)]),
+                Some(Wish::Copy) => model.whole("copied\nlines".to_owned()),
+                _ => {}
+            }
+            model.pass(seconds(passed), model.at, Some(seconds(150)));
+            prop_assert!(model.at <= seconds(200), "{:?}", model.at);
+            drawn(&model, &stage, (columns, rows), Some(&sought));
+        }
     }
 }
 
