@@ -165,7 +165,12 @@ async fn bring(anchor: &Anchor, store: &Store, gateway: &str, taken: &mut Vec<Si
         Err(error) => return tracing::error!(%error, "the ledger's heads cannot be read for the anchors"),
     };
     for head in heads.iter().filter(|head| !taken.contains(head)) {
-        let sent = timeout(DEADLINE, anchor.to.take(head, gateway)).await;
+        // With the root over all entries, so that single ones can be proven against it; without, where there is none to be had.
+        let rooted = store
+            .rooted(head.clone())
+            .await
+            .inspect_err(|error| tracing::error!(%error, "a head goes out without its root"));
+        let sent = timeout(DEADLINE, anchor.to.take(&rooted.unwrap_or_else(|_| head.clone()), gateway)).await;
         match sent.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {DEADLINE:?}"))) {
             Ok(()) => anchored.note(&anchor.name, Ok(Timestamp::now())),
             Err(error) => {

@@ -105,6 +105,51 @@ fn while_nothing_happens_the_head_is_signed_anew_and_the_anchor_says_how_long_th
 }
 
 #[test]
+fn evidence_that_was_made_with_an_anchor_is_proven_against_it() {
+    let world = anchored("file = \"heads.jsonl\"").start();
+    let heads: PathBuf = world.gateway.dir().join("heads.jsonl");
+    world.gateway.grant("alice", "web-1", "shell", "30m");
+    world.exec("alice", "echo done").ok();
+    let ledger = world.gateway.until_ledger("session.closed", 1, PATIENCE);
+    let session = ledger.one("session.closed")["session"].as_str().unwrap().to_owned();
+    world.gateway.until_no_lease(PATIENCE);
+    until_newest(&world, &heads);
+    // What went out until now, elsewhere.
+    let (kept, key) = (world.dir().join("kept.jsonl"), world.dir().join("ledger.pub"));
+    fs::copy(&heads, &kept).unwrap();
+    fs::write(&key, world.gateway.cli(&["ca", "show", "ledger"]).ok().out()).unwrap();
+    let file = |name: &str| world.dir().join(name).display().to_string();
+    let (kept, key) = (kept.to_str().unwrap(), key.to_str().unwrap());
+    let bundle =
+        |name: &str, more: &[&str]| world.gateway.cli(&[&["evidence", &session, "-o", &file(name)], more].concat());
+    let verify =
+        |name: &str, anchor: &str| world.gateway.cli(&["verify", "--key", key, "--anchor", anchor, &file(name)]);
+    // That it is made is in the ledger, and newer than the anchor; nothing of the session is.
+    bundle("case.tge", &["--anchor", kept]).ok();
+    bundle("again.tge", &["--anchor", kept]).ok();
+    verify("case.tge", kept)
+        .exited(0)
+        .shows("ANCHORED  its entries are of the ledger whose root went to the anchor at");
+    world.gateway.cli(&["verify", "--key", key, &file("again.tge")]).exited(0);
+    bundle("fresh.tge", &[]).ok();
+    verify("fresh.tge", kept).exited(1).shows("make the bundle with --anchor");
+
+    // An anchor that ends before, and one of another ledger.
+    let first = fs::read_to_string(kept).unwrap().lines().next().unwrap().to_owned();
+    fs::write(file("first.jsonl"), format!("{first}\n")).unwrap();
+    let early = bundle("early.tge", &["--anchor", &file("first.jsonl")]).exited(1);
+    early.says("no head of the anchor is as new as this yet");
+    assert!(!Path::new(&file("early.tge")).exists());
+    let forged = fs::read_to_string(kept)
+        .unwrap()
+        .replace("\"root\":\"", "\"root\":\"00")
+        .replace("\"hash\":\"", "\"hash\":\"00");
+    fs::write(file("forged.jsonl"), forged).unwrap();
+    bundle("none.tge", &["--anchor", &file("forged.jsonl")]).exited(1).says("the signature is not by this key");
+    verify("case.tge", &file("forged.jsonl")).exited(1).shows("the signature is not by this key");
+}
+
+#[test]
 fn a_log_server_gets_heads_that_prove_the_ledger() {
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();
     server.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -15,7 +15,7 @@ use axum::{
     http::StatusCode,
 };
 use serde::{Deserialize, Serialize};
-use tidegate_grants::{Event, SessionId, Sight};
+use tidegate_grants::{Event, SessionId, Sight, ledger::Entry};
 use utoipa::ToSchema;
 
 /// What holding or releasing a recording answers.
@@ -57,6 +57,27 @@ pub(crate) enum How {
     Bundled,
 }
 
+impl How {
+    const ALL: [Self; 6] = [Self::Played, Self::Exported, Self::Searched, Self::Indexed, Self::Listed, Self::Bundled];
+
+    /// What the ledger calls it.
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Played => "recording.played",
+            Self::Exported => "recording.exported",
+            Self::Searched => "recording.searched",
+            Self::Indexed => "recording.indexed",
+            Self::Listed => "recording.listed",
+            Self::Bundled => "recording.bundled",
+        }
+    }
+
+    /// Whether the entry says that somebody looked at a recording, and nothing of its session.
+    pub(crate) fn tells_of(entry: &Entry) -> bool {
+        Self::ALL.iter().any(|how| how.kind() == entry.event.kind)
+    }
+}
+
 /// Longer is not written down.
 const LONGEST: usize = 300;
 
@@ -66,17 +87,9 @@ const LONGEST: usize = 300;
 pub(super) async fn opened(State(api): Shared, Extension(caller): Who, request: Request) -> Answer<Option<SessionId>> {
     let _: Sight = caller.may(Action::NoteRecordings)?;
     let OpenedBody { how, session, what } = body(request).await?;
-    let kind = match how {
-        How::Played => "recording.played",
-        How::Exported => "recording.exported",
-        How::Searched => "recording.searched",
-        How::Indexed => "recording.indexed",
-        How::Listed => "recording.listed",
-        How::Bundled => "recording.bundled",
-    };
     let what = what.map(|what| what.chars().take(LONGEST).collect::<String>());
     let detail = serde_json::json!({ "from": "file", "account": caller.account, "what": what });
-    let event = Event::new(kind).identity(caller.known()?).detail(detail);
+    let event = Event::new(how.kind()).identity(caller.known()?).detail(detail);
     let event = match session {
         Some(session) => event.session(session),
         None => event,

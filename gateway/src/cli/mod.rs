@@ -201,6 +201,9 @@ pub(crate) struct Evidence {
     /// Leave the recording out: its seal stays, and proves a copy of it
     #[arg(long)]
     pub(crate) redact: bool,
+    /// Prove the entries by a head that went to this anchor: its file proves them too, then; may be repeated
+    #[arg(long = "anchor", value_name = "FILE")]
+    pub(crate) anchors: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,6 @@
 //! `tidegate evidence`: on files, on the gateway's own host, because it is signed with the ledger key.
 
-use super::{keeping, print};
+use super::{keeping, print, verification_key, verify::read_anchors};
 use crate::{api::How, cli, config, evidence};
 use anyhow::{anyhow, ensure};
 use jiff::Timestamp;
@@ -24,9 +24,25 @@ pub(super) fn run(named: Option<&Path>, arguments: &cli::Evidence) -> anyhow::Re
         Err(FindError::None(_)) => None,
         Err(error) => return Err(error.into()),
     };
+    let anchors = match arguments.anchors.as_slice() {
+        [] => None,
+        files => {
+            let (anchors, _) = read_anchors(files, &[], &verification_key(state, None)?)?;
+            ensure!(anchors.faults.is_empty(), "{}", anchors.faults.join("; "));
+            Some(anchors)
+        }
+    };
     keeping::note(named, How::Bundled, recording.as_deref(), arguments.redact.then(|| "redacted".to_owned()));
     let (gateway, redact, now) = (&config.policy.gateway, arguments.redact, Timestamp::now());
-    let made = evidence::make(state, gateway, &session, recording.as_deref(), redact, &arguments.output, now)?;
+    let made = evidence::make(
+        state,
+        gateway,
+        &session,
+        recording.as_deref(),
+        (redact, anchors.as_ref()),
+        &arguments.output,
+        now,
+    )?;
     print(&format!(
         "{}: evidence of session {session}, {} entries of the ledger{}; prove it with `tidegate verify`\n",
         arguments.output.display(),

@@ -171,8 +171,8 @@ fn prove(
     let (state, mut lines, session) = if first.starts_with(RECORDING) {
         recording(file, key)
     } else if first.get(257..262) == Some(b"ustar") {
-        let (state, lines) = bundle(file, key)?;
-        (state, lines, None)
+        let (state, lines) = bundle(file, key, anchors)?;
+        return Ok((state, lines, None));
     } else {
         // Whatever else it is, no line of it is an entry, and that is said.
         let (state, mut lines) = ledger(file, key, anchors)?;
@@ -182,7 +182,7 @@ fn prove(
         return Ok((state, lines, None));
     };
     if anchors.heads().next().is_some() || !anchors.faults.is_empty() {
-        lines.push("the anchor was not asked: it knows exports of the ledger".to_owned());
+        lines.push("the anchor was not asked: it knows the ledger, and evidence".to_owned());
     }
     Ok((state, lines, session))
 }
@@ -210,14 +210,24 @@ fn recording(file: &Path, key: &VerifyingKey) -> (State, Vec<String>, Option<Str
     (state, lines, (verdict.proven > 0).then_some(verdict.header.session))
 }
 
-fn bundle(file: &Path, key: &VerifyingKey) -> anyhow::Result<(State, Vec<String>)> {
-    let Proven { faults, claims, session, cut } = evidence::prove(file, key)?;
+fn bundle(file: &Path, key: &VerifyingKey, anchors: &Anchors) -> anyhow::Result<(State, Vec<String>)> {
+    let Proven { mut faults, claims, session, cut, trees } = evidence::prove(file, key)?;
+    let mut anchored = Vec::new();
+    faults.extend(anchors.faults.iter().cloned());
+    for tree in trees.iter().filter(|_| anchors.heads().next().is_some()) {
+        match anchors.has_tree(tree) {
+            Ok(at) => {
+                anchored.push(format!("ANCHORED  its entries are of the ledger whose root went to the anchor at {at}"))
+            }
+            Err(why) => faults.push(why),
+        }
+    }
     if faults.is_empty() {
         let lines = claims.iter().map(|claim| format!("{:9} {}", claim.word.text(), claim.what));
         let (state, word) =
             if cut { (State::Cut, "NOT whole: its recording breaks off;") } else { (State::Intact, "intact:") };
         let verdict = format!("{word} evidence of session {session}; what each line rests on is said before it");
-        return Ok((state, [verdict].into_iter().chain(lines).collect()));
+        return Ok((state, [verdict].into_iter().chain(anchored).chain(lines).collect()));
     }
     let verdict = format!("NOT intact: evidence, {} fault(s)", faults.len());
     Ok((State::Changed, [verdict].into_iter().chain(faults).collect()))

@@ -1,6 +1,7 @@
 //! Putting a bundle together, from the files of a state directory.
 
 use super::{EVIDENCE, Evidence, FORMAT, LIST, List, Part, README, RECORDING, SUMMARY, hex, message, page};
+use crate::api::How;
 use anyhow::{Context as _, bail, ensure};
 use ed25519_dalek::Signer as _;
 use jiff::Timestamp;
@@ -15,7 +16,7 @@ use std::{
 };
 use tidegate_ca::Keys;
 use tidegate_grants::{
-    ledger::Entry,
+    ledger::{Entry, proof::Anchors},
     store::{self, HeadSigner},
 };
 
@@ -63,7 +64,7 @@ pub(crate) fn make(
     gateway: &str,
     session: &str,
     recording: Option<&Path>,
-    redact: bool,
+    (redact, anchors): (bool, Option<&Anchors>),
     file: &Path,
     now: Timestamp,
 ) -> anyhow::Result<Evidence> {
@@ -75,7 +76,7 @@ pub(crate) fn make(
     );
     let ids = about(state, session)?;
     let signer: HeadSigner = Arc::new(keys.ledger.clone());
-    let (entries, trees) = store::prove(state, &signer, now, |exported| {
+    let (entries, trees) = store::prove(state, &signer, now, anchors, How::tells_of, |exported| {
         concerns(&exported.entry, &ids) && !is_others(&exported.entry, session, &ids)
     })?;
     ensure!(!entries.is_empty(), "the ledger knows nothing of session {session}");

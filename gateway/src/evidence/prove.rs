@@ -18,6 +18,7 @@ use std::{
     io::{self, BufReader, Read},
     path::Path,
 };
+use tidegate_grants::ledger::SignedTree;
 use tidegate_recorder::verify::{Verdict, verify_from};
 
 /// The list, the pages and the JSON: each.
@@ -33,6 +34,8 @@ pub(crate) struct Proven {
     pub(crate) session: String,
     /// Its recording breaks off.
     pub(crate) cut: bool,
+    /// What the proofs of its entries lead to.
+    pub(crate) trees: Vec<SignedTree>,
 }
 
 /// What the parts are.
@@ -46,7 +49,8 @@ struct Contents {
 
 /// Proves a bundle's file. An archive that cannot be read is a fault, not an error.
 pub(crate) fn prove(file: &Path, key: &VerifyingKey) -> io::Result<Proven> {
-    let mut proven = Proven { faults: Vec::new(), claims: Vec::new(), session: String::new(), cut: false };
+    let mut proven =
+        Proven { faults: Vec::new(), claims: Vec::new(), session: String::new(), cut: false, trees: Vec::new() };
     let contents = match read(file, key) {
         Ok(contents) => contents,
         Err(error) => {
@@ -74,6 +78,7 @@ pub(crate) fn prove(file: &Path, key: &VerifyingKey) -> io::Result<Proven> {
     proven.cut = matches!(&contents.recording, Some(Ok(verdict)) if !verdict.is_complete());
     if proven.faults.is_empty() {
         proven.claims = evidence.claims();
+        proven.trees = evidence.trees;
     }
     Ok(proven)
 }

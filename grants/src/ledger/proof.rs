@@ -5,7 +5,7 @@
 //! that a line says is believed before; what cannot be read is a fault, named by its line.
 
 use super::{
-    Entry,
+    Entry, SignedTree,
     chain::{self, Head, ORIGIN, entry_hash, head_holds, written},
 };
 use rusqlite::types::Value;
@@ -95,9 +95,28 @@ pub struct SignedHead {
     pub at: String,
     /// Ed25519, hex.
     pub signature: String,
+    /// The root of the tree over all entries up to it, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<SignedRoot>,
+}
+
+/// The root of the tree over a chain up to a head.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SignedRoot {
+    /// Hex.
+    pub root: String,
+    /// Of a [`SignedTree`] of the head's own time: Ed25519, hex.
+    pub signature: String,
 }
 
 impl SignedHead {
+    /// The tree that it ends, if this key signed that.
+    pub fn tree(&self, public: &[u8; 32]) -> Option<SignedTree> {
+        let SignedHead { node, seq, hash, at, tree, .. } = self.clone();
+        let SignedRoot { root, signature } = tree?;
+        Some(SignedTree { node, seq, hash, root, at, signature }).filter(|tree| tree.holds(public))
+    }
+
     /// Whether this key signed it.
     pub fn holds(&self, public: &[u8; 32]) -> bool {
         let Ok(seq) = i64::try_from(self.seq) else { return false };
@@ -139,6 +158,7 @@ impl Countersigned {
 pub struct Anchors {
     heads: BTreeMap<(String, u64), SignedHead>,
     countersigned: Vec<Countersigned>,
+    trees: BTreeMap<(String, u64), SignedTree>,
     /// Lines that are no head of this key's.
     pub faults: Vec<String>,
 }
@@ -151,6 +171,8 @@ impl Anchors {
             let object = line.find('{').and_then(|at| line.get(at..)).unwrap_or_default();
             match serde_json::from_str::<SignedHead>(object) {
                 Ok(head) if head.holds(public) => {
+                    let tree = head.tree(public);
+                    anchors.trees.extend(tree.map(|tree| ((tree.node.clone(), tree.seq), tree)));
                     anchors.countersigned.extend(serde_json::from_str::<Countersigned>(object).ok());
                     let other = anchors.heads.insert((head.node.clone(), head.seq), head.clone());
                     if other.is_some_and(|other| other.hash != head.hash) {
@@ -168,6 +190,21 @@ impl Anchors {
     /// The heads, by chain and number.
     pub fn heads(&self) -> impl Iterator<Item = &SignedHead> {
         self.heads.values()
+    }
+
+    /// The largest tree over this chain.
+    pub fn newest_tree(&self, node: &str) -> Option<&SignedTree> {
+        self.trees.range((node.to_owned(), 0)..=(node.to_owned(), u64::MAX)).next_back().map(|(_, tree)| tree)
+    }
+
+    /// What went to the anchor of this tree: when, or why it is not that.
+    pub fn has_tree(&self, tree: &SignedTree) -> Result<&str, String> {
+        let SignedTree { node, seq, .. } = tree;
+        match self.trees.get(&(node.clone(), *seq)) {
+            Some(theirs) if (&theirs.root, &theirs.hash) == (&tree.root, &tree.hash) => Ok(&theirs.at),
+            Some(theirs) => Err(format!("the ledger is not the one whose root went to the anchor at {}", theirs.at)),
+            None => Err(format!("the anchor has no root of {node}/{seq}: make the bundle with --anchor")),
+        }
     }
 
     /// How many heads the owner of this key saw, and the newest of them by its own time; none is a fault.

@@ -39,6 +39,14 @@ impl SignedTree {
         Ok(Self { node: node.to_owned(), seq, hash, root, at, signature })
     }
 
+    /// Whether it is over exactly these entries.
+    pub(crate) fn is_over(&self, hashes: &[Node]) -> bool {
+        let last = hashes.last().map(|last| HEXLOWER.encode(last));
+        self.seq == hashes.len() as u64
+            && last.as_ref() == Some(&self.hash)
+            && HEXLOWER.encode(&root(hashes)) == self.root
+    }
+
     /// Whether this key signed it.
     pub fn holds(&self, public: &[u8; 32]) -> bool {
         let Ok(seq) = i64::try_from(self.seq) else { return false };
@@ -52,6 +60,37 @@ impl SignedTree {
         let path: Option<Vec<Node>> = path.iter().map(|text| decode(text)).collect();
         let (Some(hash), Some(path), Some(index)) = (decode(hash), path, seq.checked_sub(1)) else { return false };
         climb(index, self.seq, leaf(&hash), &path).is_some_and(|root| HEXLOWER.encode(&root) == self.root)
+    }
+}
+
+/// The tree over a chain that grows: its whole parts from the left, the largest first.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Growing {
+    size: u64,
+    parts: Vec<(u32, Node)>,
+}
+
+impl Growing {
+    /// How many entries.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// One entry more, by its hash.
+    pub(crate) fn push(&mut self, hash: &Node) {
+        let (mut height, mut node) = (0, leaf(hash));
+        while let Some((_, left)) = self.parts.pop_if(|(of, _)| *of == height) {
+            (height, node) = (height + 1, join(&left, &node));
+        }
+        self.parts.push((height, node));
+        self.size += 1;
+    }
+
+    /// The root as it is now.
+    pub(crate) fn root(&self) -> Node {
+        let mut parts = self.parts.iter().rev().map(|(_, node)| *node);
+        let last = parts.next().unwrap_or_else(|| root(&[]));
+        parts.fold(last, |right, left| join(&left, &right))
     }
 }
 
@@ -139,6 +178,16 @@ mod tests {
             let other = SignedTree { root: HEXLOWER.encode(&all[size]), ..tree.clone() };
             let longer = SignedTree { seq: tree.seq + 1, ..tree };
             assert!(!other.holds(&public) && !longer.holds(&public));
+        }
+    }
+
+    #[test]
+    fn a_tree_that_grew_has_the_root_of_one_that_was_made_at_once() {
+        let all: Vec<Node> = (0..200_u8).map(|n| Sha256::digest([n]).into()).collect();
+        let mut growing = Growing::default();
+        for size in 0..all.len() {
+            assert_eq!((growing.size(), growing.root()), (size as u64, root(&all[..size])));
+            growing.push(&all[size]);
         }
     }
 

@@ -21,6 +21,7 @@ pub(crate) mod requests;
 mod reserve;
 mod restored;
 pub(crate) mod reviews;
+mod roots;
 pub(crate) mod sessions;
 mod strays;
 #[cfg(test)]
@@ -140,6 +141,7 @@ pub struct Store {
     reader: Arc<Mutex<Connection>>,
     config: Arc<ArcSwap<String>>,
     attempts: Attempts,
+    roots: roots::Roots,
 }
 
 impl std::fmt::Debug for Store {
@@ -210,7 +212,7 @@ impl Store {
             .spawn(move || queue.into_iter().for_each(|job| job(&mut writer)))
             .map_err(|e| StoreError::Database(format!("no thread for the store: {e}")))?;
         let reader = Arc::new(Mutex::new(reader));
-        Ok(Self { jobs: Some(jobs), thread: Some(thread), reader, config, attempts })
+        Ok(Self { jobs: Some(jobs), thread: Some(thread), reader, config, attempts, roots: roots::Roots::default() })
     }
 
     /// Ok while store and ledger agree. If anybody but us has written to the file since the last look

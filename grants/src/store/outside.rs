@@ -6,7 +6,7 @@ use super::{
     unreadable,
 };
 use crate::ledger::{
-    SignedTree,
+    Entry, SignedTree,
     chain::{self, ENTRY},
     proof::{Anchors, Countersignature, Countersigned, Exported, SignedHead},
     tree,
@@ -64,15 +64,22 @@ pub struct Included {
     pub path: Vec<String>,
 }
 
-/// All entries that `about` picks, each with its proof, and a freshly signed tree of each chain: one moment of the store.
+/// All entries that `about` picks, each with its proof, and what the proofs lead to: a freshly signed tree of each chain, or the newest
+/// that went to the anchor; then of those that were entered after it, the ones that may stand `aside` are left out. One moment of the store.
+///
+/// # Errors
+/// [`StoreError::Damaged`]: an entry is not what it was, or the ledger not the one of the anchor. [`StoreError::Refused`]: what went to the
+/// anchor ends before.
 pub fn prove(
     dir: &Path,
     signer: &HeadSigner,
     now: Timestamp,
+    anchors: Option<&Anchors>,
+    aside: impl Fn(&Entry) -> bool,
     about: impl Fn(&Exported) -> bool,
 ) -> Result<(Vec<Included>, Vec<SignedTree>), StoreError> {
     let mut chains: BTreeMap<String, Vec<[u8; 32]>> = BTreeMap::new();
-    let mut picked = Vec::new();
+    let (mut picked, mut trees) = (Vec::new(), Vec::new());
     export(dir, 0, |exported| {
         let entry = &exported.entry;
         let hash = HEXLOWER.decode(entry.hash.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
@@ -84,8 +91,27 @@ pub fn prove(
         }
         Ok::<_, StoreError>(())
     })?;
-    let trees = chains.iter().map(|(node, hashes)| SignedTree::sign(signer, node, hashes, now.to_string()));
-    let trees = trees.collect::<Result<_, _>>()?;
+    if let Some(anchors) = anchors {
+        let newest = |node: &str| anchors.newest_tree(node).map_or(0, |tree| tree.seq);
+        picked.retain(|it| it.entry.seq <= newest(&it.entry.node) || !aside(&it.entry));
+        if picked.iter().any(|it| it.entry.seq > newest(&it.entry.node)) {
+            return Err(StoreError::Refused("no head of the anchor is as new as this yet: it goes out each minute"));
+        }
+        chains.retain(|node, _| picked.iter().any(|it| it.entry.node == *node));
+        for (node, hashes) in &mut chains {
+            let Some(tree) = anchors.newest_tree(node) else { continue };
+            hashes.truncate(usize::try_from(tree.seq).unwrap_or(usize::MAX));
+            if !tree.is_over(hashes) {
+                let why = format!("ledger {node}/{}: it is not the one whose root went to the anchor", tree.seq);
+                return Err(StoreError::Damaged(why));
+            }
+            trees.push(tree.clone());
+        }
+    } else {
+        for (node, hashes) in &chains {
+            trees.push(SignedTree::sign(signer, node, hashes, now.to_string())?);
+        }
+    }
     let proven = |exported: Exported| {
         let hashes = chains.get(&exported.entry.node).map(Vec::as_slice).unwrap_or_default();
         let index = usize::try_from(exported.entry.seq - 1).unwrap_or(usize::MAX);
@@ -196,7 +222,14 @@ fn heads(db: &Connection) -> Result<Vec<SignedHead>, StoreError> {
     let rows = statement.query_map([], |row| {
         let seq: i64 = row.get(1)?;
         let seq = seq.try_into().map_err(unreadable)?;
-        Ok(SignedHead { node: row.get(0)?, seq, hash: row.get(2)?, at: row.get(3)?, signature: row.get(4)? })
+        Ok(SignedHead {
+            node: row.get(0)?,
+            seq,
+            hash: row.get(2)?,
+            at: row.get(3)?,
+            signature: row.get(4)?,
+            tree: None,
+        })
     });
     rows.map_err(fail)?.collect::<Result<_, _>>().map_err(fail)
 }

@@ -555,3 +555,45 @@ async fn a_head_is_signed_anew_when_it_is_old_and_never_over_what_does_not_verif
     // What was found was entered, and that alone was signed.
     assert!(store.heads().await.unwrap()[0].seq > before.seq && !check(dir.path()).intact());
 }
+
+#[tokio::test]
+async fn a_root_grows_with_the_chain_and_entries_are_proven_by_the_one_that_went_out() {
+    let (dir, authority, _) = lived_in().await;
+    let (store, signer): (_, HeadSigner) = (authority.store(), Arc::new(ledger_key()));
+    let public = ledger_public();
+    let mut line = String::new();
+    for n in 0..3 {
+        store.append(crate::Event::new("test.said"), after(n)).await.unwrap();
+        let head = store.rooted(store.heads().await.unwrap().remove(0)).await.unwrap();
+        let tree = head.tree(&public).unwrap();
+        let (included, whole) = prove(dir.path(), &signer, after(n), None, |_| false, |_| true).unwrap();
+        assert_eq!((&tree.root, tree.seq), (&whole[0].root, included.len() as u64), "as if made at once");
+        line = serde_json::to_string(&head).unwrap();
+    }
+    let anchors = crate::ledger::proof::Anchors::read(&line, &public);
+    assert!(anchors.faults.is_empty(), "{:?}", anchors.faults);
+    let said = |exported: &crate::ledger::proof::Exported| exported.entry.event.kind.starts_with("test.");
+    let (included, trees) = prove(dir.path(), &signer, after(9), Some(&anchors), |_| false, said).unwrap();
+    assert_eq!((included.len(), anchors.has_tree(&trees[0]).is_ok()), (3, true));
+    let of = |it: &Included| trees[0].includes(it.exported.entry.seq, &it.exported.entry.hash, &it.path);
+    assert!(included.iter().all(of));
+
+    store.append(crate::Event::new("test.late"), after(10)).await.unwrap();
+    let late = |entry: &crate::ledger::Entry| entry.event.kind == "test.late";
+    assert_eq!(prove(dir.path(), &signer, after(11), Some(&anchors), late, said).unwrap().0.len(), 3);
+    let refused = prove(dir.path(), &signer, after(11), Some(&anchors), |_| false, said);
+    assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+
+    // Another ledger of the same key.
+    let (elsewhere, other, _) = lived_in().await;
+    for n in 0..4 {
+        other.store().append(crate::Event::new("test.said"), after(n)).await.unwrap();
+    }
+    let refused = prove(elsewhere.path(), &signer, after(11), Some(&anchors), |_| true, said);
+    assert!(matches!(refused, Err(StoreError::Damaged(_))), "{refused:?}");
+    let foreign_head = other.store().heads().await.unwrap().remove(0);
+    assert!(store.rooted(foreign_head).await.is_err(), "a head of other entries has no root here");
+    let mut head = store.rooted(store.heads().await.unwrap().remove(0)).await.unwrap();
+    head.tree.as_mut().unwrap().root.replace_range(..1, "x");
+    assert!(head.holds(&public) && head.tree(&public).is_none(), "a root that was changed is none");
+}
