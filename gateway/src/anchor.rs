@@ -6,13 +6,14 @@
 //! again with the newest head, which vouches for all before it; nothing that a session needs ever waits for an anchor.
 
 use anyhow::{Context as _, ensure};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Collected, Full, Limited};
 use hyper::{Method, Request, Uri, body::Bytes, client::conn::http1, header, http::request::Builder};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use rustls::{ClientConfig, crypto::aws_lc_rs, pki_types::ServerName};
 use std::{
     collections::BTreeMap,
+    error::Error,
     io::Write as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -74,9 +75,9 @@ impl std::fmt::Display for To {
     }
 }
 
-/// What has gone out so far, to which place. Cheap to clone.
+/// How it stands with each place, or each peer. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Anchored(Arc<Mutex<BTreeMap<String, Standing>>>);
+pub(crate) struct Standings(Arc<Mutex<BTreeMap<String, Standing>>>);
 
 /// How it stands with one place.
 #[derive(Debug, Clone, Default)]
@@ -87,7 +88,7 @@ struct Standing {
     failing: Option<String>,
 }
 
-impl Anchored {
+impl Standings {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Standing>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -120,7 +121,7 @@ impl Anchored {
 
 /// Signs the head anew while nothing happens, for ever: who has it knows how long nothing was there to be said.
 pub(crate) async fn renew(gate: Gate) {
-    let mut tick = interval(HEAD_LIFE);
+    let mut tick = interval(HEAD_LIFE / 4);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
@@ -135,7 +136,7 @@ async fn renew_head(gate: &Gate) {
 }
 
 /// Brings what is new to this place, for ever.
-pub(crate) async fn keep(anchor: Anchor, gate: Gate, anchored: Anchored) {
+pub(crate) async fn keep(anchor: Anchor, gate: Gate, anchored: Standings) {
     let (store, gateway) = (&gate.store, &gate.name);
     let mut tick = interval(anchor.every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -148,7 +149,7 @@ pub(crate) async fn keep(anchor: Anchor, gate: Gate, anchored: Anchored) {
 }
 
 /// The last heads, to all places, before the gateway ends.
-pub(crate) async fn keep_last(anchors: &[Anchor], store: &Store, gateway: &str, anchored: &Anchored) {
+pub(crate) async fn keep_last(anchors: &[Anchor], store: &Store, gateway: &str, anchored: &Standings) {
     let all = async {
         for anchor in anchors {
             bring(anchor, store, gateway, &mut Vec::new(), anchored).await;
@@ -159,7 +160,7 @@ pub(crate) async fn keep_last(anchors: &[Anchor], store: &Store, gateway: &str, 
     }
 }
 
-async fn bring(anchor: &Anchor, store: &Store, gateway: &str, taken: &mut Vec<SignedHead>, anchored: &Anchored) {
+async fn bring(anchor: &Anchor, store: &Store, gateway: &str, taken: &mut Vec<SignedHead>, anchored: &Standings) {
     let heads = match store.heads().await {
         Ok(heads) => heads,
         Err(error) => return tracing::error!(%error, "the ledger's heads cannot be read for the anchors"),
@@ -223,15 +224,23 @@ fn append(file: &Path, line: &str) -> anyhow::Result<()> {
 
 async fn post(url: &Uri, ca: Option<&Path>, line: String) -> anyhow::Result<()> {
     let request = Request::builder().method(Method::POST).header(header::CONTENT_TYPE, "application/json");
+    // What it says beside is not needed, nor read to its end.
     ask(url, ca, request, line).await.map(drop)
 }
 
 /// What an HTTPS server answers, as far as [`LONGEST_ANSWER`].
 pub(crate) async fn get(url: &Uri, ca: Option<&Path>) -> anyhow::Result<Bytes> {
-    ask(url, ca, Request::builder(), String::new()).await
+    let answer = ask(url, ca, Request::builder(), String::new()).await?;
+    answer.map_err(|error| anyhow::anyhow!("its answer could not be read: {error}"))
 }
 
-async fn ask(url: &Uri, ca: Option<&Path>, request: Builder, body: String) -> anyhow::Result<Bytes> {
+/// What it answered with yes, and that as far as it could be read.
+async fn ask(
+    url: &Uri,
+    ca: Option<&Path>,
+    request: Builder,
+    body: String,
+) -> anyhow::Result<Result<Bytes, Box<dyn Error + Send + Sync>>> {
     let authority = url.authority().context("no host in its address")?;
     let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
     let roots = crate::api::remote::roots(ca)?;
@@ -250,8 +259,7 @@ async fn ask(url: &Uri, ca: Option<&Path>, request: Builder, body: String) -> an
         let status = response.status();
         let answer = Limited::new(response.into_body(), LONGEST_ANSWER).collect().await;
         ensure!(status.is_success(), "it answered {status}");
-        // Whoever takes heads need not answer with anything that can be read.
-        Ok(answer.map(|answer| answer.to_bytes()).unwrap_or_default())
+        Ok(answer.map(Collected::to_bytes))
     };
     let result = answered.await;
     connection.abort();

@@ -234,16 +234,26 @@ impl Keeper {
         let reason = reason.trim();
         ensure!(!reason.is_empty(), "say why, with a reason");
         let _alone = self.one.lock().await;
-        let (folder, state, wanted) = (self.folder(), self.state.clone(), id.to_owned());
-        let looked = spawn_blocking(move || anyhow::Ok((storage::find(&folder, &wanted)?, fates(&state)?)));
+        let (folder, state, id, sight) = (self.folder(), self.state.clone(), id.to_owned(), sight.clone());
+        let looked = spawn_blocking(move || {
+            let fates = fates(&state)?;
+            // By what the ledger says of whose they are: what is not within sight is not there.
+            let within = |entry: &storage::Entry| {
+                let fate = entry.session.parse().ok().and_then(|session: SessionId| fates.get(&session));
+                let begun = fate.and_then(|fate| fate.begun.as_ref());
+                let whose = begun.and_then(|begun| begun.identity.as_deref()?.parse().ok().zip(begun.target.as_ref()));
+                sight.is_all() || whose.is_some_and(|(whose, target)| sight.sees(&whose, target))
+            };
+            let entry = storage::find_among(&folder, &id, within)?;
+            anyhow::Ok((entry, fates))
+        });
         let (entry, fates) = looked.await??;
         let session: SessionId = entry.session.parse().map_err(|_| anyhow::anyhow!("its session has no id"))?;
         let fate = fates.get(&session);
         let begun = fate.and_then(|fate| fate.begun.clone());
         let Some(begun) = begun else { anyhow::bail!("the ledger does not know the recording of session {session}") };
-        let whose = begun.identity.as_deref().and_then(|name| name.parse().ok()).zip(begun.target.as_ref());
-        let within = sight.is_all() || whose.is_some_and(|(whose, target)| sight.sees(&whose, target));
-        ensure!(within, storage::FindError::None(id.to_owned())); // no different from none
+        let own = begun.identity.as_deref() == Some(by.as_str());
+        ensure!(hold || !own, "nobody releases the recording of their own session: ask another auditor");
         let is_held = fate.is_some_and(|fate| fate.held.is_some());
         ensure!(fate.is_none_or(|fate| fate.deleted.is_none()), "the recording of session {session} is being deleted");
         ensure!(!(hold && is_held), "the recording of session {session} is held already");

@@ -4,7 +4,7 @@
 //! counted anyway and looks up the rest, and never keeps a session waiting; strangers cannot hold it up. The format is
 //! OpenMetrics 1.0, which Prometheus reads. The names are a promise: `deploy/PRODUCTION.md` lists them.
 
-use crate::{anchor::Anchored, health, keeping::Room};
+use crate::{anchor::Standings, health, keeping::Room};
 use axum::{
     Router,
     extract::State,
@@ -47,8 +47,8 @@ pub(crate) struct Outside {
     gate: Gate,
     state: PathBuf,
     room: Room,
-    anchored: Anchored,
-    peers: Anchored,
+    anchored: Standings,
+    peers: Standings,
     registry: Registry,
 }
 
@@ -59,7 +59,7 @@ impl Outside {
         gate: Gate,
         state: PathBuf,
         doors: Vec<(&'static str, Places)>,
-        (room, anchored, peers): (Room, Anchored, Anchored),
+        (room, anchored, peers): (Room, Standings, Standings),
     ) -> Self {
         let mut registry = Registry::with_prefix("tidegate");
         gate.meter.register(&mut registry);

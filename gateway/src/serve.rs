@@ -138,7 +138,7 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
     tasks.spawn(tell_endings(gate.clone()));
     let left = recovered::left(config.state_dir.clone()).await;
     gate.tasks.spawn(recovered::note(gate.clone(), config.state_dir.clone(), left, keys.ledger.verifying_key()));
-    let (room, anchored, peers) = (Room::default(), anchor::Anchored::default(), anchor::Anchored::default());
+    let (room, anchored, peers) = (Room::default(), anchor::Standings::default(), anchor::Standings::default());
     let outside = Outside::new(
         gate.clone(),
         config.state_dir.clone(),

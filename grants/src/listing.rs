@@ -47,13 +47,13 @@ impl Listing {
     pub(crate) fn part<R>(
         &self,
         rows: impl Iterator<Item = rusqlite::Result<R>>,
-        about: impl Fn(&R) -> (&IdentityName, &TargetName),
+        about: impl Fn(&R) -> Option<(&IdentityName, &TargetName)>,
     ) -> Vec<R> {
         let readable =
             rows.filter_map(|row| row.inspect_err(|error| tracing::error!(%error, "a row cannot be read")).ok());
         let within = readable.filter(|row| {
-            let (identity, target) = about(row);
-            self.of.sees(identity, target)
+            let within = || about(row).is_some_and(|(identity, target)| self.of.sees(identity, target));
+            self.of.is_all() || within()
         });
         within.take(self.most.unwrap_or(usize::MAX)).collect()
     }

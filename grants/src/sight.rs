@@ -26,6 +26,17 @@ pub struct Auditor {
 }
 
 impl Auditor {
+    fn sees(&self, policy: &Policy, person: &IdentityName, target: &TargetName) -> bool {
+        let is_of = |groups: &BTreeSet<GroupName>| {
+            policy.identities.get(person).is_some_and(|person| !person.groups.is_disjoint(groups))
+        };
+        let is_at = |selector: &Selector| match selector {
+            Selector::Names(names) => names.contains(target),
+            Selector::Labels(_) => policy.targets.get(target).is_some_and(|target| selector.selects(target)),
+        };
+        self.people.as_ref().is_none_or(is_of) && self.targets.as_ref().is_none_or(is_at)
+    }
+
     fn view(&self, policy: &Policy) -> View {
         let targets = self.targets.as_ref().map(|selector| match selector {
             // Those that are no longer in the configuration, too: what was done there was done.
@@ -127,7 +138,7 @@ impl Policy {
 
     /// Auditors of a part who may see what this person does there.
     pub fn auditors_of(&self, person: &IdentityName, target: &TargetName) -> impl Iterator<Item = &Auditor> {
-        self.scoped_auditors.iter().filter(move |auditor| auditor.view(self).sees(person, target))
+        self.scoped_auditors.iter().filter(move |auditor| auditor.sees(self, person, target))
     }
 }
 

@@ -3,6 +3,7 @@
 //! What always holds: a [`Recorded`] exists only after `write(2)` took the frame that accounts for its bytes, and it is
 //! the only thing that the forwarding side accepts. So no byte goes on unrecorded.
 
+mod entered;
 pub mod event;
 pub mod export;
 pub mod film;

@@ -4,11 +4,7 @@
 //! here only after its frame was written; what the person typed never is; memory is bounded, whatever a session does; and
 //! nobody who records waits for one who watches: who is too slow goes on from what is here, and is told so.
 
-use crate::{
-    Event, Keep, Stream, inert,
-    replay::{Moment, What},
-    stage::Stage,
-};
+use crate::{Event, Keep, Stream, entered::Line, inert};
 use bytes::Bytes;
 use jiff::Timestamp;
 use std::{
@@ -28,8 +24,6 @@ const LONGEST: usize = 4 * 1024;
 const MOST_PARAMETERS: usize = 64;
 /// Channels whose beginning is remembered, open at once.
 const MOST_CHANNELS: usize = 256;
-/// What is here is looked through for what was entered, before it goes, this seldom.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// So much of the last command is shown in lists.
 const SHOWN: usize = 120;
 
@@ -39,8 +33,6 @@ pub(crate) struct Seen {
     pub(crate) at: Timestamp,
     pub(crate) elapsed: Duration,
     pub(crate) event: Event,
-    /// When something was typed before it, and not what.
-    typed: Option<Duration>,
 }
 
 /// What somebody who watches has not seen yet.
@@ -85,12 +77,8 @@ struct Held {
     moved: Instant,
     /// What was done last, and when.
     last: Option<(Duration, String)>,
-    /// Something was typed, and nothing was seen since.
-    typed: Option<Duration>,
-    /// What is here was looked through for the last line that was entered: up to which event, and when.
-    looked: Option<(u64, Instant)>,
-    /// Something was typed since.
-    unlooked: bool,
+    /// The line of the first terminal that is open.
+    line: Option<Line>,
     over: bool,
     waiting: Vec<Waker>,
 }
@@ -106,9 +94,7 @@ impl Default for Recent {
             decoded: BTreeSet::new(),
             moved: began,
             last: None,
-            typed: None,
-            looked: None,
-            unlooked: false,
+            line: None,
             over: false,
             waiting: Vec::new(),
         };
@@ -128,12 +114,9 @@ impl Recent {
             held.moved = Instant::now();
         }
         for event in events {
-            if matches!(event, Event::Data { stream: Stream::Stdin, .. }) {
-                held.typed = Some(elapsed);
-            }
+            held.follow(&event, elapsed);
             if let Some(event) = held.shown(event, elapsed) {
-                let typed = held.typed.take();
-                held.add(Seen { at, elapsed, event, typed });
+                held.add(Seen { at, elapsed, event });
             }
         }
         held.wake();
@@ -147,8 +130,13 @@ impl Recent {
     }
 
     pub(crate) fn glance(&self) -> Glance {
+        let entered = self.lock().line.as_mut().and_then(Line::take);
+        // Drawn while nobody waits.
+        let entered = entered.as_ref().map(|entered| (entered.elapsed, entered.drawn()));
         let mut held = self.lock();
-        held.look();
+        if let Some((elapsed, line)) = entered {
+            held.did(elapsed, &line);
+        }
         Glance { idle: held.moved.elapsed(), last: held.last.as_ref().map(|(_, line)| line.clone()) }
     }
 
@@ -171,6 +159,34 @@ impl Recent {
 }
 
 impl Held {
+    /// What becomes of the line that is being entered.
+    fn follow(&mut self, event: &Event, elapsed: Duration) {
+        let line = self.line.as_mut();
+        match event {
+            Event::Opened { channel, terminal: Some((_, columns, _)), .. } if line.is_none() => {
+                self.line = Some(Line::new(*channel, *columns));
+            }
+            Event::Resized { channel, columns, .. } => {
+                line.filter(|line| line.is_of(*channel)).into_iter().for_each(|line| line.resize(*columns));
+            }
+            Event::Data { channel, stream, data, .. } => {
+                let Some(line) = line.filter(|line| line.is_of(*channel)) else { return };
+                match stream {
+                    Stream::Stdin => line.typed(elapsed),
+                    Stream::Stdout => line.seen(data, elapsed),
+                    _ => {}
+                }
+            }
+            Event::Closed { channel, .. } if line.is_some_and(|line| line.is_of(*channel)) => {
+                let entered = self.line.take().and_then(|mut line| line.take());
+                if let Some((elapsed, line)) = entered.as_ref().map(|it| (it.elapsed, it.drawn())) {
+                    self.did(elapsed, &line);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// What of it may be seen, with a copy of its bytes: what they are a part of could be much larger.
     fn shown(&mut self, event: Event, elapsed: Duration) -> Option<Event> {
         match event {
@@ -204,45 +220,20 @@ impl Held {
         self.did(elapsed, &last);
     }
 
+    /// What comes earlier than what is known is not the last.
     fn did(&mut self, elapsed: Duration, what: &str) {
+        if what.trim().is_empty() || self.last.as_ref().is_some_and(|(when, _)| *when > elapsed) {
+            return;
+        }
         let line = inert::line(what.split_whitespace().collect::<Vec<_>>().join(" ").as_str());
         let cut = line.chars().count() > SHOWN;
         let line = if cut { line.chars().take(SHOWN).chain(['…']).collect() } else { line };
         self.last = Some((elapsed, line));
     }
 
-    /// Looks for the last line that was entered in a terminal, where something new was typed.
-    fn look(&mut self) {
-        let next = self.gone + self.seen.len() as u64;
-        if self.looked.is_some_and(|(upto, _)| upto == next) {
-            return;
-        }
-        (self.looked, self.unlooked) = (Some((next, Instant::now())), false);
-        let (mut stage, mut entered) = (Stage::new(None), None);
-        for seen in self.channels.values().flatten().chain(&self.seen) {
-            let moment = |elapsed, what| Moment { frame: 0, elapsed, at: seen.at, took: None, what };
-            if let Some(typed) = seen.typed {
-                stage.take(&moment(typed, What::Withheld { bytes: 0 }));
-            }
-            if let Some(line) = stage.take(&moment(seen.elapsed, What::Event(seen.event.clone()))) {
-                entered = Some((seen.elapsed, line));
-            }
-        }
-        if let Some((elapsed, line)) = entered
-            && self.last.as_ref().is_none_or(|(when, _)| *when <= elapsed)
-        {
-            self.did(elapsed, &line);
-        }
-    }
-
     fn add(&mut self, seen: Seen) {
         self.bytes += weight(&seen.event);
         self.seen.push_back(seen);
-        // What goes now may be the line that was entered last; and whoever types without end is not looked after each time.
-        self.unlooked |= self.seen.back().is_some_and(|seen| seen.typed.is_some());
-        if self.bytes > MOST && self.unlooked && self.looked.is_none_or(|(_, when)| when.elapsed() > LOOK_AGAIN) {
-            self.look();
-        }
         while self.bytes > MOST
             && let Some(first) = self.seen.pop_front()
         {
@@ -409,20 +400,12 @@ mod tests {
     #[test]
     fn of_a_shell_lists_show_the_line_that_was_entered_last_also_when_much_came_since() {
         let (recent, now) = (Recent::default(), Timestamp::UNIX_EPOCH);
-        let typed = |text: &str| {
-            let data = Bytes::copy_from_slice(text.as_bytes());
+        let typed = |text: &'static str| {
+            let data = Bytes::from_static(text.as_bytes());
             Event::Data { channel: 1, stream: Stream::Stdin, keep: Keep::Whole, data }
         };
         recent.take(vec![opened(80), data(b"$ ")], now, true);
         assert_eq!(recent.glance().last, None);
-        for (key, echo) in [("l", "l"), ("x", "x"), ("\x7f", "\x08 \x08"), ("s", "s"), ("\r", "\r\n")] {
-            recent.take(vec![typed(key)], now, true);
-            recent.take(vec![data(echo.as_bytes())], now, true);
-        }
-        recent.take(vec![data(b"one  two\r\n$ ")], now, true);
-        assert_eq!(recent.glance().last.as_deref(), Some("$ ls"));
-        // A line that nobody looked for before its bytes were gone.
-        recent.lock().looked = None;
         recent.take(vec![typed("make\r"), data(b"make\r\n")], now, true);
         for _ in 0..100 {
             recent.take(vec![data(&[b'x'; 4096])], now, true);
@@ -431,6 +414,9 @@ mod tests {
         let sql = Event::Statement { text: "select 1".to_owned(), prepared: None, number: None, masked: false };
         recent.take(vec![sql], now, true);
         assert_eq!(recent.glance().last.as_deref(), Some("select 1"));
+        recent.take(vec![typed("exit\r"), data(b"\r\n$ exit\r\n")], now, true);
+        recent.take(vec![Event::Closed { channel: 1, up: 0, down: 0 }], now, false);
+        assert!(recent.lock().line.is_none() && recent.glance().last.is_some());
     }
 
     proptest! {

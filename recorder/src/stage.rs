@@ -186,7 +186,7 @@ impl Stage {
 }
 
 /// The line that the cursor is on, soft wraps undone, inert.
-fn line_of(terminal: &Terminal) -> String {
+pub(crate) fn line_of(terminal: &Terminal) -> String {
     let screen = terminal.screen();
     let wraps = |row: usize| screen.line(row).is_some_and(|line| line.is_wrapped());
     let row = terminal.cursor().row;

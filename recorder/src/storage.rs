@@ -344,11 +344,16 @@ pub enum FindError {
 
 /// The one recording whose session's id is, begins or ends with `id`; dashes do not count.
 pub fn find(dir: &Path, id: &str) -> Result<Entry, FindError> {
+    find_among(dir, id, |_| true)
+}
+
+/// The same among those that `of` picks: the others are not there.
+pub fn find_among(dir: &Path, id: &str, of: impl Fn(&Entry) -> bool) -> Result<Entry, FindError> {
     let simple = |id: &str| id.replace('-', "").to_ascii_lowercase();
     let wanted = simple(id);
     let fits = |entry: &Entry| {
         let session = simple(&entry.session);
-        session.starts_with(&wanted) || session.ends_with(&wanted)
+        (session.starts_with(&wanted) || session.ends_with(&wanted)) && of(entry)
     };
     if wanted.is_empty() {
         return Err(FindError::None(id.to_owned()));

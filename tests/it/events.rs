@@ -112,6 +112,10 @@ fn an_auditor_of_a_part_follows_that_part() {
     let (_, kind, data) = seen.next();
     assert_eq!((kind.as_str(), data["identity"].as_str()), ("request.opened", Some("alice")));
     assert!(data["detail"].to_string().contains("to be seen"), "{data}");
+    // The same of lists: requests that they may see are those of their people.
+    let requests = get(&world, "/v1/requests", &piet).json();
+    let whose: Vec<&str> = requests.as_array().unwrap().iter().filter_map(|it| it["identity"].as_str()).collect();
+    assert_eq!(whose, ["alice"], "{requests}");
 }
 
 #[test]

@@ -114,6 +114,12 @@ fn an_export_of_the_ledger_proves_itself_and_whatever_is_done_to_it_is_named() {
     let last = lines.len() - 1;
     tampered("cut.jsonl", &lines[..last - 1], "no signed head");
     tampered("shortened.jsonl", &[&lines[..last - 1], &lines[last..]].concat(), "where the rows do not end");
+    // Rows behind the head of their chain, and rows of which each number is there twice.
+    tampered("behind.jsonl", &[&lines[..], &lines[last - 1..last]].concat(), "stands behind the head of its chain");
+    tampered("heads.jsonl", &[&lines[..], &lines[last..]].concat(), "it is there twice");
+    let twice = elsewhere.write("twice.jsonl", [&lines[..last], &lines[..]].concat().join("\n"));
+    let found = elsewhere.verify(&twice, &[]).exited(1);
+    assert!(found.out().contains("the row is twice there") && !found.out().contains("still proven"), "{}", found.out());
     tampered("none.jsonl", &["{\"a\":1}"], "line 1: neither an entry nor a head");
 }
 

@@ -104,7 +104,7 @@ impl Guard {
         Ok(Some(Caller::with_token(&self.api.gate.authority.policy(), bearer)))
     }
 
-    /// Whoever asks without a token hears this and no name; where the configuration says so, the ledger's heads too.
+    /// Whoever asks without a token hears this and no name; where the configuration says so, the ledger's heads too, which have the nodes'.
     async fn readiness(&self) -> Response {
         let ready = health::faults(&self.api.gate).await.is_empty();
         if self.api.live.config().api.as_ref().is_some_and(|door| door.show_heads)

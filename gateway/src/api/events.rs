@@ -137,7 +137,9 @@ fn shown(entry: &Entry, me: &IdentityName, sight: &Sight) -> Option<Sent> {
         "seq": entry.seq, "at": entry.at, "kind": event.kind, "identity": event.identity, "target": event.target,
         "session": event.session, "grant": event.grant,
     });
-    let whose = event.identity.as_deref().and_then(|name| name.parse().ok());
+    // Who watches or plays does so in somebody else's session.
+    let of = event.detail.get("of").and_then(serde_json::Value::as_str);
+    let whose = of.or(event.identity.as_deref()).and_then(|name| name.parse().ok());
     let seen = whose.zip(event.target.as_ref()).is_some_and(|(whose, target)| sight.sees(&whose, target));
     if seen || sight.is_all() {
         let data = data.as_object_mut()?;

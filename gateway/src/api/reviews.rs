@@ -13,7 +13,7 @@ use axum::{
 };
 use tidegate_grants::{ReviewView, Sight};
 
-/// Reviews, newest first: what was done without anybody's approval. Admins and auditors see all, others their own.
+/// Reviews, newest first: what was done without anybody's approval. Admins see all, auditors what they audit, others their own.
 #[utoipa::path(get, path = "/v1/reviews", tag = "reviews",
     params(ListQuery),
     responses((status = 200, body = Vec<ReviewView>, description = "Done.")))]

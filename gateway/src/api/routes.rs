@@ -9,7 +9,7 @@ use super::{
     recordings, refusals, requests, reviews, sessions, tokens, workloads,
 };
 use crate::{
-    anchor::Anchored,
+    anchor::Standings,
     config::{self, Config},
     elsewhere::KeyRing,
     health,
@@ -64,8 +64,8 @@ pub(crate) struct Api {
     /// Who looks for accounts without a lease.
     pub(crate) sweeper: Sweeper,
     /// What went to places outside.
-    pub(crate) anchored: Anchored,
-    pub(crate) peers: Anchored,
+    pub(crate) anchored: Standings,
+    pub(crate) peers: Standings,
     /// Deletes recordings whose time is over, and holds others.
     pub(crate) keeper: Arc<Keeper>,
     /// What they take.

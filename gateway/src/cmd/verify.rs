@@ -9,7 +9,7 @@ use crate::{
     evidence::{self, Proven},
     text::plain,
 };
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use ed25519_dalek::VerifyingKey;
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,7 @@ use std::{
 };
 use tidegate_grants::{
     SessionId,
-    ledger::proof::{Anchors, Found, Walk},
+    ledger::proof::{Anchors, Countersigned, Found, SignedHead, Walk},
 };
 use tidegate_recorder::verify::{Outcome, verify as verify_recording};
 
@@ -128,15 +128,22 @@ pub(super) fn read_anchors(
         anchors.faults.push("there is no head of a ledger in the anchor: nothing is proven against it".to_owned());
     }
     let mut seen = Vec::new();
-    if let Some(newest) = anchors.heads().max_by_key(|head| head.seq) {
-        seen.push(format!("the newest head of the anchor is {}/{}, signed at {}", newest.node, newest.seq, newest.at));
+    let newest: BTreeMap<&str, &SignedHead> = anchors.heads().map(|head| (head.node.as_str(), head)).collect();
+    for SignedHead { node, seq, at, .. } in newest.values() {
+        seen.push(format!("the newest head of the anchor is {node}/{seq}, signed at {at}"));
     }
+    let mut keys = Vec::new();
     for file in witnesses {
-        let (witness, whose) = (verification_key(Path::new(""), Some(file))?, file.display().to_string());
-        if let Some((count, newest)) = anchors.seen_by(&witness.to_bytes(), &whose) {
-            let (gateway, at, seq) = (&newest.countersigned.gateway, &newest.countersigned.at, newest.head.seq);
-            seen.push(format!("{count} heads are countersigned by {whose} ({gateway}), the newest, {seq}, at {at}"));
+        let (witness, whose) = (verification_key(Path::new(""), Some(file))?, file.display());
+        ensure!(witness != *key, "{whose}: this is the key of the ledger itself, and nobody is a witness of their own");
+        for (node, Countersigned { head, countersigned }) in anchors.seen_by(&witness.to_bytes()) {
+            let (gateway, at) = (&countersigned.gateway, &countersigned.at);
+            seen.push(format!("{whose} ({gateway}) has seen it up to {node}/{} at {at}", head.seq));
         }
+        keys.push(witness.to_bytes());
+    }
+    if !keys.is_empty() {
+        anchors.must_be_seen_by(&keys);
     }
     Ok((anchors, seen))
 }

@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 impl Authority {
-    /// Reviews, those that are owed first: all, or what this identity may see: admins and auditors all, others their own.
+    /// Reviews, those that are owed first: all, or what this identity may see: admins all, auditors what they audit, others their own.
     pub async fn reviews(&self, by: Option<&IdentityName>) -> Result<Vec<ReviewView>, StoreError> {
         let (rules, by) = (self.rules.clone(), by.cloned());
         self.store.read(move |db| list(db, &rules, by.as_ref())).await

@@ -96,10 +96,13 @@ pub(super) fn ending(db: &Connection, now: Timestamp, until: Timestamp) -> Resul
 /// All of them, newest first.
 pub(super) fn list(db: &Connection, listing: &Listing) -> Result<Vec<GrantRow>, StoreError> {
     let mut statement = db.prepare_cached(&format!("SELECT * FROM grants WHERE {WITHIN}")).map_err(fail)?;
-    let named = |row: &Row<'_>| Ok((parsed(row, "identity")?, parsed(row, "target")?, from_row(row)?));
+    let named = |row: &Row<'_>| {
+        let whose = parsed::<IdentityName>(row, "identity").ok().zip(parsed::<TargetName>(row, "target").ok());
+        Ok((whose, from_row(row)?))
+    };
     let rows = statement.query_map(listing.bounds(), named).map_err(fail)?;
-    let part = listing.part(rows, |(identity, target, _)| (identity, target));
-    Ok(part.into_iter().map(|(_, _, row)| row).collect())
+    let part = listing.part(rows, |(whose, _)| whose.as_ref().map(|(identity, target)| (identity, target)));
+    Ok(part.into_iter().map(|(_, row)| row).collect())
 }
 
 pub(super) fn by_id(db: &Connection, id: GrantId) -> Result<Option<GrantRow>, StoreError> {

@@ -10,7 +10,10 @@ use super::{
 };
 use rusqlite::types::Value;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 use utoipa::ToSchema;
 
 /// One line of an export: an entry, or at its end the signed head of a chain.
@@ -207,14 +210,27 @@ impl Anchors {
         }
     }
 
-    /// How many heads the owner of this key saw, and the newest of them by its own time; none is a fault.
-    pub fn seen_by(&mut self, witness: &[u8; 32], whose: &str) -> Option<(usize, &Countersigned)> {
-        let count = self.countersigned.iter().filter(|line| line.holds(witness)).count();
-        if count == 0 {
-            self.faults.push(format!("no head of the anchor is countersigned by {whose}"));
+    /// Of each chain the newest head that the owner of this key saw.
+    pub fn seen_by(&self, witness: &[u8; 32]) -> BTreeMap<&str, &Countersigned> {
+        let mut newest: BTreeMap<&str, &Countersigned> = BTreeMap::new();
+        for line in self.countersigned.iter().filter(|line| line.holds(witness)) {
+            let known = newest.entry(&line.head.node).or_insert(line);
+            if known.head.seq <= line.head.seq {
+                *known = line;
+            }
         }
-        let theirs = self.countersigned.iter().filter(|line| line.holds(witness));
-        theirs.max_by_key(|line| line.head.seq).map(|newest| (count, newest))
+        newest
+    }
+
+    /// Heads that none of them saw are faults: whoever has the ledger's key can sign as many as they like.
+    pub fn must_be_seen_by(&mut self, witnesses: &[[u8; 32]]) {
+        let seen = self.countersigned.iter().filter(|line| witnesses.iter().any(|witness| line.holds(witness)));
+        let seen: BTreeSet<_> = seen.map(|line| (&line.head.node, line.head.seq, &line.head.hash)).collect();
+        let unseen = self.heads.values().filter(|head| !seen.contains(&(&head.node, head.seq, &head.hash)));
+        let unseen: Vec<String> = unseen
+            .map(|head| format!("head {}/{} of the anchor: no witness has countersigned it", head.node, head.seq))
+            .collect();
+        self.faults.extend(unseen);
     }
 
     /// What is to be said of a ledger that has this hash (or no entry) where the anchor has `head`.
@@ -288,6 +304,12 @@ struct Link {
     since: u64,
     /// Up to here all is as an anchor has it.
     anchored: Option<SignedHead>,
+    /// The highest number that came.
+    highest: u64,
+    /// A number came twice: which of the two is meant, its name does not say.
+    doubtful: bool,
+    /// Its head has come: nothing comes behind it.
+    ended: bool,
 }
 
 impl Walk {
@@ -319,9 +341,15 @@ impl Walk {
         let origin = Link { hash: ORIGIN.to_owned(), since: 1, ..Link::default() };
         let link = self.chains.entry(node.clone()).or_insert(origin);
         let consistent = exported.is_consistent();
-        let fault = if *seq != link.seq + 1 {
+        link.doubtful |= *seq <= link.highest;
+        link.highest = link.highest.max(*seq);
+        let fault = if link.ended {
+            Some(format!("ledger {node}/{seq}: the row stands behind the head of its chain"))
+        } else if Some(*seq) != link.seq.checked_add(1) {
             Some(match *seq > link.seq {
-                true => format!("ledger {node}/{} to {node}/{}: the rows are missing", link.seq + 1, seq - 1),
+                true => {
+                    format!("ledger {node}/{} to {node}/{}: the rows are missing", link.seq.saturating_add(1), seq - 1)
+                }
                 false => format!("ledger {node}/{seq}: the row is twice there or out of its order"),
             })
         } else if *prev != link.hash {
@@ -350,6 +378,10 @@ impl Walk {
         if !head.holds(&self.public) {
             return self.fault(format!("head of {}: the signature is not by this key", head.node));
         }
+        let known = self.chains.get_mut(&head.node);
+        if known.is_some_and(|link| std::mem::replace(&mut link.ended, true)) {
+            return self.fault(format!("head of {}: it is there twice", head.node));
+        }
         match self.chains.get(&head.node) {
             Some(link) if (link.seq, &link.hash) == (head.seq, &head.hash) && !link.broken => {
                 self.found.entries += link.good;
@@ -357,7 +389,13 @@ impl Walk {
             }
             Some(link) if (link.seq, &link.hash) == (head.seq, &head.hash) => {
                 let (node, from, to, signed) = (head.node.clone(), link.since, link.seq, head.at.clone());
-                self.found.left.extend((from <= to).then_some(Left { node, from, to, signed, anchored: false }));
+                self.found.left.extend((from <= to && !link.doubtful).then_some(Left {
+                    node,
+                    from,
+                    to,
+                    signed,
+                    anchored: false,
+                }));
             }
             _ => self.fault(format!("head of {0}: it is of {0}/{1}, where the rows do not end", head.node, head.seq)),
         }
@@ -371,7 +409,7 @@ impl Walk {
             unsigned.map(|(node, _)| format!("ledger {node}: no signed head vouches for it")).collect();
         self.found.faults.extend(unsigned);
         for (node, link) in &self.chains {
-            if let Some(head) = link.anchored.as_ref().filter(|_| !signed(node)) {
+            if let Some(head) = link.anchored.as_ref().filter(|_| !signed(node) && !link.doubtful) {
                 let (node, signed) = (node.clone(), head.at.clone());
                 self.found.left.push(Left { node, from: 1, to: head.seq, signed, anchored: true });
             }

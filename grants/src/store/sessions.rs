@@ -26,7 +26,7 @@ impl Store {
         self.read(move |db| {
             let mut statement = db.prepare_cached(&format!("SELECT * FROM sessions WHERE {WITHIN}")).map_err(fail)?;
             let rows = statement.query_map(listing.bounds(), from_row).map_err(fail)?;
-            Ok(listing.part(rows, |row| (&row.identity, &row.target)))
+            Ok(listing.part(rows, |row| Some((&row.identity, &row.target))))
         })
         .await
     }

@@ -27,7 +27,7 @@ use tidegate_ca::Keys;
 use tidegate_grants::{
     Access, DatabaseName, Lease, LeaseId, LeaseKind, LeasePlan, Leftovers, Permit, Store, TargetName, Terms,
 };
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::timeout};
 use tokio_postgres::types::Type;
 use zeroize::Zeroizing;
 
@@ -59,6 +59,8 @@ pub struct PostgresIssuer {
 
 /// More than this of what mint saw is not kept to compare with: the receipt says so.
 const LONGEST_WITNESS: usize = 64 * 1024;
+/// For what was minted to be read back: a login does not wait for it any longer.
+const TO_REPORT: std::time::Duration = std::time::Duration::from_millis(500);
 
 impl PostgresIssuer {
     /// With the targets of the configuration.
@@ -283,13 +285,17 @@ async fn report(link: Link, notes: &Notes) -> Option<serde_json::Value> {
         let row = link.one(ROLE, &[(&notes.oid, Type::OID)]).await?;
         read::<String>(&row, 0)
     };
-    match read_back.await {
-        Ok(text) => {
+    match timeout(TO_REPORT, read_back).await {
+        Ok(Ok(text)) => {
             link.keep();
-            serde_json::from_str(&text).ok()
+            if text.len() <= LONGEST_WITNESS { serde_json::from_str(&text).ok() } else { None }
         }
-        Err(fault) => {
+        Ok(Err(fault)) => {
             tracing::warn!(?fault, "what was minted could not be read back");
+            None
+        }
+        Err(_) => {
+            tracing::warn!("what was minted was not read back within {TO_REPORT:?}");
             None
         }
     }
