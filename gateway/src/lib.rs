@@ -21,7 +21,7 @@ mod metrics;
 mod notify;
 mod outgoing;
 mod pages;
-mod peer;
+mod peers;
 mod player;
 mod recovered;
 mod serve;

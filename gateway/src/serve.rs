@@ -11,7 +11,7 @@ use crate::{
     live::{Live, Opened},
     metrics::{self, Outside},
     notify::Notifier,
-    pages, peer, recovered,
+    pages, peers, recovered,
     stop::{self, Signals, notify},
     telemetry,
     tickets::TicketSystem,
@@ -138,12 +138,12 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
     tasks.spawn(tell_endings(gate.clone()));
     let left = recovered::left(config.state_dir.clone()).await;
     gate.tasks.spawn(recovered::note(gate.clone(), config.state_dir.clone(), left, keys.ledger.verifying_key()));
-    let (room, anchored, peers) = (Room::default(), anchor::Standings::default(), anchor::Standings::default());
+    let (room, anchored, at_peers) = (Room::default(), anchor::Standings::default(), anchor::Standings::default());
     let outside = Outside::new(
         gate.clone(),
         config.state_dir.clone(),
         doors.places(),
-        (room.clone(), anchored.clone(), peers.clone()),
+        (room.clone(), anchored.clone(), at_peers.clone()),
     );
     let (outside, state) = (Arc::new(outside), config.state_dir.clone());
     let https = doors.api.take();
@@ -159,7 +159,7 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
     }
     tasks.spawn(anchor::renew(gate.clone()));
     for peer in &config.peers {
-        tasks.spawn(peer::keep(peer.clone(), gate.clone(), config.state_dir.clone(), peers.clone()));
+        tasks.spawn(peers::keep(peer.clone(), gate.clone(), config.state_dir.clone(), at_peers.clone()));
     }
     let trials = api::Trials { ssh: opened.ssh.clone(), postgres: opened.postgres.clone(), keys: keys.clone() };
     let live = Arc::new(Live::new(file, config, keys, gate.clone(), opened));
@@ -182,7 +182,7 @@ async fn serve(file: PathBuf, config: Config, keys: Arc<Keys>) -> anyhow::Result
         undertakers,
         sweeper,
         anchored: anchored.clone(),
-        peers,
+        peers: at_peers,
         keeper,
         room,
         ring: KeyRing::default(),

@@ -67,13 +67,11 @@ impl Line {
 
     /// This was seen.
     pub(crate) fn seen(&mut self, data: &[u8], elapsed: Duration) {
-        let last = |(sequence, drawn): &(&[u8], bool)| {
-            data.windows(sequence.len()).rposition(|window| window == *sequence).map(|at| (at, *drawn))
-        };
-        if data.contains(&0x1b)
-            && let Some((_, drawn)) = SCREENS.iter().filter_map(last).max()
-        {
-            self.drawn = drawn;
+        let escapes = data.iter().enumerate().rev().filter(|(_, byte)| **byte == 0x1b).map(|(at, _)| at);
+        let begins = |at: usize| data.get(at..).unwrap_or_default();
+        let screen = |at| SCREENS.iter().find(|(sequence, _)| begins(at).starts_with(sequence));
+        if let Some((_, drawn)) = escapes.into_iter().find_map(screen) {
+            self.drawn = *drawn;
         }
         let awaited = self.typed.is_some_and(|typed| elapsed.saturating_sub(typed) <= ECHO);
         let mut lines = data.split(|byte| *byte == b'\n');
@@ -106,9 +104,27 @@ impl Entered {
     pub(crate) fn drawn(&self) -> String {
         let columns = bounded(self.columns, 24).0.min(WIDEST);
         let Ok(mut terminal) = Terminal::new(columns, ROWS) else { return String::new() };
-        terminal.feed(inert::Decoder::default().decode(&self.bytes).as_str());
+        terminal.feed(without_repeats(&inert::Decoder::default().decode(&self.bytes)).as_str());
         line_of(&terminal)
     }
+}
+
+/// Without what repeats the last character so often as it likes (REP, ECMA-48 section 8.3.103).
+fn without_repeats(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once("\x1b[") {
+        let end = behind.find(|c: char| !(c.is_ascii_digit() || c == ';')).unwrap_or(behind.len());
+        let repeats = behind.get(end..).is_some_and(|after| after.starts_with('b'));
+        out.push_str(before);
+        if repeats {
+            rest = behind.get(end + 1..).unwrap_or_default();
+        } else {
+            out.push_str("\x1b[");
+            rest = behind;
+        }
+    }
+    out + rest
 }
 
 #[cfg(test)]
@@ -153,5 +169,8 @@ mod tests {
         line.typed(second(3));
         line.seen(b"\x1b[1;1Hmake\r\n", second(3));
         assert_eq!(entered(&mut line).as_deref(), Some("make"));
+        line.typed(second(4));
+        line.seen(&[b"x\x1b[65535b".repeat(200), b"\x1b[1;1H\x1b[Kmake\r\n".to_vec()].concat(), second(4));
+        assert_eq!(entered(&mut line).as_deref(), Some("make"), "and it took no time");
     }
 }

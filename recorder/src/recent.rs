@@ -4,7 +4,11 @@
 //! here only after its frame was written; what the person typed never is; memory is bounded, whatever a session does; and
 //! nobody who records waits for one who watches: who is too slow goes on from what is here, and is told so.
 
-use crate::{Event, Keep, Stream, entered::Line, inert};
+use crate::{
+    Event, Keep, Stream,
+    entered::{Entered, Line},
+    inert,
+};
 use bytes::Bytes;
 use jiff::Timestamp;
 use std::{
@@ -79,6 +83,8 @@ struct Held {
     last: Option<(Duration, String)>,
     /// The line of the first terminal that is open.
     line: Option<Line>,
+    /// What was entered last in one that was closed.
+    left: Option<Entered>,
     over: bool,
     waiting: Vec<Waker>,
 }
@@ -95,6 +101,7 @@ impl Default for Recent {
             moved: began,
             last: None,
             line: None,
+            left: None,
             over: false,
             waiting: Vec::new(),
         };
@@ -130,7 +137,7 @@ impl Recent {
     }
 
     pub(crate) fn glance(&self) -> Glance {
-        let entered = self.lock().line.as_mut().and_then(Line::take);
+        let entered = self.lock().entered();
         // Drawn while nobody waits.
         let entered = entered.as_ref().map(|entered| (entered.elapsed, entered.drawn()));
         let mut held = self.lock();
@@ -178,13 +185,17 @@ impl Held {
                 }
             }
             Event::Closed { channel, .. } if line.is_some_and(|line| line.is_of(*channel)) => {
-                let entered = self.line.take().and_then(|mut line| line.take());
-                if let Some((elapsed, line)) = entered.as_ref().map(|it| (it.elapsed, it.drawn())) {
-                    self.did(elapsed, &line);
-                }
+                self.left = self.entered();
+                self.line = None;
             }
             _ => {}
         }
+    }
+
+    /// The line that was entered last, if nobody has asked for it yet.
+    fn entered(&mut self) -> Option<Entered> {
+        let newest = self.line.as_mut().and_then(Line::take);
+        newest.or_else(|| self.left.take())
     }
 
     /// What of it may be seen, with a copy of its bytes: what they are a part of could be much larger.
@@ -414,9 +425,9 @@ mod tests {
         let sql = Event::Statement { text: "select 1".to_owned(), prepared: None, number: None, masked: false };
         recent.take(vec![sql], now, true);
         assert_eq!(recent.glance().last.as_deref(), Some("select 1"));
-        recent.take(vec![typed("exit\r"), data(b"\r\n$ exit\r\n")], now, true);
+        recent.take(vec![data(b"\r\n$ "), typed("exit\r"), data(b"exit\r\n")], now, true);
         recent.take(vec![Event::Closed { channel: 1, up: 0, down: 0 }], now, false);
-        assert!(recent.lock().line.is_none() && recent.glance().last.is_some());
+        assert_eq!(recent.glance().last.as_deref(), Some("$ exit"), "also when its terminal is closed");
     }
 
     proptest! {

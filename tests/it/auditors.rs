@@ -67,15 +67,20 @@ fn an_auditor_of_one_target_sees_what_is_done_there_and_nothing_else() {
         let refused = get(&world, path, &all).refused(403);
         assert!(refused.contains("carol is an auditor of a part of this gateway only"), "{path}: {refused}");
     }
-    let held =
-        |id: &str, what: &str| post(&world, &format!("/v1/recordings/{id}/{what}"), &all, &json!({"reason": "case"}));
-    let refused = held(&web, "hold");
+    let held = |world: &World, id: &str, what: &str| {
+        post(world, &format!("/v1/recordings/{id}/{what}"), &all, &json!({"reason": "case"}))
+    };
+    let refused = held(&world, &web, "hold");
     assert!(refused.body.contains("there is no recording"), "{}", refused.body);
     // What is not hers makes nothing of hers ambiguous, and is no more there by a part of its id.
     let common: String = web.chars().zip(shop.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a).collect();
-    assert!(common.len() > 2 && held(&common, "hold").status == 200 && held(&common, "release").status == 200);
-    assert_eq!(held(&shop, "hold").status, 200);
-    assert_eq!(held(&shop, "release").status, 200);
+    assert!(
+        common.len() > 2
+            && held(&world, &common, "hold").status == 200
+            && held(&world, &common, "release").status == 200
+    );
+    assert_eq!(held(&world, &shop, "hold").status, 200);
+    assert_eq!(held(&world, &shop, "release").status, 200);
     assert_eq!(
         post(&world, &format!("/v1/sessions/{shop}/kill"), &all, &json!({})).status,
         404,
@@ -108,6 +113,18 @@ fn an_auditor_of_one_target_sees_what_is_done_there_and_nothing_else() {
     shell.finish(PATIENCE).ok();
     watched.end(PATIENCE).ok();
     psql.finish(PATIENCE).ok();
+
+    // Her own she may keep, and not let go.
+    world.config.change("groups = [\"part-audit\"]\nssh_keys", "groups = [\"part-audit\", \"sre\"]\nssh_keys");
+    world.gateway.configure(&world.config);
+    world.gateway.cli(&["reload"]).ok();
+    world.gateway.grant("carol", "web-1", "shell", "30m");
+    world.exec("carol", "true").ok();
+    let own = last_opened(&world, 5);
+    world.gateway.until_ledger("session.closed", 5, PATIENCE);
+    assert_eq!(held(&world, &own, "hold").status, 200);
+    let refused = held(&world, &own, "release");
+    assert!(refused.body.contains("nobody releases the recording of their own session"), "{}", refused.body);
     world.gateway.verify_ledger().ok();
 }
 

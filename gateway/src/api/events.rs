@@ -1,8 +1,9 @@
 //! What happens, as it happens: server-sent events (HTML Living Standard section 9.2) out of the ledger.
 //!
 //! What always holds: an admin and an auditor see each entry, an auditor of a part each that is about one of their people on one of
-//! their targets, others what became of their own requests, grants and sessions, without details; an event's id is its place in the ledger, so whoever comes again with `Last-Event-ID` misses nothing; nobody is
-//! sent anything for longer than [`LIFE`] without being asked again who they are, and nobody waits on a receiver that is slow.
+//! their targets, others what became of their own requests, grants and sessions, without details; an event's id is its place in
+//! the ledger, so whoever comes again with `Last-Event-ID` misses nothing; nobody is sent anything for longer than [`LIFE`] without
+//! being asked again who they are, and nobody waits on a receiver that is slow.
 
 use super::{
     peer::Action,

@@ -217,7 +217,7 @@ pub(crate) struct Verify {
     /// An export of the ledger must have the heads that this anchor's file has; may be repeated
     #[arg(long = "anchor", value_name = "FILE")]
     pub(crate) anchors: Vec<PathBuf>,
-    /// Heads of the anchor must be countersigned by the gateway that this is the verification key of; may be repeated
+    /// Every head of the anchor must be countersigned by the gateway that this is the verification key of, or by one of them; may be repeated
     #[arg(long = "witness", value_name = "FILE")]
     pub(crate) witnesses: Vec<PathBuf>,
     #[command(flatten)]
@@ -578,7 +578,7 @@ pub(crate) enum LedgerCommand {
         /// It must also have the heads that this anchor's file has: an older store that was put back is found; may be repeated
         #[arg(long = "anchor", value_name = "FILE")]
         anchors: Vec<PathBuf>,
-        /// Heads of the anchor must be countersigned by the gateway that this is the verification key of; may be repeated
+        /// Every head of the anchor must be countersigned by the gateway that this is the verification key of, or by one of them; may be repeated
         #[arg(long = "witness", value_name = "FILE")]
         witnesses: Vec<PathBuf>,
         #[command(flatten)]

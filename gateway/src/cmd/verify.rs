@@ -128,18 +128,22 @@ pub(super) fn read_anchors(
         anchors.faults.push("there is no head of a ledger in the anchor: nothing is proven against it".to_owned());
     }
     let mut seen = Vec::new();
+    // What no witness has seen has no time that anybody vouches for.
     let newest: BTreeMap<&str, &SignedHead> = anchors.heads().map(|head| (head.node.as_str(), head)).collect();
-    for SignedHead { node, seq, at, .. } in newest.values() {
+    for SignedHead { node, seq, at, .. } in newest.values().filter(|_| witnesses.is_empty()) {
         seen.push(format!("the newest head of the anchor is {node}/{seq}, signed at {at}"));
     }
     let mut keys = Vec::new();
     for file in witnesses {
         let (witness, whose) = (verification_key(Path::new(""), Some(file))?, file.display());
         ensure!(witness != *key, "{whose}: this is the key of the ledger itself, and nobody is a witness of their own");
-        for (node, Countersigned { head, countersigned }) in anchors.seen_by(&witness.to_bytes()) {
+        let newest = anchors.seen_by(&witness.to_bytes());
+        let none = newest.is_empty().then(|| format!("no head of the anchor is countersigned by {whose}"));
+        for (node, Countersigned { head, countersigned }) in newest {
             let (gateway, at) = (&countersigned.gateway, &countersigned.at);
             seen.push(format!("{whose} ({gateway}) has seen it up to {node}/{} at {at}", head.seq));
         }
+        anchors.faults.extend(none);
         keys.push(witness.to_bytes());
     }
     if !keys.is_empty() {
@@ -221,7 +225,11 @@ fn bundle(file: &Path, key: &VerifyingKey, anchors: &Anchors) -> anyhow::Result<
     let Proven { mut faults, claims, session, cut, trees } = evidence::prove(file, key)?;
     let mut anchored = Vec::new();
     faults.extend(anchors.faults.iter().cloned());
-    for tree in trees.iter().filter(|_| anchors.heads().next().is_some()) {
+    let asked = anchors.heads().next().is_some();
+    if asked && trees.is_empty() {
+        faults.push("nothing in it leads to a root of the anchor".to_owned());
+    }
+    for tree in trees.iter().filter(|_| asked) {
         match anchors.has_tree(tree) {
             Ok(at) => {
                 anchored.push(format!("ANCHORED  its entries are of the ledger whose root went to the anchor at {at}"))

@@ -56,7 +56,7 @@ pub(crate) use value::{duration, show_duration, ssh_key};
 use crate::anchor::Anchor;
 use crate::elsewhere::{Workload, oidc::Oidc};
 use crate::notify::Channel;
-use crate::peer::Peer;
+use crate::peers::Peer;
 use contradictions::Said;
 use fault::Findings;
 use gateway::Roles;

@@ -6,7 +6,7 @@ use super::{
     section::{Section, Whole},
     value::{self, PLAIN_NAME_FIX},
 };
-use crate::peer::Peer;
+use crate::peers::Peer;
 
 /// All of them. What was faulty is left out, and has said so.
 pub(super) fn peers(whole: &Whole<'_>) -> Vec<Peer> {

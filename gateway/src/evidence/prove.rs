@@ -185,6 +185,9 @@ fn entries(evidence: &Evidence, key: &VerifyingKey, faults: &mut Vec<String>) {
     if good.len() != evidence.trees.len() {
         faults.push("a tree of the ledger is not signed by this key".to_owned());
     }
+    if evidence.entries.is_empty() {
+        faults.push("no entry of the ledger is in it".to_owned());
+    }
     for included in &evidence.entries {
         let entry = &included.exported.entry;
         let name = format!("ledger {}/{}", entry.node, entry.seq);

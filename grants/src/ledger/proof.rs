@@ -175,6 +175,9 @@ impl Anchors {
             match serde_json::from_str::<SignedHead>(object) {
                 Ok(head) if head.holds(public) => {
                     let tree = head.tree(public);
+                    if head.tree.is_some() && tree.is_none() {
+                        anchors.faults.push(format!("anchor line {number}: its root is not signed by this key"));
+                    }
                     anchors.trees.extend(tree.map(|tree| ((tree.node.clone(), tree.seq), tree)));
                     anchors.countersigned.extend(serde_json::from_str::<Countersigned>(object).ok());
                     let other = anchors.heads.insert((head.node.clone(), head.seq), head.clone());
@@ -206,6 +209,9 @@ impl Anchors {
         match self.trees.get(&(node.clone(), *seq)) {
             Some(theirs) if (&theirs.root, &theirs.hash) == (&tree.root, &tree.hash) => Ok(&theirs.at),
             Some(theirs) => Err(format!("the ledger is not the one whose root went to the anchor at {}", theirs.at)),
+            None if self.trees.is_empty() => {
+                Err("the heads of the anchor have no roots that count: it cannot hold evidence".to_owned())
+            }
             None => Err(format!("the anchor has no root of {node}/{seq}: make the bundle with --anchor")),
         }
     }
@@ -222,7 +228,8 @@ impl Anchors {
         newest
     }
 
-    /// Heads that none of them saw are faults: whoever has the ledger's key can sign as many as they like.
+    /// Heads that none of them saw are faults: whoever has the ledger's key can sign as many as they like. Roots, which no witness signs,
+    /// count no more.
     pub fn must_be_seen_by(&mut self, witnesses: &[[u8; 32]]) {
         let seen = self.countersigned.iter().filter(|line| witnesses.iter().any(|witness| line.holds(witness)));
         let seen: BTreeSet<_> = seen.map(|line| (&line.head.node, line.head.seq, &line.head.hash)).collect();
@@ -231,6 +238,7 @@ impl Anchors {
             .map(|head| format!("head {}/{} of the anchor: no witness has countersigned it", head.node, head.seq))
             .collect();
         self.faults.extend(unseen);
+        self.trees.clear();
     }
 
     /// What is to be said of a ledger that has this hash (or no entry) where the anchor has `head`.

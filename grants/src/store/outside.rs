@@ -93,9 +93,14 @@ pub fn prove(
     })?;
     if let Some(anchors) = anchors {
         let newest = |node: &str| anchors.newest_tree(node).map_or(0, |tree| tree.seq);
+        if picked.iter().any(|it| anchors.newest_tree(&it.entry.node).is_none()) {
+            return Err(StoreError::Refused(
+                "the heads of the anchor have no roots: those of an [[anchor]] have, a peer's have not",
+            ));
+        }
         picked.retain(|it| it.entry.seq <= newest(&it.entry.node) || !aside(&it.entry));
         if picked.iter().any(|it| it.entry.seq > newest(&it.entry.node)) {
-            return Err(StoreError::Refused("no head of the anchor is as new as this yet: it goes out each minute"));
+            return Err(StoreError::Refused("no head of the anchor is as new as this yet: wait for the next"));
         }
         chains.retain(|node, _| picked.iter().any(|it| it.entry.node == *node));
         for (node, hashes) in &mut chains {

@@ -25,8 +25,8 @@ impl Store {
     pub async fn rooted(&self, head: SignedHead) -> Result<SignedHead, StoreError> {
         let other = || StoreError::Damaged(format!("ledger {}/{}: it is not what the head is of", head.node, head.seq));
         let mut roots = self.roots.0.lock().await;
-        let known = roots.remove(&head.node).filter(|(growing, _)| growing.size() <= head.seq);
-        let (mut growing, mut last) = known.unwrap_or_default();
+        let known = roots.get(&head.node).filter(|(growing, _)| growing.size() <= head.seq);
+        let (mut growing, mut last) = known.cloned().unwrap_or_default();
         while growing.size() < head.seq {
             for hash in self.hashes(&head, growing.size()).await? {
                 let bytes = HEXLOWER.decode(hash.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
@@ -35,10 +35,13 @@ impl Store {
             }
         }
         if last != head.hash {
+            roots.remove(&head.node);
             return Err(other());
         }
         let root = HEXLOWER.encode(&growing.root());
-        roots.insert(head.node.clone(), (growing, last));
+        if roots.get(&head.node).is_none_or(|(known, _)| known.size() <= growing.size()) {
+            roots.insert(head.node.clone(), (growing, last));
+        }
         drop(roots);
         self.run(move |writer| {
             writer.trusted()?;
@@ -53,17 +56,18 @@ impl Store {
     async fn hashes(&self, head: &SignedHead, behind: u64) -> Result<Vec<String>, StoreError> {
         let (node, from) = (head.node.clone(), i64::try_from(behind).unwrap_or(i64::MAX));
         let most = u32::try_from(head.seq.saturating_sub(behind)).unwrap_or(BATCH).min(BATCH);
-        let hashes: Vec<String> = self
+        let rows: Vec<(i64, String)> = self
             .read(move |db| {
-                let sql = "SELECT hash FROM ledger WHERE node = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
+                let sql = "SELECT seq, hash FROM ledger WHERE node = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
                 let mut statement = db.prepare_cached(sql).map_err(fail)?;
-                let rows = statement.query_map((node, from, most), |row| row.get(0)).map_err(fail)?;
+                let rows =
+                    statement.query_map((node, from, most), |row| Ok((row.get(0)?, row.get(1)?))).map_err(fail)?;
                 rows.collect::<Result<_, _>>().map_err(fail)
             })
             .await?;
-        if hashes.is_empty() {
+        if rows.is_empty() || !(from + 1..).zip(&rows).all(|(seq, (found, _))| seq == *found) {
             return Err(StoreError::Damaged(format!("ledger {}/{}: the rows are missing", head.node, behind + 1)));
         }
-        Ok(hashes)
+        Ok(rows.into_iter().map(|(_, hash)| hash).collect())
     }
 }

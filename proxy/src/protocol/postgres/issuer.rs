@@ -60,7 +60,7 @@ pub struct PostgresIssuer {
 /// More than this of what mint saw is not kept to compare with: the receipt says so.
 const LONGEST_WITNESS: usize = 64 * 1024;
 /// For what was minted to be read back: a login does not wait for it any longer.
-const TO_REPORT: std::time::Duration = std::time::Duration::from_millis(500);
+const TO_REPORT: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl PostgresIssuer {
     /// With the targets of the configuration.

@@ -39,7 +39,7 @@ const MOST: usize = 64;
 const AGAIN: Duration = Duration::from_secs(3600);
 /// Names and times in a head.
 const LONGEST: usize = 64;
-/// The file of a peer grows no larger: at most some years of heads.
+/// The file of a peer grows no larger: about a year of a head a minute. `ledger verify` reads as much of an anchor.
 const FULL: u64 = 256 << 20;
 
 /// One `[[peer]]`.
@@ -72,6 +72,8 @@ struct Known {
     /// Why it is in disgrace, while it is.
     word: PathBuf,
     newest: Newest,
+    /// The ledger has that it diverged.
+    told: bool,
 }
 
 /// Asks it again and again, for ever.
@@ -80,7 +82,7 @@ pub(crate) async fn keep(peer: Peer, gate: Gate, state: PathBuf, standing: Stand
     let (file, word) = (place("jsonl"), place("diverged"));
     let mut tick = interval(peer.every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut known = Known { peer, file, word, newest: Newest::new() };
+    let mut known = Known { peer, file, word, newest: Newest::new(), told: false };
     let mut read = false;
     loop {
         tick.tick().await;
@@ -96,7 +98,7 @@ pub(crate) async fn keep(peer: Peer, gate: Gate, state: PathBuf, standing: Stand
         if let Err(error) = &outcome {
             tracing::error!(peer = known.peer.name, error = format!("{error:#}"), "a peer's heads were not taken");
         }
-        let outcome = outcome.map(|()| gate.now()).map_err(|error| line(&format!("{error:#}")));
+        let outcome = outcome.map(|()| gate.now()).map_err(|error| plain(&format!("{error:#}")).into_owned());
         standing.note(&known.peer.name, outcome);
     }
 }
@@ -110,15 +112,18 @@ impl Known {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).context("what is known of it"),
             Err(_) => {}
         }
-        if !self.file.exists() {
+        if !self.file.try_exists().context("what was kept of it")? {
             self.newest.clear(); // somebody has moved it away
         }
         let Err(diverged) = self.take(gate).await? else { return Ok(()) };
         let why = line(&diverged.to_string());
-        // First here, so that it is told in the ledger once.
+        if !self.told {
+            let detail = serde_json::json!({ "peer": self.peer.name, "why": why });
+            gate.store.append(Event::new("peer.diverged").detail(detail), gate.now()).await?;
+            self.told = true;
+        }
         append(&self.word, &format!("{}: {why}", gate.now())).context("that it diverged could not be written down")?;
-        let detail = serde_json::json!({ "peer": self.peer.name, "why": why });
-        gate.store.append(Event::new("peer.diverged").detail(detail), gate.now()).await?;
+        self.told = false; // the word says so from here on
         bail!("{why}")
     }
 
@@ -131,10 +136,13 @@ impl Known {
         let Shown { heads } = shown.context("its status shows no heads: it takes api.show_heads = true there")?;
         let mut new = Vec::new();
         for head in heads {
+            let head = SignedHead { tree: None, ..head }; // which is neither signed with it nor bounded
             ensure!(head.node.len() <= LONGEST && head.at.len() <= LONGEST, "it shows a head that is none");
             match is_new(self.newest.get(&head.node), &head, &self.peer.public_key) {
                 Ok(true) => new.push(head),
                 Ok(false) => {}
+                // With nothing known, it is another than the configuration means.
+                Err(diverged) if self.newest.is_empty() => bail!("{diverged}"),
                 Err(diverged) => return Ok(Err(diverged)),
             }
         }
@@ -208,7 +216,7 @@ fn append(file: &Path, line: &str) -> std::io::Result<()> {
     }
     let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(file)?;
     let length = file.metadata()?.len();
-    if length >= FULL {
+    if length + line.len() as u64 >= FULL {
         return Err(std::io::Error::other("the file of this peer is full: move it away"));
     }
     let from = length.saturating_sub(u64::try_from(LONGEST_ANSWER).unwrap_or(u64::MAX));
