@@ -41,7 +41,8 @@ fn certificate(file: &Path) -> Certificate {
 fn oracle(krl: &Path, file: &Path) -> bool {
     let output = Command::new("ssh-keygen").arg("-Qf").args([krl, file]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    match (said.contains("REVOKED"), said.contains("ok")) {
+    // At its end: the file's own name may have either word in it.
+    match (said.trim_end().ends_with(": REVOKED"), said.trim_end().ends_with(": ok")) {
         (true, false) => true,
         (false, true) => false,
         _ => panic!("{said}{}", String::from_utf8_lossy(&output.stderr)),
