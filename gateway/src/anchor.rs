@@ -125,13 +125,9 @@ pub(crate) async fn renew(gate: Gate) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        renew_head(&gate).await;
-    }
-}
-
-async fn renew_head(gate: &Gate) {
-    if let Err(error) = gate.store.renew_head(HEAD_LIFE, gate.now()).await {
-        tracing::error!(%error, "the ledger's head was not signed anew");
+        if let Err(error) = gate.store.renew_head(HEAD_LIFE, gate.now()).await {
+            tracing::error!(%error, "the ledger's head was not signed anew");
+        }
     }
 }
 
@@ -143,7 +139,6 @@ pub(crate) async fn keep(anchor: Anchor, gate: Gate, anchored: Standings) {
     let mut taken = Vec::new();
     loop {
         tick.tick().await;
-        renew_head(&gate).await;
         bring(&anchor, store, gateway, &mut taken, &anchored).await;
     }
 }

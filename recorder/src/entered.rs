@@ -3,7 +3,11 @@
 //! What always holds: of each session there are so many bytes at most, and they are drawn only when somebody asks, on a small screen: a session
 //! can make that neither large nor slow.
 
-use crate::{inert, screen::bounded, stage::line_of};
+use crate::{
+    inert,
+    screen::bounded,
+    stage::{ECHO, line_of},
+};
 use avt::Terminal;
 use std::time::Duration;
 
@@ -12,8 +16,6 @@ const MOST: usize = 2048;
 /// The screen that a line is drawn on.
 const WIDEST: usize = 300;
 const ROWS: usize = 8;
-/// Enter is echoed within this time, or the line break is another's.
-const ECHO: Duration = Duration::from_secs(2);
 /// Programs that draw the whole screen have one of their own (xterm's private modes).
 const SCREENS: [(&[u8], bool); 6] = [
     (b"\x1b[?1049h", true),

@@ -25,7 +25,7 @@ const MOST_DECODERS: usize = 256;
 /// So much of what was typed last is kept.
 const MOST_TYPED: usize = 256;
 /// Enter is echoed within this time, or the line break is another's.
-const ECHO: Duration = Duration::from_secs(2);
+pub(crate) const ECHO: Duration = Duration::from_secs(2);
 
 /// See the module.
 #[derive(Default)]

@@ -1,6 +1,7 @@
 //! `[[auditor]]`: who may see what some people do on some targets. Those of everything are `roles.auditor`.
 
 use super::{
+    entitlements::labels,
     gateway::{groups, recipients},
     section::{Section, Whole},
     value::{self, PLAIN_NAME_FIX},
@@ -69,13 +70,7 @@ fn some_groups(section: &Section<'_>, key: &'static str, fix: &str) -> Option<BT
 
 fn targets(section: &Section<'_>) -> Option<Option<Selector>> {
     if section.is_table("targets") {
-        let pairs = section.pairs("targets")?;
-        if pairs.value.is_empty() {
-            pairs.fault("names no label: that would be every target", TARGETS_FIX);
-            return None;
-        }
-        let labels = pairs.value.iter().map(|(key, value)| ((*key).to_owned(), value.value.to_owned()));
-        return Some(Some(Selector::Labels(labels.collect())));
+        return labels(section, TARGETS_FIX).map(|selector| Some(selector.value));
     }
     let Some(list) = section.texts("targets") else { return Some(None) };
     if list.value.is_empty() {

@@ -116,15 +116,20 @@ fn not_too_long(longest: Spot<'_, Duration>) -> Option<Duration> {
     Some(longest.value)
 }
 
+/// Targets by their labels.
+pub(super) fn labels<'a>(section: &Section<'a>, fix: &str) -> Option<Spot<'a, Selector>> {
+    let pairs = section.pairs("targets")?;
+    if pairs.value.is_empty() {
+        pairs.fault("names no label: that would be every target", fix);
+        return None;
+    }
+    let labels = pairs.value.iter().map(|(key, value)| ((*key).to_owned(), value.value.to_owned())).collect();
+    Some(pairs.with(Selector::Labels(labels)))
+}
+
 fn selector<'a>(section: &Section<'a>, targets: &Targets, may_come: bool) -> Option<Spot<'a, Selector>> {
     if section.is_table("targets") {
-        let pairs = section.pairs("targets")?;
-        if pairs.value.is_empty() {
-            pairs.fault("names no label: that would be every target", TARGETS_FIX);
-            return None;
-        }
-        let labels = pairs.value.iter().map(|(key, value)| ((*key).to_owned(), value.value.to_owned())).collect();
-        return Some(pairs.with(Selector::Labels(labels)));
+        return labels(section, TARGETS_FIX);
     }
     let list = section.need("targets", section.texts("targets"), TARGETS_FIX)?;
     let place = list.with(());
